@@ -1,0 +1,47 @@
+# How every target of ours is built: warnings are errors here, and only here.
+
+find_program(CCACHE_PROGRAM ccache)
+if(CCACHE_PROGRAM)
+  set(CMAKE_C_COMPILER_LAUNCHER ${CCACHE_PROGRAM})
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${CCACHE_PROGRAM})
+endif()
+
+add_library(freshet_flags INTERFACE)
+target_include_directories(freshet_flags INTERFACE ${PROJECT_SOURCE_DIR})
+target_compile_options(freshet_flags INTERFACE
+  -Wall -Wextra -Wshadow -Wnon-virtual-dtor -Woverloaded-virtual -Wnull-dereference -Werror
+  $<$<CXX_COMPILER_ID:GNU>:-Wno-null-dereference>
+  # g++ 12 reports false positives of these in libstdc++ itself at -O2.
+  $<$<CXX_COMPILER_ID:GNU>:-Wno-restrict;-Wno-stringop-overflow;-Wno-array-bounds;-Wno-maybe-uninitialized>)
+if(FRESHET_SANITIZE)
+  target_compile_options(freshet_flags INTERFACE -fsanitize=${FRESHET_SANITIZE} -fno-omit-frame-pointer -g)
+  target_link_options(freshet_flags INTERFACE -fsanitize=${FRESHET_SANITIZE})
+endif()
+if(FRESHET_COVERAGE)
+  target_compile_options(freshet_flags INTERFACE --coverage -g)
+  target_link_options(freshet_flags INTERFACE --coverage)
+endif()
+
+# freshet_library(name SOURCES ... LINKS ... PRIVATE_LINKS ...): the library of one folder, freshet::name.
+function(freshet_library name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;LINKS;PRIVATE_LINKS" ${ARGN})
+  add_library(freshet_${name} STATIC ${ARG_SOURCES})
+  add_library(freshet::${name} ALIAS freshet_${name})
+  target_link_libraries(freshet_${name} PUBLIC ${ARG_LINKS} PRIVATE freshet_flags ${ARG_PRIVATE_LINKS})
+  target_include_directories(freshet_${name} PUBLIC $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}>)
+endfunction()
+
+# freshet_test(name LABEL label SOURCES ... LINKS ...): a GoogleTest program whose cases CTest lists one by one.
+function(freshet_test name)
+  cmake_parse_arguments(ARG "" "LABEL;TIMEOUT" "SOURCES;LINKS" ${ARGN})
+  add_executable(${name} ${ARG_SOURCES})
+  target_link_libraries(${name} PRIVATE freshet_flags ${ARG_LINKS} freshet_test_support GTest::gmock)
+  if(NOT ARG_LABEL)
+    set(ARG_LABEL unit)
+  endif()
+  if(NOT ARG_TIMEOUT)
+    set(ARG_TIMEOUT 120)
+  endif()
+  gtest_discover_tests(${name} TEST_PREFIX ${name}. DISCOVERY_TIMEOUT 60
+    PROPERTIES LABELS ${ARG_LABEL} TIMEOUT ${ARG_TIMEOUT})
+endfunction()

@@ -1,0 +1,44 @@
+// Cached keys and values of a user's last W tokens: what makes an attention step incremental.
+//
+// The engine (inference/) gives the content its meaning; the store (state/) only holds it, counts its bytes and drops
+// it. It is a cache of the tokens: `model` names the weights that computed it, and another model's is worthless. Memory
+// grows in blocks of kRowsPerBlock rows, so that a user of three events does not pay for a window of 200.
+#pragma once
+
+#include <cstdint>
+#include <cstdlib>
+#include <memory>
+#include <vector>
+
+#include "core/ids.h"
+
+namespace freshet {
+
+struct AlignedFree {
+  void operator()(void* memory) const { std::free(memory); }
+};
+using AlignedFloats = std::unique_ptr<float[], AlignedFree>;
+
+// `count` zeroed floats on a cache-line boundary.
+AlignedFloats AllocateAligned(size_t count);
+
+struct KeyValueCache {
+  // Rows in a block: one cache line of fp32, so that keys can be stored transposed within a block.
+  static constexpr int kRowsPerBlock = 16;
+
+  ModelTag model{};         // weights that computed the rows; 0 while empty
+  int64_t events = 0;       // events taken in, since the cache began; event n lives in slot n mod W
+  size_t block_floats = 0;  // size of each block, set by the engine
+  std::vector<AlignedFloats> blocks;
+  std::vector<int64_t> times_s;    // [min(events, W)] event time of each slot
+  std::vector<float> user_vector;  // [dim] the newest event's normalised output; empty until it was asked for
+
+  size_t Bytes() const {
+    return blocks.size() * block_floats * sizeof(float) + times_s.capacity() * sizeof(int64_t) +
+           user_vector.capacity() * sizeof(float);
+  }
+  // Empty, with its memory given back.
+  void Clear() { *this = KeyValueCache(); }
+};
+
+}  // namespace freshet

@@ -1,0 +1,71 @@
+// The incremental attention engine: banded HSTU (Zhai et al. 2024, with the changes in docs/model-format.md), one row
+// for each new event.
+//
+// Law: for every prefix of a user's events the result equals FullForward() over the whole prefix, to 1e-5 relative.
+// Threads: Engine is immutable and shared; a Scratch belongs to one thread, and so does each KeyValueCache during a
+// call.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "core/event.h"
+#include "core/key_value_cache.h"
+#include "inference/model.h"
+
+namespace freshet {
+
+// One event of one user to take in.
+struct StepRow {
+  KeyValueCache* cache = nullptr;  // of the user, empty or of this model; rows of one cache come in the user's order
+  ModelToken token;
+  float* user_vector =
+      nullptr;  // [dim] receives the normalised output, where it is wanted; null: only the keys/values are
+};
+
+class Engine {
+ public:
+  // Memory and prepared primitives of one thread. Sized for `max_rows` rows at a time; more are split.
+  class Scratch {
+   public:
+    ~Scratch();
+
+   private:
+    friend class Engine;
+    Scratch();
+    struct Parts;
+    std::unique_ptr<Parts> parts_;
+  };
+
+  // `model` outlives the engine.
+  static Result<std::unique_ptr<const Engine>> Make(const Model& model);
+  ~Engine();
+
+  std::unique_ptr<Scratch> MakeScratch(size_t max_rows) const;
+
+  // Takes in all rows, in order: keys/values are stored, `user_vector` is filled (cosine: x/‖x‖, dot: LN(x)).
+  // REQUIRES: each cache is empty, or its `model` is this model's tag.
+  void Step(std::span<const StepRow> rows, Scratch& scratch) const;
+
+  // Bytes that one user's keys/values take once `events` were taken in.
+  size_t CacheBytes(int64_t events) const;
+
+  const Model& model() const;
+
+ private:
+  struct Parts;
+  explicit Engine(std::unique_ptr<const Parts> parts);
+  std::unique_ptr<const Parts> parts_;
+};
+
+// The same model by the book, over one user's whole sequence at once: three loops, no cache, no library. Returns the
+// normalised outputs [tokens, dim]. For tests, `freshet model verify`, and reading.
+std::vector<float> FullForward(const Model& model, std::span<const ModelToken> tokens);
+
+// B(Δ) of docs/model-format.md: min(128, floor(ln(max(|Δ|, 1)) / 0.301)) in exact integer arithmetic. `delta_s`:
+// seconds.
+int TimeBucket(int64_t delta_s);
+
+}  // namespace freshet

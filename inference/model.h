@@ -1,0 +1,78 @@
+// A model directory in memory: sizes, weights, vocabulary, version. Formulas and file forms: docs/model-format.md.
+//
+// Immutable after Load(); any number of threads may read. All matrices are row-major, [in, out], used as y = x · W.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/ids.h"
+#include "core/result.h"
+#include "core/vocabulary.h"
+
+namespace freshet {
+
+enum class Similarity { kCosine, kDot };
+
+// config.json. Defaults are none: the file says everything but what is optional.
+struct ModelConfig {
+  int items = 0;        // rows of the item table, row 0 included
+  int event_types = 0;  // rows of the type table, row 0 included
+  int dim = 0;          // d; heads must divide it
+  int layers = 0;       // L
+  int heads = 0;        // H
+  int window = 0;       // W: events that a row attends to, itself included
+  bool time_bias = true;
+  std::optional<double> attention_scale;  // C; absent: W
+  double ln_eps = 1e-6;
+  Similarity similarity = Similarity::kCosine;
+  double temperature = 1;  // cosine only
+  double norm_eps = 1e-6;
+
+  int head_dim() const { return dim / heads; }
+  float scale() const { return static_cast<float>(attention_scale.value_or(window)); }
+  // Newest tokens that an exact rebuild of the newest output needs: L(W-1)+1.
+  size_t exact_history() const { return static_cast<size_t>(layers) * (static_cast<size_t>(window) - 1) + 1; }
+  // Newest tokens that an exact rebuild of the whole key/value ring needs: (L-1)(W-1)+W.
+  size_t ring_history() const {
+    return static_cast<size_t>(layers - 1) * (static_cast<size_t>(window) - 1) + static_cast<size_t>(window);
+  }
+};
+
+struct LayerWeights {
+  std::vector<float> uvqk;       // [d, 4d]; columns u, v, q, k
+  std::vector<float> out;        // [d, d]
+  std::vector<float> out_bias;   // [d]
+  std::vector<float> bias_pos;   // [H, W], by events back
+  std::vector<float> bias_time;  // [H, 129], by time bucket; empty without time_bias
+};
+
+struct Model {
+  static constexpr int kTimeBuckets = 129;
+
+  std::string name;     // the directory's name
+  std::string version;  // 16 hexadecimal digits: hash of the four files' content
+  ModelTag tag{};       // the same as a number
+  ModelConfig config;
+  Vocabulary vocabulary;
+  std::vector<float> item_embedding;  // [items, d]
+  std::vector<float> type_embedding;  // [event_types, d]
+  std::vector<LayerWeights> layers;
+  size_t parameters = 0;
+};
+
+// Loads and checks a model directory. The error names directory, file, and tensor or key, what was found and what was
+// expected: a missing file; JSON that is not, unknown or missing keys, sizes out of range; a truncated or corrupt
+// safetensors header, a tensor that is absent, unknown, of another dtype or shape, overlapping or beyond the file, NaN
+// or infinite; vocabulary rows that are out of order, repeated or colliding, or not as many as config.json says.
+Result<std::unique_ptr<const Model>> LoadModel(const std::filesystem::path& directory);
+
+// A model of this shape with seeded random weights (normal, sd .1, biases .02) and items "i1".., types "view"; for
+// tests and benchmarks.
+std::unique_ptr<const Model> RandomModel(const ModelConfig& config, uint64_t seed);
+
+}  // namespace freshet

@@ -1,0 +1,69 @@
+// Bytes to events. Pure: no clock, no I/O; what a record says is all it looks at.
+//
+// Threads: one owner each (it keeps parser memory). In steady state it allocates nothing per event.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <variant>
+
+#include "core/arena.h"
+#include "core/event.h"
+#include "core/result.h"
+#include "ingest/record.h"
+
+namespace freshet {
+
+enum class RecordFormat { kJson, kCsv, kTsv };
+enum class TimeUnit { kSeconds, kMilliseconds, kMicroseconds, kIso8601 };
+
+// Where a field of an event is. `path` is a JSON pointer ("/user_id"), or for CSV/TSV a column name ("user_id"; a
+// leading slash is ignored) or, for records without a header line, a column's number from 0.
+struct FieldMapping {
+  std::string path;
+  std::optional<std::string> constant;        // this text, whatever the record says
+  std::map<std::string, std::string> values;  // replaced values; others stay as they are
+};
+
+struct EventMapping {
+  FieldMapping user_id{"/user_id", {}, {}};
+  FieldMapping item_id{"/item_id", {}, {}};
+  FieldMapping event_type{"/event_type", {}, {}};  // absent in a record: "view"
+  FieldMapping event_id{"/event_id", {}, {}};      // absent in a record: empty
+  FieldMapping timestamp{"/timestamp", {}, {}};
+  TimeUnit timestamp_unit = TimeUnit::kMilliseconds;
+};
+
+struct DecoderOptions {
+  RecordFormat format = RecordFormat::kJson;
+  EventMapping mapping;
+  size_t max_record_bytes = 1 << 20;  // a longer record is a dead letter
+  size_t max_id_bytes = 1024;         // so is a longer user, item, event id or type
+};
+
+// Why a record is not an event. `code` is a short stable word (the header freshet.error and a metric label, e.g.
+// "invalid_json", "missing_user_id", "timestamp_out_of_range"); `message` names field, found and expected, with at most
+// 80 bytes of the found.
+struct DecodeFailure {
+  std::string_view code;
+  std::string message;
+};
+
+class EventDecoder {
+ public:
+  virtual ~EventDecoder() = default;
+
+  // The event, its views in `record` or in `arena`; or why there is none.
+  // Ids must be non-empty valid UTF-8 without NUL, at most max_id_bytes; JSON numbers become their digits as written.
+  // Times: negative, beyond 2100-01-01, not a number, or (unit ms) within [1e8, 1e11), which is what seconds look like,
+  // are refused.
+  virtual std::variant<Event, DecodeFailure> Decode(const RawRecord& record, Arena& arena) = 0;
+};
+
+// Error where a mapping path is not a JSON pointer.
+Result<std::unique_ptr<EventDecoder>> MakeDecoder(const DecoderOptions& options);
+
+}  // namespace freshet

@@ -1,0 +1,47 @@
+// Kafka in and out, on librdkafka, whose headers stay in kafka*.cc.
+//
+// A worker has one consumer (a member of the group `application`) and one producer. Assignor: range and roundrobin with
+// librdkafka older than 2.10, whose cooperative-sticky loses partitions (librdkafka #4783, #4908); chosen by
+// rd_kafka_version() at run time and logged with the reason. Guarantee: at least once. Commit() of the sink is a flush
+// whose every delivery report was good; then state, then the source's offset commit. Limits: no transactions yet, so a
+// crash between flush and state publishes the events of one commit interval again.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/result.h"
+#include "ingest/event_source.h"
+#include "ingest/record_sink.h"
+
+namespace freshet {
+
+// What a range gap does: source.on_offset_gap.
+enum class OffsetGapPolicy { kFail, kRebuild, kAccept };
+
+struct KafkaOptions {
+  std::string application;  // consumer group
+  std::string bootstrap_servers;
+  std::map<std::string, std::string> properties;  // librdkafka's, verbatim; they win over ours
+  std::string source_topic;
+  std::string start = "earliest";  // earliest | latest | an ISO 8601 time; where nothing is committed
+  OffsetGapPolicy on_offset_gap = OffsetGapPolicy::kFail;
+  std::string recommendations_topic;
+  std::string dead_letters_topic;
+};
+
+// Waits until the brokers answer, calling `waiting(reason)` about once a second until it returns false (then
+// kCancelled); then checks that the three topics exist. The error names the topics that are missing and the command
+// that creates them.
+Status CheckTopics(const KafkaOptions& options, const std::function<bool(const std::string& reason)>& waiting);
+
+Result<std::unique_ptr<EventSource>> MakeKafkaSource(const KafkaOptions& options);
+Result<std::unique_ptr<RecordSink>> MakeKafkaSink(const KafkaOptions& options);
+
+// Name and version of the client, e.g. "librdkafka 2.0.2", and why which assignor is used; for the log.
+std::string KafkaClientDescription();
+
+}  // namespace freshet

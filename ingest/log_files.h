@@ -1,0 +1,92 @@
+// Log files in, files out, with a commit log that gives them what Kafka's transactions and group offsets give topics.
+//
+// Input: files are read in the given order as one log. A record's offset is (file's index << 40) | ordinal in the file;
+// the index is given
+//   when a commit log first sees a file, and files are immutable: the same path with another size or beginning is
+//   kNeedsDecision.
+// Partitions: a user's records belong to partition hash(user id) mod `partitions`. Worker w of n owns the partitions p
+// with p mod n = w and reads
+//   all files; its records come with kPartitionOfUser, and whoever decodes them keeps those of its own partitions. So
+//   no queue is needed between workers and every user's events stay in order. (Reading and decoding is a small part of
+//   an event.)
+// Output: CommitLog writes, by rename, {inputs, positions, output lengths} after the bytes are in the output. After a
+// crash the output is cut
+//   back to the committed length, and records before the committed positions change state without being answered again.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "core/result.h"
+#include "ingest/decoder.h"
+#include "ingest/event_source.h"
+#include "ingest/record_sink.h"
+
+namespace freshet {
+
+// Shared by the sources and sinks of all workers. Thread-safe.
+class CommitLog {
+ public:
+  // Reads `path` or begins a new one; registers `inputs`. kNeedsDecision where an input changed since it was
+  // registered.
+  static Result<std::unique_ptr<CommitLog>> Open(const std::filesystem::path& path,
+                                                 std::span<const std::filesystem::path> inputs);
+
+  std::optional<Offset> Committed(PartitionId partition) const;
+  // Index of a registered input.
+  int64_t FileIndex(const std::filesystem::path& input) const;
+  // Committed length of an output; absent: never written under this commit log.
+  std::optional<int64_t> OutputLength(const std::string& output) const;
+  // Replaces positions and lengths of those named, durably against a crash of the process.
+  Status Commit(std::span<const PartitionPosition> positions,
+                std::span<const std::pair<std::string, int64_t>> output_lengths);
+
+ private:
+  CommitLog() = default;
+
+  mutable std::mutex mutex_;
+  std::filesystem::path path_;
+  struct Input {
+    std::string path;
+    int64_t size;
+    std::string head;  // hash of the first 64 KiB, hexadecimal
+  };
+  std::vector<Input> inputs_;
+  std::vector<PartitionPosition> positions_;
+  std::vector<std::pair<std::string, int64_t>> output_lengths_;
+};
+
+struct LogFileOptions {
+  std::vector<std::filesystem::path>
+      paths;  // .jsonl, .csv, .tsv, plain or with .gz or .zst (told by content, not by name)
+  RecordFormat format = RecordFormat::kJson;
+  int partitions = 8;
+  int worker = 0;
+  int workers = 1;
+  size_t keep_record_bytes = 16 << 20;  // of a longer line only this much is kept; the rest is skipped
+};
+
+// Reading begins at the smallest position of the worker's partitions; records before another partition's position come
+// again, and the caller drops them. `commit_log` outlives the source.
+std::unique_ptr<EventSource> MakeLogFileSource(LogFileOptions options, const CommitLog& commit_log);
+
+// The partition of a log file's record: of its user, or, where it has none (a bad record), of its offset.
+PartitionId PartitionOfUser(std::string_view user_id, int partitions);
+PartitionId PartitionOfBadRecord(Offset offset, int partitions);
+
+// A file that several workers append to: plain, gzip (.gz) or zstd (.zst) by its name; a compressed one gets a frame
+// per commit. `path` empty: nowhere. "-": standard output, never cut back.
+class OutputFile;
+Result<std::shared_ptr<OutputFile>> OpenOutputFile(const std::string& path, CommitLog& commit_log);
+
+// Recommendations go to `recommendations`, dead letters (as JSON lines) to `dead_letters`; one sink for each worker,
+// the files shared.
+std::unique_ptr<RecordSink> MakeFileSink(std::shared_ptr<OutputFile> recommendations,
+                                         std::shared_ptr<OutputFile> dead_letters, CommitLog& commit_log);
+
+}  // namespace freshet

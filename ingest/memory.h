@@ -1,0 +1,57 @@
+// In-memory source and sink: shipped fakes for tests and embedding, under the same contracts as the real ones.
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "ingest/event_source.h"
+#include "ingest/record_sink.h"
+
+namespace freshet {
+
+// One topic in memory; `partitions[p]` holds the values of partition p by offset. Keeps the committed positions.
+struct MemoryTopic {
+  std::string name = "memory";
+  std::vector<std::vector<std::string>> partitions;
+  std::map<PartitionId, Offset> committed;
+};
+
+// Delivers all partitions of `topic`, round robin, and then ends. `topic` outlives the source.
+class MemorySource : public EventSource {
+ public:
+  explicit MemorySource(MemoryTopic& topic) : topic_(topic) {}
+  Status Open(AssignmentListener& listener) override;
+  Result<PollState> Poll(RecordBatch& batch, size_t max_records, std::chrono::milliseconds wait) override;
+  Status Commit(std::span<const PartitionPosition> positions) override;
+  Status Close() override;
+
+ private:
+  MemoryTopic& topic_;
+  AssignmentListener* listener_ = nullptr;
+  std::vector<int64_t> next_;
+  bool assigned_ = false;
+};
+
+// Keeps what was committed; what was published after the last Commit() is pending.
+class MemorySink : public RecordSink {
+ public:
+  struct Kept {
+    Stream stream;
+    std::string key;
+    std::string value;
+    std::vector<std::pair<std::string, std::string>> headers;
+  };
+
+  Status Publish(std::span<const OutputRecord> records) override;
+  Status Commit(std::span<const PartitionPosition> positions) override;
+  void Abort() override { pending_.clear(); }
+
+  const std::vector<Kept>& committed() const { return committed_; }
+
+ private:
+  std::vector<Kept> pending_;
+  std::vector<Kept> committed_;
+};
+
+}  // namespace freshet

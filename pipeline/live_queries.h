@@ -1,0 +1,59 @@
+// Questions about live state, from the control plane's thread to the workers that own the users, without a lock on the
+// hot path.
+//
+// Every worker has a mailbox; a question goes to all of them, since only the producer of the events knows a user's
+// partition. A worker looks at its mailbox once a micro-batch (one relaxed atomic load while it is empty) and answers
+// at most kAnswersPerBatch, so a flood of questions slows the asker and not the stream. A full mailbox refuses at once.
+// Threads: Ask() any; Answer() the mailbox's worker.
+#pragma once
+
+#include <atomic>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/result.h"
+
+namespace freshet {
+
+struct LiveQuery {
+  std::string user_id;
+  int k = 0;
+};
+
+// A worker's answer: the recommendation as JSON, nothing where it does not hold the user, or an error.
+using LiveAnswer = Result<std::optional<std::string>>;
+
+class LiveQueries {
+ public:
+  static constexpr size_t kMailboxSize = 256;
+  static constexpr int kAnswersPerBatch = 16;
+
+  explicit LiveQueries(int workers);
+
+  // Asks all workers; `done` is called once, from a worker's thread, with the first answer that holds the user, or when
+  // none does. False, and `done` is never called, where a mailbox is full.
+  bool Ask(LiveQuery query, std::function<void(LiveAnswer)> done);
+
+  // Answers what waits for `worker`, at most kAnswersPerBatch.
+  void Answer(int worker, const std::function<LiveAnswer(const LiveQuery&)>& answer);
+
+  // A worker that stopped: what waits there, and whatever comes, is answered "not here".
+  void Close(int worker);
+
+ private:
+  struct Pending;
+  struct Mailbox {
+    std::atomic<bool> waiting{false};
+    std::mutex mutex;
+    std::deque<std::shared_ptr<Pending>> questions;
+    bool closed = false;
+  };
+  std::vector<std::unique_ptr<Mailbox>> mailboxes_;
+};
+
+}  // namespace freshet

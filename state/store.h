@@ -1,0 +1,115 @@
+// Durable per-user state of one partition: RocksDB (rocksdb_store.cc) or memory (memory_store.cc), one contract suite
+// for both.
+//
+// Guarantees: Apply() is atomic: after a crash of the process either all of a batch's states and its position are
+// there, or none.
+//   A user read back equals the user applied, except what is a cache (key_values, item_rows), which is then empty.
+// Threads: one caller. Instances of different partitions share a block cache and a write-buffer manager
+// (StateResources). Limits: users changed since the last Apply() stay in memory whatever the budget; the others are
+// evicted, least recently used first.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/ids.h"
+#include "core/result.h"
+#include "state/user_state.h"
+
+namespace freshet {
+
+struct StoreStats {
+  int64_t hot_users = 0;
+  int64_t hot_bytes = 0;
+  int64_t hits = 0;    // Load() found the user in memory
+  int64_t misses = 0;  // read from disk, or new
+  int64_t evictions = 0;
+  int64_t estimated_users = 0;  // on disk; an estimate
+  int64_t disk_bytes = 0;
+};
+
+class UserStateStore {
+ public:
+  virtual ~UserStateStore() = default;
+
+  // The states of `users`, in their order (the same user twice gives the same pointer twice); an unknown user's state
+  // is empty. Pointers live until the next Load(), Find(), Apply(), Discard() or SetHotBytes().
+  virtual Result<std::span<UserState* const>> Load(std::span<const std::string_view> users) = 0;
+
+  // A known user's state, or null; for queries: it neither creates users nor counts as a hit. Pointer as above.
+  virtual Result<UserState*> Find(std::string_view user) = 0;
+
+  // Makes the changes to loaded states durable together with `position`, the offset of the next event to consume.
+  // REQUIRES: no position before Position().
+  virtual Status Apply(Offset position) = 0;
+
+  // Forgets changes since the last Apply(). Nothing durable changes.
+  virtual void Discard() = 0;
+
+  // Where consumption goes on; absent: a new store.
+  virtual std::optional<Offset> Position() const = 0;
+
+  // Bytes of users kept ready from now on; evicts down to it. Users changed since the last Apply() do not count.
+  virtual void SetHotBytes(size_t bytes) = 0;
+
+  // Calls `visit` for every durable user, by user id ascending, until it returns false. Changes not yet applied are not
+  // seen.
+  virtual Status ForEach(const std::function<bool(const UserState&)>& visit) = 0;
+
+  virtual StoreStats Stats() const = 0;
+};
+
+struct StateOptions {
+  std::filesystem::path directory;  // state.directory
+  std::string application;
+  size_t hot_cache_bytes = size_t{1} << 30;      // all partitions together; see SetHotBytes()
+  size_t block_cache_bytes = size_t{256} << 20;  // RocksDB's, all partitions together
+  size_t write_buffer_bytes = size_t{64} << 20;  // RocksDB's memtables, all partitions together
+  size_t history = 197;                          // tokens kept per user
+  std::string rocksdb_options;                   // verbatim "name=value;…", over ours
+  bool read_only = false;                        // for looking at a directory at rest
+};
+
+// The state directory, held by this process, and what its partitions share. Layout: FORMAT (text), LOCK,
+// partition-<id>/ (a RocksDB each). Thread-safe.
+class StateDirectory {
+ public:
+  // Creates or opens the directory. Clear errors, each naming the path: not writable, in use by another process (with
+  // its pid), of another format version, of another application.
+  static Result<std::unique_ptr<StateDirectory>> Open(const StateOptions& options);
+  virtual ~StateDirectory() = default;
+
+  virtual Result<std::unique_ptr<UserStateStore>> OpenPartition(PartitionId partition) = 0;
+  // Partitions that exist on disk, ascending.
+  virtual Result<std::vector<PartitionId>> Partitions() const = 0;
+  // Deletes a partition that is not open.
+  virtual Status RemovePartition(PartitionId partition) = 0;
+
+  // A small text kept in FORMAT under `key`, e.g. how many partitions log files are spread over; absent: not set. Set
+  // once.
+  virtual std::optional<std::string> Fact(std::string_view key) const = 0;
+  virtual Status SetFact(std::string_view key, std::string_view value) = 0;
+};
+
+// A store without a disk; Apply() keeps, Discard() returns to what was applied. `history` as in StateOptions.
+std::unique_ptr<UserStateStore> MakeMemoryStore(size_t history);
+
+// A digest of users (tokens, profile, applied offset) that does not depend on their order or partition; for comparing
+// states.
+class StateDigest {
+ public:
+  void Add(const UserState& user);
+  std::string Hex() const;  // 32 hexadecimal digits
+
+ private:
+  uint64_t sum_[2] = {0, 0};
+};
+
+}  // namespace freshet
