@@ -1,0 +1,268 @@
+// Layers, and the way of a value to its setting. What each setting accepts: config_schema.cc, config_maps.cc.
+#include "pipeline/config.h"
+
+#include <yaml-cpp/yaml.h>
+
+#include <algorithm>
+#include <array>
+#include <cctype>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <functional>
+#include <memory>
+#include <set>
+#include <utility>
+
+#include "pipeline/config_schema.h"
+#include "pipeline/config_values.h"
+
+namespace freshet {
+namespace {
+
+bool IsSetting(std::string_view path) {
+  return std::ranges::any_of(ConfigSchema(), [&](const Setting& setting) { return setting.path == path; });
+}
+
+bool IsBelow(std::string_view path, std::string_view section) {
+  return path.size() > section.size() && path.starts_with(section) && path[section.size()] == '.';
+}
+
+bool IsSection(std::string_view path) {
+  return std::ranges::any_of(ConfigSchema(), [&](const Setting& setting) { return IsBelow(setting.path, path); });
+}
+
+std::string_view LastLevel(std::string_view path) { return path.substr(path.rfind('.') + 1); }
+
+// The known key or section that `path` most looks like. The right name in the wrong section counts as near.
+std::string_view NearestKey(std::string_view path) {
+  std::string_view nearest;
+  size_t least = std::string_view::npos;
+  const auto consider = [&](std::string_view known, size_t distance) {
+    if (distance >= least) return;
+    least = distance;
+    nearest = known;
+  };
+  for (const Setting& setting : ConfigSchema()) {
+    const size_t whole = EditDistance(path, setting.path);
+    consider(setting.path, LastLevel(path) == LastLevel(setting.path) ? std::min<size_t>(whole, 3) : whole);
+    for (size_t dot = setting.path.find('.'); dot != std::string_view::npos; dot = setting.path.find('.', dot + 1)) {
+      consider(setting.path.substr(0, dot), EditDistance(path, setting.path.substr(0, dot)));
+    }
+  }
+  return nearest;
+}
+
+struct Loading {
+  Config config;
+  ProblemList problems;
+  std::map<std::string_view, std::string> origins;  // by setting: "from …" of the value that holds
+};
+
+// Puts the values of one layer into the configuration.
+class Layer {
+ public:
+  Layer(Loading& loading) : loading_(loading) {}
+
+  void Set(const ConfigValue& value) {
+    for (const Setting& setting : ConfigSchema()) {
+      if (value.path == setting.path) {
+        loading_.origins[setting.path] = value.From();
+        return setting.set(value, loading_.config, loading_.problems);
+      }
+      if (setting.set_below && IsBelow(value.path, setting.path)) {
+        loading_.origins[setting.path] = value.From();
+        const std::string_view rest = std::string_view(value.path).substr(setting.path.size() + 1);
+        return setting.set_below(rest, value, loading_.config, loading_.problems);
+      }
+    }
+    if (!IsSection(value.path)) return loading_.problems.Unknown(value);
+    if (value.node.IsNull()) return;
+    if (!value.node.IsMap()) return loading_.problems.Expected(value, "a map of settings");
+    SetEntries(value);
+  }
+
+  // Each entry of the map at `value`; the document itself has an empty path.
+  void SetEntries(const ConfigValue& value) {
+    for (const auto& entry : value.node) {
+      const ConfigValue key = value.At(value.path, entry.first);
+      const auto name = ScalarText(key);
+      if (!name) {
+        loading_.problems.Expected(key, "a text as the name of a setting");
+        continue;
+      }
+      Set(value.At(value.path.empty() ? *name : value.path + "." + *name, entry.second));
+    }
+  }
+
+ private:
+  Loading& loading_;
+};
+
+// yaml-cpp keeps every entry of a repeated key and answers with the first; here that is a mistake of the writer.
+void ReportRepeatedKeys(const ConfigValue& value, ProblemList& problems, int depth = 0) {
+  constexpr int kDeepest = 8;  // deeper than any setting; an alias may lead back to its own map
+  if (depth > kDeepest || !value.node.IsMap()) return;
+  std::set<std::string> seen;
+  for (const auto& entry : value.node) {
+    if (!entry.first.IsScalar()) continue;
+    const std::string name = entry.first.Scalar();
+    const std::string path = value.path.empty() ? name : value.path + "." + name;
+    if (!seen.insert(name).second) {
+      problems.Add(path + ": given twice, expected once; " + value.At(path, entry.first).From());
+    }
+    ReportRepeatedKeys(value.At(path, entry.second), problems, depth + 1);
+  }
+}
+
+// The documents of a YAML text; a syntax error is a problem of `where`.
+std::vector<YAML::Node> ParseYaml(const std::string& text, const std::function<void(const YAML::Exception&)>& failed) {
+  try {
+    return YAML::LoadAll(text);
+  } catch (const YAML::Exception& error) {
+    failed(error);
+    return {};
+  }
+}
+
+std::optional<std::string> ReadWhole(const std::string& path) {
+  const std::unique_ptr<FILE, int (*)(FILE*)> file(std::fopen(path.c_str(), "rb"), std::fclose);
+  if (!file) return std::nullopt;
+  std::string content;
+  std::array<char, 65536> buffer;
+  while (const size_t size = std::fread(buffer.data(), 1, buffer.size(), file.get()))
+    content.append(buffer.data(), size);
+  if (std::ferror(file.get())) return std::nullopt;
+  return content;
+}
+
+void LoadFile(const std::string& path, Loading& loading) {
+  ProblemList& problems = loading.problems;
+  const auto content = ReadWhole(path);
+  if (!content) return problems.Add(path + ": cannot be read: " + std::strerror(errno) + "; from -c");
+  const auto documents = ParseYaml(*content, [&](const YAML::Exception& error) {
+    problems.Add(path + ":" + std::to_string(error.mark.line + 1) + ": not YAML: " + error.msg + " (column " +
+                 std::to_string(error.mark.column + 1) + ")");
+  });
+  if (documents.size() > 1) {
+    return problems.Add(path + ": " + std::to_string(documents.size()) + " YAML documents: expected one; from -c");
+  }
+  if (documents.empty() || documents[0].IsNull()) return;
+  const ConfigValue document{"", documents[0], path, true};
+  if (!documents[0].IsMap()) {
+    return problems.Add(path + ": " + document.Found() + ": expected a map of settings; " + document.From());
+  }
+  ReportRepeatedKeys(document, problems);
+  Layer(loading).SetEntries(document);
+}
+
+// One value from the environment or the command line; `text` is YAML.
+void SetText(const std::string& path, const std::string& text, const std::string& source, Loading& loading) {
+  const YAML::Node nothing;
+  bool good = true;
+  const auto documents = ParseYaml(text, [&](const YAML::Exception& error) {
+    good = false;
+    const YAML::Node as_text(text);
+    const ConfigValue value{path, as_text, source};
+    loading.problems.Expected(value, "YAML, perhaps in quotes (" + error.msg + ")");
+  });
+  if (!good) return;
+  const ConfigValue value{path, documents.empty() ? nothing : documents[0], source};
+  ReportRepeatedKeys(value, loading.problems);
+  Layer(loading).Set(value);
+}
+
+// "FRESHET_STATE__DIRECTORY" → "state.directory"; nothing for a variable that is not meant for us.
+std::optional<std::string> PathOfVariable(std::string name) {
+  std::ranges::transform(name, name.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  if (!name.starts_with("freshet_") || name.starts_with("freshet_test_")) return std::nullopt;
+  std::string path = name.substr(std::strlen("freshet_"));
+  for (size_t at = path.find("__"); at != std::string::npos; at = path.find("__", at + 1)) path.replace(at, 2, ".");
+  const std::string first = path.substr(0, path.find('.'));
+  if (!IsSetting(first) && !IsSection(first)) return std::nullopt;
+  return path;
+}
+
+// What only several settings together tell.
+void CheckTogether(Loading& loading) {
+  const Config& config = loading.config;
+  const auto expected = [&](std::string_view key, const std::string& found, std::string_view what) {
+    const std::string& origin = loading.origins[key];
+    loading.problems.Add(std::string(key) + ": \"" + found + "\": expected " + std::string(what) +
+                         (origin.empty() ? "" : "; " + origin));
+  };
+  for (const auto& [key, topic] :
+       {std::pair("sink.topic", &config.sink.topic), std::pair("dead_letters.topic", &config.dead_letters.topic)}) {
+    if (*topic == config.source.topic) expected(key, *topic, "another topic than source.topic");
+  }
+  if (config.source.decoder.format != RecordFormat::kJson) return;
+  const EventMapping& mapping = config.source.decoder.mapping;
+  for (const auto& [key, field] :
+       {std::pair("source.mapping.user_id", &mapping.user_id), std::pair("source.mapping.item_id", &mapping.item_id),
+        std::pair("source.mapping.event_type", &mapping.event_type),
+        std::pair("source.mapping.timestamp", &mapping.timestamp),
+        std::pair("source.mapping.event_id", &mapping.event_id)}) {
+    if (field->constant || IsJsonPointer(field->path)) continue;
+    expected(key, field->path, "a JSON pointer such as /user_id (source.format is json)");
+  }
+}
+
+}  // namespace
+
+std::optional<std::string> ScalarText(const ConfigValue& value) {
+  if (value.node.IsNull()) return "";
+  if (!value.node.IsScalar()) return std::nullopt;
+  return value.node.Scalar();
+}
+
+std::string ConfigValue::Found() const {
+  if (node.IsNull()) return "nothing";
+  if (node.IsMap()) return "a map";
+  if (!node.IsScalar()) return "a list";
+  constexpr std::string_view kProperties = "kafka.properties.";
+  if (path.starts_with(kProperties) && IsSecretProperty(path.substr(kProperties.size()))) return "********";
+  const std::string& text = node.Scalar();
+  constexpr size_t kLongest = 80;
+  if (text.size() <= kLongest) return '"' + text + '"';
+  size_t end = kLongest;
+  while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80) --end;  // not inside a UTF-8 character
+  return '"' + text.substr(0, end) + "…\"";
+}
+
+std::string ConfigValue::From() const {
+  return "from " + std::string(source) + (has_lines ? ":" + std::to_string(node.Mark().line + 1) : "");
+}
+
+void ProblemList::Expected(const ConfigValue& value, std::string_view expected) {
+  Add(value.path + ": " + value.Found() + ": expected " + std::string(expected) + "; " + value.From());
+}
+
+void ProblemList::Unsupported(const ConfigValue& value, std::string_view expected) {
+  Add(value.path + ": " + value.Found() + ": not supported by this version, expected " + std::string(expected) + "; " +
+      value.From());
+}
+
+void ProblemList::Unknown(const ConfigValue& value) {
+  Add(value.path + ": unknown key, the nearest known one is " + std::string(NearestKey(value.path)) + "; " +
+      value.From());
+}
+
+ConfigResult LoadConfig(const ConfigInput& input) {
+  Loading loading;
+  if (input.file) LoadFile(*input.file, loading);
+  for (const auto& [name, text] : input.environment) {
+    if (const auto path = PathOfVariable(name)) SetText(*path, text, name, loading);
+  }
+  for (const std::string& set : input.sets) {
+    const size_t equals = set.find('=');
+    if (equals == std::string::npos || equals == 0) {
+      loading.problems.Add("--set: \"" + set + "\": expected key.path=value");
+      continue;
+    }
+    SetText(set.substr(0, equals), set.substr(equals + 1), "--set", loading);
+  }
+  CheckTogether(loading);
+  return {std::move(loading.config), {loading.problems.Take()}};
+}
+
+}  // namespace freshet

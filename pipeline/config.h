@@ -1,12 +1,11 @@
 // The effective configuration: defaults, then the YAML file, then the environment (FRESHET_STATE__DIRECTORY), then
 // --set, each over the one before.
 //
-// Every key, its meaning, default and bounds: docs/configuration.md (a test holds it against this file).
+// Every key, its meaning, default and bounds: docs/configuration.md (a test holds it against config_schema.cc).
 #pragma once
 
 #include <chrono>
 #include <cstdint>
-#include <functional>
 #include <map>
 #include <optional>
 #include <string>
@@ -39,11 +38,20 @@ struct Config {
   } recommend;
   struct {
     std::string topic = "freshet.recommendations";
+    std::string format = "json";
     bool include_user_vector = false;
   } sink;
   struct {
     std::string topic = "freshet.dead-letters";
   } dead_letters;
+  struct {
+    std::string topic = "freshet.items";
+    std::string file;  // instead of the topic
+  } items;
+  struct {
+    std::string topic = "freshet-snapshots";
+    std::chrono::milliseconds interval{600'000};
+  } snapshots;
   struct {
     std::string directory = "var/freshet";
     size_t hot_cache_bytes = size_t{1} << 30;
@@ -55,6 +63,8 @@ struct Config {
   } state;
   struct {
     std::string directory = "models/demo";
+    std::string precision = "auto";
+    std::string cache_precision = "fp32";
   } model;
   struct {
     Guarantee guarantee = Guarantee::kExactlyOnce;
@@ -72,15 +82,14 @@ struct Config {
   } log;
 };
 
-// Where a setting came from, for messages: a file with line, "FRESHET_…", or "--set".
 struct ConfigInput {
   std::optional<std::string> file;  // -c
-  std::vector<std::string> sets;    // --set key.path=value
-  std::map<std::string, std::string>
-      environment;  // all variables; those that begin with FRESHET_ count (FRESHET_TEST_… does not)
+  std::vector<std::string> sets;    // --set key.path=value, the later over the earlier
+  // All variables. Those count that begin with FRESHET_ (FRESHET_TEST_ does not) and whose first level is a known key.
+  std::map<std::string, std::string> environment;
 };
 
-// All problems at once, a line each: "key: found, expected …; from where". An unknown key suggests the nearest known
+// All problems at once, a line each: "key: found: expected …; from where". An unknown key suggests the nearest known
 // one.
 struct ConfigProblems {
   std::vector<std::string> lines;
@@ -93,11 +102,11 @@ struct ConfigResult {
 };
 ConfigResult LoadConfig(const ConfigInput& input);
 
-// As YAML that LoadConfig() reads back to the same; secrets (password, secret, key, token in a librdkafka property's
-// name) print as "********".
+// As YAML with every key, which LoadConfig() reads back to the same; secrets among kafka.properties (IsSecretProperty()
+// in config_values.h) print as "********".
 std::string PrintConfig(const Config& config);
 
-// Every known key path, for docs and completion.
+// Every known key path, in the order of the documentation.
 std::vector<std::string> KnownConfigKeys();
 
 }  // namespace freshet
