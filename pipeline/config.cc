@@ -183,9 +183,15 @@ std::optional<std::string> PathOfVariable(std::string name) {
   return path;
 }
 
+// In JSON a bare name is a member of the record itself: "user" means "/user". True if `path` is a JSON pointer then.
+bool AsJsonPointer(std::string& path) {
+  if (path.find_first_of("/~") == std::string::npos) path.insert(0, 1, '/');
+  return IsJsonPointer(path);
+}
+
 // What only several settings together tell.
 void CheckTogether(Loading& loading) {
-  const Config& config = loading.config;
+  Config& config = loading.config;
   const auto expected = [&](std::string_view key, const std::string& found, std::string_view what) {
     const std::string& origin = loading.origins[key];
     loading.problems.Add(std::string(key) + ": \"" + found + "\": expected " + std::string(what) +
@@ -196,13 +202,13 @@ void CheckTogether(Loading& loading) {
     if (*topic == config.source.topic) expected(key, *topic, "another topic than source.topic");
   }
   if (config.source.decoder.format != RecordFormat::kJson) return;
-  const EventMapping& mapping = config.source.decoder.mapping;
+  EventMapping& mapping = config.source.decoder.mapping;
   for (const auto& [key, field] :
        {std::pair("source.mapping.user_id", &mapping.user_id), std::pair("source.mapping.item_id", &mapping.item_id),
         std::pair("source.mapping.event_type", &mapping.event_type),
         std::pair("source.mapping.timestamp", &mapping.timestamp),
         std::pair("source.mapping.event_id", &mapping.event_id)}) {
-    if (field->constant || IsJsonPointer(field->path)) continue;
+    if (field->constant || AsJsonPointer(field->path)) continue;
     expected(key, field->path, "a JSON pointer such as /user_id (source.format is json)");
   }
 }
