@@ -1,0 +1,186 @@
+// Stored bytes, format 1. Integers are little endian.
+//
+//   delta     := format applied_offset profile token*        // a value and a merge operand alike
+//   format    := u8                                          // kFormat
+//   applied_offset := i64                                    // >= 0
+//   profile   := events first_time_ms last_time_ms sessions session_start_ms session_events   // i64 each
+//   token     := item:u64 type:u32 time_ms:i64               // 20 bytes, oldest first; StableHash() of the ids
+//   position  := format next:i64
+//
+// Keys of a partition's RocksDB: 'u' <user id> -> delta; 'm' "position" -> position.
+//
+// A user's counters bound each other (1 <= sessions, session_events <= events; kept tokens <= events), so most damage
+// that RocksDB's own checksums do not catch is caught here.
+#include "state/codec.h"
+
+#include <bit>
+#include <cstdint>
+#include <cstring>
+#include <iterator>
+
+namespace freshet {
+namespace {
+
+static_assert(std::endian::native == std::endian::little, "stored integers are copied as they are");
+
+constexpr char kFormat = 1;
+constexpr size_t kHeaderBytes = 1 + 8 + 6 * 8;
+constexpr size_t kTokenBytes = 20;
+constexpr size_t kPositionBytes = 1 + 8;
+// Counters stay far from overflow whatever is appended to a decoded user.
+constexpr int64_t kMaxCount = int64_t{1} << 62;
+
+template <typename T>
+void Write(char*& out, T value) {
+  std::memcpy(out, &value, sizeof(value));
+  out += sizeof(value);
+}
+
+template <typename T>
+T Read(const char*& in) {
+  T value;
+  std::memcpy(&value, in, sizeof(value));
+  in += sizeof(value);
+  return value;
+}
+
+Error Corrupt(const std::string& what) { return Error(ErrorCode::kCorrupt, "stored bytes: " + what); }
+
+Status CheckFormat(std::string_view bytes, size_t least_bytes) {
+  if (bytes.size() < least_bytes) {
+    return Corrupt("found " + std::to_string(bytes.size()) + " bytes, expected at least " +
+                   std::to_string(least_bytes));
+  }
+  if (bytes.front() != kFormat) {
+    return Corrupt("found format " + std::to_string(static_cast<unsigned char>(bytes.front())) + ", expected " +
+                   std::to_string(kFormat));
+  }
+  return {};
+}
+
+bool Within(int64_t value, int64_t least, int64_t most) { return least <= value && value <= most; }
+
+Status CheckCounters(const Delta& delta) {
+  const Profile& profile = delta.profile;
+  if (!Within(Raw(delta.applied_offset), 0, kMaxCount)) {
+    return Corrupt("applied offset is " + std::to_string(Raw(delta.applied_offset)));
+  }
+  if (!Within(profile.events, 1, kMaxCount) || !Within(profile.sessions, 1, profile.events) ||
+      !Within(profile.session_events, 1, profile.events) ||
+      delta.token_count() > static_cast<uint64_t>(profile.events)) {
+    return Corrupt("counters disagree: " + std::to_string(profile.events) + " events, " +
+                   std::to_string(profile.sessions) + " sessions, " + std::to_string(profile.session_events) +
+                   " events in the newest, " + std::to_string(delta.token_count()) + " tokens");
+  }
+  return {};
+}
+
+void EncodeNewest(const UserState& user, size_t count, std::string& bytes) {
+  const std::span<const Token> tokens = user.tokens().last(count);
+  bytes.resize(kHeaderBytes + tokens.size() * kTokenBytes);
+  char* out = bytes.data();
+  const Profile& profile = user.profile();
+  Write(out, kFormat);
+  Write(out, Raw(user.applied_offset()));
+  Write(out, profile.events);
+  Write(out, profile.first_time_ms);
+  Write(out, profile.last_time_ms);
+  Write(out, profile.sessions);
+  Write(out, profile.session_start_ms);
+  Write(out, profile.session_events);
+  for (const Token& token : tokens) {
+    Write(out, Raw(token.item));
+    Write(out, Raw(token.type));
+    Write(out, token.time_ms);
+  }
+}
+
+}  // namespace
+
+size_t Delta::token_count() const { return tokens.size() / kTokenBytes; }
+
+Result<Delta> DecodeDelta(std::string_view bytes) {
+  RETURN_IF_ERROR(CheckFormat(bytes, kHeaderBytes));
+  if ((bytes.size() - kHeaderBytes) % kTokenBytes != 0) {
+    return Corrupt("found " + std::to_string(bytes.size()) + " bytes, expected " + std::to_string(kHeaderBytes) +
+                   " and a multiple of " + std::to_string(kTokenBytes));
+  }
+  Delta delta;
+  const char* in = bytes.data() + 1;
+  delta.applied_offset = Offset{Read<int64_t>(in)};
+  delta.profile.events = Read<int64_t>(in);
+  delta.profile.first_time_ms = Read<int64_t>(in);
+  delta.profile.last_time_ms = Read<int64_t>(in);
+  delta.profile.sessions = Read<int64_t>(in);
+  delta.profile.session_start_ms = Read<int64_t>(in);
+  delta.profile.session_events = Read<int64_t>(in);
+  delta.tokens = bytes.substr(kHeaderBytes);
+  RETURN_IF_ERROR(CheckCounters(delta));
+  return delta;
+}
+
+std::string MergeDeltas(std::span<const std::string_view> deltas, size_t history) {
+  size_t total = 0;
+  for (const std::string_view bytes : deltas) {
+    const Result<Delta> delta = DecodeDelta(bytes);
+    if (!delta.ok()) return std::string(bytes);
+    total += delta->token_count();
+  }
+  size_t excess = total - std::min(total, history);
+  std::string merged;
+  merged.reserve(kHeaderBytes + (total - excess) * kTokenBytes);
+  merged = deltas.back().substr(0, kHeaderBytes);
+  for (const std::string_view bytes : deltas) {
+    const std::string_view tokens = bytes.substr(kHeaderBytes);
+    const size_t dropped = std::min(excess, tokens.size() / kTokenBytes);
+    merged += tokens.substr(dropped * kTokenBytes);
+    excess -= dropped;
+  }
+  return merged;
+}
+
+std::string EncodePosition(Offset position) {
+  std::string bytes(kPositionBytes, '\0');
+  char* out = bytes.data();
+  Write(out, kFormat);
+  Write(out, Raw(position));
+  return bytes;
+}
+
+Result<Offset> DecodePosition(std::string_view bytes) {
+  RETURN_IF_ERROR(CheckFormat(bytes, kPositionBytes));
+  if (bytes.size() != kPositionBytes) return Corrupt("a position of " + std::to_string(bytes.size()) + " bytes");
+  const char* in = bytes.data() + 1;
+  return Offset{Read<int64_t>(in)};
+}
+
+Status CheckAdvance(std::optional<Offset> from, Offset to) {
+  if (!from || *from <= to) return {};
+  return Error(ErrorCode::kInternal,
+               "position " + std::to_string(Raw(to)) + " lies before the store's " + std::to_string(Raw(*from)));
+}
+
+void StateCodec::EncodeUnsaved(const UserState& user, std::string& bytes) {
+  EncodeNewest(user, std::min(user.unsaved_, user.tokens().size()), bytes);
+}
+
+void StateCodec::EncodeAll(const UserState& user, std::string& bytes) {
+  EncodeNewest(user, user.tokens().size(), bytes);
+}
+
+Status StateCodec::Decode(std::string_view bytes, UserState& user) {
+  ASSIGN_OR_RETURN(const Delta delta, DecodeDelta(bytes));
+  user.applied_offset_ = delta.applied_offset;
+  user.profile_ = delta.profile;
+  const size_t count = std::min(delta.token_count(), user.history_);
+  const char* in = delta.tokens.data() + (delta.token_count() - count) * kTokenBytes;
+  user.tokens_.resize(count);
+  for (Token& token : user.tokens_) {
+    token.item = ItemHash{Read<uint64_t>(in)};
+    token.type = TypeHash{Read<uint32_t>(in)};
+    token.time_ms = Read<int64_t>(in);
+  }
+  return {};
+}
+
+}  // namespace freshet

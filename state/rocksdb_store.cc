@@ -1,0 +1,374 @@
+#include "state/rocksdb_store.h"
+
+#include <rocksdb/cache.h>
+#include <rocksdb/convenience.h>
+#include <rocksdb/db.h>
+#include <rocksdb/filter_policy.h>
+#include <rocksdb/merge_operator.h>
+#include <rocksdb/options.h>
+#include <rocksdb/table.h>
+#include <rocksdb/write_batch.h>
+#include <rocksdb/write_buffer_manager.h>
+
+#include <algorithm>
+
+#include "core/hash.h"
+#include "state/codec.h"
+#include "state/hot_users.h"
+
+namespace freshet {
+
+class RocksDbResources {
+ public:
+  rocksdb::Options options;
+  size_t history = 0;
+  size_t hot_cache_bytes = 0;
+  bool read_only = false;
+};
+
+namespace {
+
+constexpr char kUserPrefix = 'u';
+constexpr char kPastUsers = kUserPrefix + 1;
+constexpr std::string_view kPositionKey = "mposition";
+
+std::string_view View(const rocksdb::Slice& slice) { return {slice.data(), slice.size()}; }
+rocksdb::Slice SliceOf(std::string_view view) { return {view.data(), view.size()}; }
+
+Error ToError(const rocksdb::Status& status, const std::string& where) {
+  if (status.IsNoSpace()) return Error(ErrorCode::kIo, where + ": no space left: " + status.ToString());
+  const ErrorCode code = status.IsCorruption() ? ErrorCode::kCorrupt : ErrorCode::kIo;
+  return Error(code, where + ": " + status.ToString());
+}
+
+// MergeDeltas() on whatever RocksDB holds. It never fails: a corrupt delta is kept for its reader to find, so that one
+// user's damage does not stop compaction for all.
+class DeltaMergeOperator final : public rocksdb::MergeOperator {
+ public:
+  explicit DeltaMergeOperator(size_t history) : history_(history) {}
+
+  const char* Name() const override { return "freshet.delta.1"; }
+
+  bool FullMergeV2(const MergeOperationInput& in, MergeOperationOutput* out) const override {
+    std::vector<std::string_view> deltas;
+    deltas.reserve(in.operand_list.size() + 1);
+    if (in.existing_value != nullptr) deltas.push_back(View(*in.existing_value));
+    for (const rocksdb::Slice& operand : in.operand_list) deltas.push_back(View(operand));
+    out->new_value = MergeDeltas(deltas, history_);
+    return true;
+  }
+
+  bool PartialMergeMulti(const rocksdb::Slice&, const std::deque<rocksdb::Slice>& operands, std::string* merged,
+                         rocksdb::Logger*) const override {
+    std::vector<std::string_view> deltas;
+    deltas.reserve(operands.size());
+    for (const rocksdb::Slice& operand : operands) deltas.push_back(View(operand));
+    *merged = MergeDeltas(deltas, history_);
+    return true;
+  }
+
+ private:
+  const size_t history_;
+};
+
+void SetCompression(rocksdb::Options& options) {
+  const std::vector<rocksdb::CompressionType> supported = rocksdb::GetSupportedCompressions();
+  const auto has = [&](auto type) { return std::find(supported.begin(), supported.end(), type) != supported.end(); };
+  options.compression = has(rocksdb::kLZ4Compression) ? rocksdb::kLZ4Compression : rocksdb::kNoCompression;
+  if (has(rocksdb::kZSTD)) options.bottommost_compression = rocksdb::kZSTD;
+}
+
+rocksdb::Options DefaultOptions(const StateOptions& state) {
+  rocksdb::Options options;
+  options.create_if_missing = true;
+  options.merge_operator = std::make_shared<DeltaMergeOperator>(state.history);
+  SetCompression(options);
+
+  rocksdb::BlockBasedTableOptions table;
+  table.block_cache = rocksdb::NewLRUCache(state.block_cache_bytes);
+  table.filter_policy.reset(rocksdb::NewBloomFilterPolicy(10));
+  table.cache_index_and_filter_blocks = true;  // so that block_cache_bytes bounds them, too
+  table.pin_l0_filter_and_index_blocks_in_cache = true;
+  options.table_factory.reset(rocksdb::NewBlockBasedTableFactory(table));
+
+  // The manager decides when a memtable is full. Small arena blocks: a partition costs at least one.
+  options.write_buffer_manager =
+      std::make_shared<rocksdb::WriteBufferManager>(state.write_buffer_bytes, table.block_cache);
+  options.write_buffer_size = state.write_buffer_bytes;
+  options.arena_block_size = size_t{256} << 10;
+  options.max_total_wal_size = 2 * state.write_buffer_bytes;
+
+  options.allow_concurrent_memtable_write = false;  // a store has one writer
+  options.level_compaction_dynamic_level_bytes = true;
+  options.max_background_jobs = 2;
+  options.max_open_files = 64;  // a partition's, of 64 MiB each
+  options.bytes_per_sync = size_t{1} << 20;
+  options.stats_dump_period_sec = 0;
+  options.info_log_level = rocksdb::WARN_LEVEL;
+  options.keep_log_file_num = 2;
+  options.max_manifest_file_size = size_t{16} << 20;
+  return options;
+}
+
+class RocksDbStore final : public UserStateStore {
+ public:
+  RocksDbStore(std::unique_ptr<rocksdb::DB> db, std::string name, std::shared_ptr<const RocksDbResources> resources,
+               std::shared_ptr<void> hold)
+      : hold_(std::move(hold)),
+        resources_(std::move(resources)),
+        db_(std::move(db)),
+        name_(std::move(name)),
+        hot_(resources_->history),
+        hot_budget_(resources_->hot_cache_bytes) {}
+
+  Status ReadPosition() {
+    std::string bytes;
+    const rocksdb::Status status = db_->Get({}, SliceOf(kPositionKey), &bytes);
+    if (status.IsNotFound()) return {};
+    if (!status.ok()) return ToError(status, name_ + ": position");
+    const Result<Offset> position = DecodePosition(bytes);
+    if (!position.ok()) return position.error().At(name_ + ": position");
+    position_ = *position;
+    return {};
+  }
+
+  Result<std::span<UserState* const>> Load(std::span<const std::string_view> users) override {
+    Settle();
+    states_.clear();
+    missing_.clear();
+    hashes_.clear();
+    for (const std::string_view user : users) {
+      hashes_.push_back(StableHash(user));
+      hot_.Prefetch(hashes_.back());
+    }
+    for (size_t i = 0; i < users.size(); ++i) {
+      HotUser* user = hot_.Find(users[i], hashes_[i]);
+      if (user == nullptr) {
+        user = hot_.Insert(users[i], hashes_[i]);
+        missing_.push_back(user);
+      } else {
+        hot_.TouchNewest(user);
+      }
+      loaded_.push_back(user);
+      states_.push_back(&user->state);
+    }
+    RETURN_IF_ERROR(ReadMissing());
+    misses_ += std::ssize(missing_);
+    hits_ += std::ssize(users) - std::ssize(missing_);
+    return std::span<UserState* const>(states_);
+  }
+
+  Result<UserState*> Find(std::string_view id) override {
+    Settle();
+    UserState* const unknown = nullptr;
+    const uint64_t hash = StableHash(id);
+    HotUser* user = hot_.Find(id, hash);
+    if (user == nullptr) {
+      rocksdb::PinnableSlice value;
+      const rocksdb::Status status = db_->Get({}, db_->DefaultColumnFamily(), SliceOf(UserKey(id)), &value);
+      if (status.IsNotFound()) return unknown;
+      user = hot_.Insert(id, hash);
+      hot_.TouchOldest(user);  // a flood of queries does not push out the users whose events arrive
+      const Status read = TakeIn(status, value, user->state);
+      if (!read.ok()) {
+        hot_.Erase(user);
+        return read.error();
+      }
+    }
+    loaded_.push_back(user);
+    return user->state.profile().events > 0 ? &user->state : unknown;
+  }
+
+  Status Apply(Offset position) override {
+    Settle();
+    RETURN_IF_ERROR(CheckAdvance(position_, position));
+    if (resources_->read_only) return Error(ErrorCode::kInvalidArgument, name_ + ": opened for reading only");
+    batch_.Clear();
+    for (const HotUser* const user : changed_) {
+      StateCodec::EncodeUnsaved(user->state, value_);
+      const rocksdb::Slice key = SliceOf(UserKey(user->state.user_id()));
+      // A whole user needs nothing of what was there before: the next read then finds one value.
+      const rocksdb::Status added =
+          StateCodec::UnsavedIsAll(user->state) ? batch_.Put(key, value_) : batch_.Merge(key, value_);
+      if (!added.ok()) return ToError(added, name_);
+    }
+    const rocksdb::Status positioned = batch_.Put(SliceOf(kPositionKey), EncodePosition(position));
+    if (!positioned.ok()) return ToError(positioned, name_);
+    const rocksdb::Status written = db_->Write({}, &batch_);  // the log is written, not synced: see the guarantees
+    if (!written.ok()) return ToError(written, name_);
+    position_ = position;
+    for (HotUser* const user : changed_) {
+      StateCodec::MarkSaved(user->state);
+      hot_.MarkClean(user);
+    }
+    changed_.clear();
+    unsaved_bytes_ = 0;
+    Evict();
+    return {};
+  }
+
+  void Discard() override {
+    Settle();
+    for (HotUser* const user : changed_) hot_.Erase(user);
+    changed_.clear();
+    unsaved_bytes_ = 0;
+  }
+
+  std::optional<Offset> Position() const override { return position_; }
+
+  void SetHotBytes(size_t bytes) override {
+    hot_budget_ = bytes;
+    Settle();
+  }
+
+  Status ForEach(const std::function<bool(const UserState&)>& visit) override {
+    const std::string past(1, kPastUsers);
+    const rocksdb::Slice past_users(past);
+    rocksdb::ReadOptions options;
+    options.fill_cache = false;
+    options.iterate_upper_bound = &past_users;
+    const std::unique_ptr<rocksdb::Iterator> each(db_->NewIterator(options));
+    for (each->Seek(rocksdb::Slice(&kUserPrefix, 1)); each->Valid(); each->Next()) {
+      UserState user(std::string(View(each->key()).substr(1)), resources_->history);
+      const Status decoded = StateCodec::Decode(View(each->value()), user);
+      if (!decoded.ok()) return decoded.error().At(Where(user.user_id()));
+      if (!visit(user)) return {};
+    }
+    return each->status().ok() ? Status() : ToError(each->status(), name_);
+  }
+
+  StoreStats Stats() const override {
+    StoreStats stats;
+    stats.hot_users = static_cast<int64_t>(hot_.size());
+    stats.hot_bytes = static_cast<int64_t>(hot_.bytes());
+    stats.unsaved_users = std::ssize(changed_);
+    stats.unsaved_bytes = static_cast<int64_t>(unsaved_bytes_);
+    stats.hits = hits_;
+    stats.misses = misses_;
+    stats.evictions = evictions_;
+    stats.estimated_users = Property("rocksdb.estimate-num-keys");
+    stats.disk_bytes = Property("rocksdb.total-sst-files-size");
+    return stats;
+  }
+
+ private:
+  // Takes note of what the caller changed through the pointers that end now, and evicts what went over the budget.
+  void Settle() {
+    for (HotUser* const user : loaded_) {
+      const size_t before = user->changed ? user->counted_bytes : 0;
+      hot_.Recount(user);
+      if (!user->changed && StateCodec::HasUnsaved(user->state)) {
+        hot_.MarkChanged(user);
+        changed_.push_back(user);
+      }
+      if (user->changed) unsaved_bytes_ += user->counted_bytes - before;
+    }
+    loaded_.clear();
+    Evict();
+  }
+
+  void Evict() { evictions_ += static_cast<int64_t>(hot_.EvictTo(hot_budget_)); }
+
+  // Reads the users of missing_, of which nothing remains where that fails.
+  Status ReadMissing() {
+    if (missing_.empty()) return {};
+    const size_t count = missing_.size();
+    keys_.resize(std::max(keys_.size(), count));
+    slices_.resize(count);
+    for (size_t i = 0; i < count; ++i) {
+      keys_[i] = UserKey(missing_[i]->state.user_id());
+      slices_[i] = SliceOf(keys_[i]);
+    }
+    std::vector<rocksdb::PinnableSlice> values(count);
+    statuses_.resize(count);
+    db_->MultiGet({}, db_->DefaultColumnFamily(), count, slices_.data(), values.data(), statuses_.data());
+    Status read;
+    for (size_t i = 0; i < count && read.ok(); ++i) {
+      if (!statuses_[i].IsNotFound()) read = TakeIn(statuses_[i], values[i], missing_[i]->state);
+    }
+    if (!read.ok()) {
+      loaded_.clear();
+      for (HotUser* const user : missing_) hot_.Erase(user);
+    }
+    return read;
+  }
+
+  Status TakeIn(const rocksdb::Status& status, const rocksdb::Slice& value, UserState& user) const {
+    if (!status.ok()) return ToError(status, Where(user.user_id()));
+    const Status decoded = StateCodec::Decode(View(value), user);
+    return decoded.ok() ? decoded : decoded.error().At(Where(user.user_id()));
+  }
+
+  std::string Where(const std::string& user) const { return name_ + ": user \"" + user + "\""; }
+
+  // Valid until the next call.
+  const std::string& UserKey(std::string_view id) {
+    key_.assign(1, kUserPrefix);
+    return key_.append(id);
+  }
+
+  int64_t Property(const char* name) const {
+    uint64_t value = 0;
+    return db_->GetIntProperty(name, &value) ? static_cast<int64_t>(value) : 0;
+  }
+
+  const std::shared_ptr<void> hold_;
+  const std::shared_ptr<const RocksDbResources> resources_;
+  const std::unique_ptr<rocksdb::DB> db_;
+  const std::string name_;  // for messages: the partition's folder
+  HotUsers hot_;
+  size_t hot_budget_;
+  std::vector<HotUser*> loaded_;   // what the caller holds pointers to
+  std::vector<HotUser*> changed_;  // since the last Apply(), as far as Settle() knows
+  size_t unsaved_bytes_ = 0;
+  std::optional<Offset> position_;
+  int64_t hits_ = 0;
+  int64_t misses_ = 0;
+  int64_t evictions_ = 0;
+
+  // Memory that calls use again.
+  rocksdb::WriteBatch batch_;
+  std::string key_;
+  std::string value_;
+  std::vector<uint64_t> hashes_;
+  std::vector<UserState*> states_;
+  std::vector<HotUser*> missing_;
+  std::vector<std::string> keys_;
+  std::vector<rocksdb::Slice> slices_;
+  std::vector<rocksdb::Status> statuses_;
+};
+
+}  // namespace
+
+Result<std::shared_ptr<const RocksDbResources>> MakeRocksDbResources(const StateOptions& options) {
+  auto resources = std::make_shared<RocksDbResources>();
+  resources->history = options.history;
+  resources->hot_cache_bytes = options.hot_cache_bytes;
+  resources->read_only = options.read_only;
+  rocksdb::ConfigOptions strict;
+  strict.ignore_unsupported_options = false;
+  const rocksdb::Status parsed =
+      rocksdb::GetOptionsFromString(strict, DefaultOptions(options), options.rocksdb_options, &resources->options);
+  if (!parsed.ok()) {
+    return Error(ErrorCode::kInvalidArgument, "state.rocksdb_options: \"" + options.rocksdb_options +
+                                                  "\": expected RocksDB's \"name=value;...\": " + parsed.ToString());
+  }
+  return std::shared_ptr<const RocksDbResources>(std::move(resources));
+}
+
+Result<std::unique_ptr<UserStateStore>> OpenRocksDbStore(const std::filesystem::path& path, PartitionId partition,
+                                                         std::shared_ptr<const RocksDbResources> resources,
+                                                         std::shared_ptr<void> hold) {
+  rocksdb::DB* opened = nullptr;
+  const rocksdb::Status status = resources->read_only
+                                     ? rocksdb::DB::OpenForReadOnly(resources->options, path.string(), &opened)
+                                     : rocksdb::DB::Open(resources->options, path.string(), &opened);
+  std::unique_ptr<rocksdb::DB> db(opened);
+  std::string name = "state partition " + std::to_string(Raw(partition)) + " (" + path.string() + ")";
+  if (!status.ok()) return ToError(status, name);
+  auto store = std::make_unique<RocksDbStore>(std::move(db), std::move(name), std::move(resources), std::move(hold));
+  RETURN_IF_ERROR(store->ReadPosition());
+  return std::unique_ptr<UserStateStore>(std::move(store));
+}
+
+}  // namespace freshet

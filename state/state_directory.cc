@@ -1,0 +1,329 @@
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <charconv>
+#include <cstring>
+#include <map>
+#include <mutex>
+#include <set>
+#include <system_error>
+
+#include "state/rocksdb_store.h"
+#include "state/store.h"
+
+namespace freshet {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::string_view kFormatLine = "freshet-state 1";
+constexpr std::string_view kFormatFamily = "freshet-state ";
+constexpr std::string_view kApplicationKey = "application";
+constexpr std::string_view kPartitionPrefix = "partition-";
+constexpr std::string_view kRemovedPrefix = "removed-";
+
+Error IoError(const fs::path& path, std::string_view doing, int error) {
+  return Error(ErrorCode::kIo,
+               "state.directory: " + path.string() + ": " + std::string(doing) + ": " + std::strerror(error));
+}
+
+class File {
+ public:
+  File(const fs::path& path, int flags) : fd_(::open(path.c_str(), flags | O_CLOEXEC, 0644)) {}
+  ~File() {
+    if (fd_ >= 0) ::close(fd_);
+  }
+  File(const File&) = delete;
+  File& operator=(const File&) = delete;
+
+  int fd() const { return fd_; }
+  bool open() const { return fd_ >= 0; }
+
+  // False with errno.
+  bool Write(std::string_view bytes) const {
+    while (!bytes.empty()) {
+      const ssize_t written = ::write(fd_, bytes.data(), bytes.size());
+      if (written < 0 && errno != EINTR) return false;
+      if (written > 0) bytes.remove_prefix(static_cast<size_t>(written));
+    }
+    return true;
+  }
+  bool Read(std::string& bytes) const {
+    char block[4096];
+    for (;;) {
+      const ssize_t count = ::read(fd_, block, sizeof(block));
+      if (count == 0) return true;
+      if (count > 0) bytes.append(block, static_cast<size_t>(count));
+      if (count < 0 && errno != EINTR) return false;
+    }
+  }
+
+ private:
+  const int fd_;
+};
+
+// Replaces a file so that a crash leaves the old content or the new.
+Status ReplaceFile(const fs::path& path, std::string_view content) {
+  const fs::path fresh = path.string() + ".new";
+  {
+    const File file(fresh, O_WRONLY | O_CREAT | O_TRUNC);
+    if (!file.open() || !file.Write(content) || ::fsync(file.fd()) != 0) return IoError(fresh, "cannot write", errno);
+  }
+  if (::rename(fresh.c_str(), path.c_str()) != 0) return IoError(path, "cannot write", errno);
+  const File folder(path.parent_path(), O_RDONLY | O_DIRECTORY);
+  if (folder.open()) ::fsync(folder.fd());
+  return {};
+}
+
+// The directory held by this process, through flock() on LOCK, which holds a writer's process id.
+class DirectoryLock {
+ public:
+  static Result<std::unique_ptr<DirectoryLock>> Take(const fs::path& directory, bool read_only) {
+    const fs::path path = directory / "LOCK";
+    auto lock = std::unique_ptr<DirectoryLock>(new DirectoryLock(path, read_only));
+    if (!lock->file_.open()) {
+      if (read_only && errno == ENOENT) return lock;  // nobody ever wrote here
+      return IoError(path, "cannot open", errno);
+    }
+    if (::flock(lock->file_.fd(), (read_only ? LOCK_SH : LOCK_EX) | LOCK_NB) != 0) {
+      return errno == EWOULDBLOCK ? lock->InUse(directory) : IoError(path, "cannot lock", errno);
+    }
+    lock->writes_ = !read_only;
+    if (read_only) return lock;
+    if (::ftruncate(lock->file_.fd(), 0) != 0 || !lock->file_.Write(std::to_string(::getpid()) + "\n")) {
+      return IoError(path, "cannot write", errno);
+    }
+    return lock;
+  }
+
+  ~DirectoryLock() {
+    // No id is better than a stale one; a failure here harms nobody.
+    if (writes_ && ::ftruncate(file_.fd(), 0) != 0) return;
+  }
+
+ private:
+  DirectoryLock(const fs::path& path, bool read_only) : file_(path, read_only ? O_RDONLY : O_RDWR | O_CREAT) {}
+
+  Error InUse(const fs::path& directory) const {
+    std::string holder;
+    int pid = 0;
+    const bool known = file_.Read(holder) &&
+                       std::from_chars(holder.data(), holder.data() + holder.size(), pid).ec == std::errc() && pid > 0;
+    return Error(ErrorCode::kIo, "state.directory: " + directory.string() + ": in use by " +
+                                     (known ? "process " + std::to_string(pid) : "another process, which reads it"));
+  }
+
+  const File file_;
+  bool writes_ = false;
+};
+
+// What FORMAT says: its first line, then "key: value" lines.
+struct Format {
+  std::string application;
+  std::map<std::string, std::string, std::less<>> facts;
+
+  std::string Text() const {
+    std::string text = std::string(kFormatLine) + "\n" + std::string(kApplicationKey) + ": " + application + "\n";
+    for (const auto& [key, value] : facts) text += key + ": " + value + "\n";
+    return text;
+  }
+};
+
+Result<Format> ParseFormat(const fs::path& path, std::string_view text) {
+  const auto corrupt = [&](int line, std::string_view found, const std::string& expected) {
+    return Error(ErrorCode::kCorrupt, "state.directory: " + path.string() + ": line " + std::to_string(line) + ": \"" +
+                                          std::string(found.substr(0, 80)) + "\": expected " + expected);
+  };
+  Format format;
+  std::map<std::string, std::string, std::less<>>& facts = format.facts;
+  for (int number = 1; !text.empty(); ++number) {
+    const size_t end = text.find('\n');
+    const std::string_view line = text.substr(0, end);
+    if (end == std::string_view::npos) return corrupt(number, line, "a whole line");
+    text.remove_prefix(end + 1);
+    if (number == 1) {
+      if (line == kFormatLine) continue;
+      if (!line.starts_with(kFormatFamily)) return corrupt(1, line, "\"" + std::string(kFormatLine) + "\"");
+      return Error(ErrorCode::kInvalidArgument, "state.directory: " + path.string() + ": found format \"" +
+                                                    std::string(line.substr(0, 80)) + "\", this version reads \"" +
+                                                    std::string(kFormatLine) + "\"");
+    }
+    const size_t colon = line.find(": ");
+    if (colon == std::string_view::npos || colon == 0) return corrupt(number, line, "\"key: value\"");
+    if (!facts.emplace(line.substr(0, colon), line.substr(colon + 2)).second) {
+      return corrupt(number, line, "each key once");
+    }
+  }
+  const auto application = facts.find(kApplicationKey);
+  if (application == facts.end()) return corrupt(2, "", "\"application: ...\"");
+  format.application = application->second;
+  facts.erase(application);
+  return format;
+}
+
+// What stores need after the directory object is gone: the lock, and which partitions are open.
+struct Holdings {
+  std::unique_ptr<DirectoryLock> lock;
+  std::mutex mutex;
+  std::set<PartitionId> open;
+};
+
+class StateDirectoryImpl final : public StateDirectory {
+ public:
+  StateDirectoryImpl(StateOptions options, Format format, std::shared_ptr<Holdings> holdings,
+                     std::shared_ptr<const RocksDbResources> resources)
+      : options_(std::move(options)),
+        format_(std::move(format)),
+        holdings_(std::move(holdings)),
+        resources_(std::move(resources)) {}
+
+  Result<std::unique_ptr<UserStateStore>> OpenPartition(PartitionId partition) override {
+    const fs::path path = PathOf(partition);
+    {
+      const std::lock_guard guard(holdings_->mutex);
+      if (!holdings_->open.insert(partition).second) return AlreadyOpen(path);
+    }
+    std::shared_ptr<void> hold(nullptr, [holdings = holdings_, partition](void*) {
+      const std::lock_guard guard(holdings->mutex);
+      holdings->open.erase(partition);
+    });
+    return OpenRocksDbStore(path, partition, resources_, std::move(hold));
+  }
+
+  Result<std::vector<PartitionId>> Partitions() const override {
+    std::vector<PartitionId> partitions;
+    std::error_code error;
+    for (fs::directory_iterator entry(options_.directory, error), end; !error && entry != end; entry.increment(error)) {
+      const std::string name = entry->path().filename().string();
+      if (!name.starts_with(kPartitionPrefix)) continue;
+      int32_t id = 0;
+      const char* const last = name.data() + name.size();
+      const auto [parsed, wrong] = std::from_chars(name.data() + kPartitionPrefix.size(), last, id);
+      if (wrong == std::errc() && parsed == last) partitions.push_back(PartitionId{id});
+    }
+    if (error) return IoError(options_.directory, "cannot list", error.value());
+    std::sort(partitions.begin(), partitions.end());
+    return partitions;
+  }
+
+  Status RemovePartition(PartitionId partition) override {
+    const fs::path path = PathOf(partition);
+    const std::lock_guard guard(holdings_->mutex);
+    if (options_.read_only) return ReadOnly();
+    if (holdings_->open.contains(partition)) return AlreadyOpen(path);
+    // Renamed first: half a partition is never taken for a partition.
+    const fs::path removed = options_.directory / (std::string(kRemovedPrefix) + std::to_string(Raw(partition)));
+    std::error_code error;
+    fs::remove_all(removed, error);
+    if (!error && fs::exists(path, error)) fs::rename(path, removed, error);
+    if (!error) fs::remove_all(removed, error);
+    return error ? Status(IoError(path, "cannot remove", error.value())) : Status();
+  }
+
+  std::optional<std::string> Fact(std::string_view key) const override {
+    const std::lock_guard guard(holdings_->mutex);
+    const auto found = format_.facts.find(key);
+    return found == format_.facts.end() ? std::nullopt : std::optional(found->second);
+  }
+
+  Status SetFact(std::string_view key, std::string_view value) override {
+    const std::lock_guard guard(holdings_->mutex);
+    const std::string name = "state.directory: " + options_.directory.string() + ": " + std::string(key);
+    if (key.empty() || key.find_first_of(":\n") != key.npos || value.find('\n') != value.npos) {
+      return Error(ErrorCode::kInvalidArgument, name + ": not a fact that FORMAT can hold");
+    }
+    const auto found = format_.facts.find(key);
+    if (found != format_.facts.end()) {
+      if (found->second == value) return {};
+      return Error(ErrorCode::kInvalidArgument,
+                   name + " is " + found->second + " there and cannot become " + std::string(value));
+    }
+    if (options_.read_only) return ReadOnly();
+    Format changed = format_;
+    changed.facts.emplace(key, value);
+    RETURN_IF_ERROR(ReplaceFile(options_.directory / "FORMAT", changed.Text()));
+    format_ = std::move(changed);
+    return {};
+  }
+
+ private:
+  fs::path PathOf(PartitionId partition) const {
+    return options_.directory / (std::string(kPartitionPrefix) + std::to_string(Raw(partition)));
+  }
+  Error AlreadyOpen(const fs::path& path) const {
+    return Error(ErrorCode::kInternal, path.string() + ": the partition is open already");
+  }
+  Error ReadOnly() const {
+    return Error(ErrorCode::kInvalidArgument,
+                 "state.directory: " + options_.directory.string() + ": opened for reading only");
+  }
+
+  const StateOptions options_;
+  Format format_;
+  const std::shared_ptr<Holdings> holdings_;
+  const std::shared_ptr<const RocksDbResources> resources_;
+};
+
+// Reads FORMAT, or makes it where the directory is new.
+Result<Format> OpenFormat(const StateOptions& options) {
+  const fs::path path = options.directory / "FORMAT";
+  const File file(path, O_RDONLY);
+  if (file.open()) {
+    std::string text;
+    if (!file.Read(text)) return IoError(path, "cannot read", errno);
+    return ParseFormat(path, text);
+  }
+  if (errno != ENOENT) return IoError(path, "cannot open", errno);
+  if (options.read_only) return Error(ErrorCode::kIo, "state.directory: " + path.string() + ": no such file");
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(options.directory, error)) {
+    if (!entry.path().filename().string().starts_with(kPartitionPrefix)) continue;
+    return Error(ErrorCode::kCorrupt, "state.directory: " + path.string() + " is missing, but " +
+                                          entry.path().filename().string() + " is there");
+  }
+  Format format{.application = options.application, .facts = {}};
+  RETURN_IF_ERROR(ReplaceFile(path, format.Text()));
+  return format;
+}
+
+// What RemovePartition() left when it was interrupted.
+void RemoveLeftovers(const fs::path& directory) {
+  std::error_code error;
+  std::vector<fs::path> leftovers;
+  for (const auto& entry : fs::directory_iterator(directory, error)) {
+    if (entry.path().filename().string().starts_with(kRemovedPrefix)) leftovers.push_back(entry.path());
+  }
+  for (const fs::path& path : leftovers) fs::remove_all(path, error);
+}
+
+}  // namespace
+
+Result<std::unique_ptr<StateDirectory>> StateDirectory::Open(const StateOptions& options) {
+  if (options.application.find('\n') != std::string::npos) {
+    return Error(ErrorCode::kInvalidArgument, "application: expected one line");
+  }
+  if (!options.read_only) {
+    std::error_code error;
+    fs::create_directories(options.directory, error);
+    if (error) return IoError(options.directory, "cannot create", error.value());
+  }
+  ASSIGN_OR_RETURN(std::shared_ptr<const RocksDbResources> resources, MakeRocksDbResources(options));
+  auto holdings = std::make_shared<Holdings>();
+  ASSIGN_OR_RETURN(holdings->lock, DirectoryLock::Take(options.directory, options.read_only));
+  ASSIGN_OR_RETURN(Format format, OpenFormat(options));
+  if (format.application != options.application) {
+    return Error(ErrorCode::kInvalidArgument, "state.directory: " + options.directory.string() +
+                                                  ": holds the state of application \"" + format.application +
+                                                  "\", expected \"" + options.application + "\"");
+  }
+  if (!options.read_only) RemoveLeftovers(options.directory);
+  return std::unique_ptr<StateDirectory>(
+      std::make_unique<StateDirectoryImpl>(options, std::move(format), std::move(holdings), std::move(resources)));
+}
+
+}  // namespace freshet

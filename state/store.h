@@ -5,8 +5,8 @@
 // there, or none.
 //   A user read back equals the user applied, except what is a cache (key_values, item_rows), which is then empty.
 // Threads: one caller. Instances of different partitions share a block cache and a write-buffer manager
-// (StateResources). Limits: users changed since the last Apply() stay in memory whatever the budget; the others are
-// evicted, least recently used first.
+// (StateDirectory). Limits: users changed since the last Apply() stay in memory whatever the budget; the others are
+// evicted, least recently used first, at the call after the one that went over it.
 #pragma once
 
 #include <cstdint>
@@ -28,6 +28,8 @@ namespace freshet {
 struct StoreStats {
   int64_t hot_users = 0;
   int64_t hot_bytes = 0;
+  int64_t unsaved_users = 0;  // of hot_users: changed since the last Apply(), which alone lets them be evicted
+  int64_t unsaved_bytes = 0;
   int64_t hits = 0;    // Load() found the user in memory
   int64_t misses = 0;  // read from disk, or new
   int64_t evictions = 0;
@@ -56,21 +58,23 @@ class UserStateStore {
   // Where consumption goes on; absent: a new store.
   virtual std::optional<Offset> Position() const = 0;
 
-  // Bytes of users kept ready from now on; evicts down to it. Users changed since the last Apply() do not count.
+  // Bytes of users kept ready from now on; evicts down to it. Users changed since the last Apply() count, but are never
+  // evicted. A memory store keeps everybody.
   virtual void SetHotBytes(size_t bytes) = 0;
 
   // Calls `visit` for every durable user, by user id ascending, until it returns false. Changes not yet applied are not
   // seen.
   virtual Status ForEach(const std::function<bool(const UserState&)>& visit) = 0;
 
+  // Some microseconds: fit for once a micro-batch.
   virtual StoreStats Stats() const = 0;
 };
 
 struct StateOptions {
   std::filesystem::path directory;  // state.directory
   std::string application;
-  size_t hot_cache_bytes = size_t{1} << 30;      // all partitions together; see SetHotBytes()
-  size_t block_cache_bytes = size_t{256} << 20;  // RocksDB's, all partitions together
+  size_t hot_cache_bytes = size_t{1} << 30;      // each partition's until SetHotBytes(): the caller splits the budget
+  size_t block_cache_bytes = size_t{256} << 20;  // RocksDB's, all partitions together, memtables included
   size_t write_buffer_bytes = size_t{64} << 20;  // RocksDB's memtables, all partitions together
   size_t history = 197;                          // tokens kept per user
   std::string rocksdb_options;                   // verbatim "name=value;…", over ours
@@ -78,11 +82,13 @@ struct StateOptions {
 };
 
 // The state directory, held by this process, and what its partitions share. Layout: FORMAT (text), LOCK,
-// partition-<id>/ (a RocksDB each). Thread-safe.
+// partition-<id>/ (a RocksDB each). Thread-safe. Stores may outlive it; the directory stays held until the last is
+// gone.
 class StateDirectory {
  public:
   // Creates or opens the directory. Clear errors, each naming the path: not writable, in use by another process (with
-  // its pid), of another format version, of another application.
+  // its pid), of another format version, of another application, state.rocksdb_options that RocksDB refuses.
+  // With read_only nothing is created or written; several readers may hold the directory, a writer excludes them.
   static Result<std::unique_ptr<StateDirectory>> Open(const StateOptions& options);
   virtual ~StateDirectory() = default;
 
@@ -93,7 +99,7 @@ class StateDirectory {
   virtual Status RemovePartition(PartitionId partition) = 0;
 
   // A small text kept in FORMAT under `key`, e.g. how many partitions log files are spread over; absent: not set. Set
-  // once.
+  // once: another value later is an error. One line each; a key has no ':'.
   virtual std::optional<std::string> Fact(std::string_view key) const = 0;
   virtual Status SetFact(std::string_view key, std::string_view value) = 0;
 };
@@ -101,8 +107,8 @@ class StateDirectory {
 // A store without a disk; Apply() keeps, Discard() returns to what was applied. `history` as in StateOptions.
 std::unique_ptr<UserStateStore> MakeMemoryStore(size_t history);
 
-// A digest of users (tokens, profile, applied offset) that does not depend on their order or partition; for comparing
-// states.
+// A digest of users (id, profile, tokens) that does not depend on their order or partition; for comparing states. The
+// applied offset is left out: it changes with the number of partitions and with how log files are split.
 class StateDigest {
  public:
   void Add(const UserState& user);

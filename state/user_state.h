@@ -2,9 +2,11 @@
 #pragma once
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/event.h"
@@ -70,8 +72,7 @@ class UserState {
   size_t Bytes() const;
 
  private:
-  friend class StateCodec;       // to and from stored bytes (state/codec.h)
-  friend class UserStateAccess;  // stores: which tokens are not durable yet (state/store.h)
+  friend class StateCodec;  // to and from stored bytes, and which tokens are not durable yet (state/codec.h)
 
   // Drops tokens beyond `history_`. Called now and then by Append(), so that an append seldom moves memory.
   void Trim();

@@ -1,0 +1,57 @@
+// Users to stored bytes and back, and the merge of stored bytes; the layout is atop codec.cc. Pure functions.
+#pragma once
+
+#include <cstddef>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "core/ids.h"
+#include "core/result.h"
+#include "state/user_state.h"
+
+namespace freshet {
+
+// The one form of a user's stored bytes: what some newest tokens add to what was there, and the user after them. A
+// whole user is the delta to nothing.
+struct Delta {
+  Offset applied_offset{-1};
+  Profile profile;
+  std::string_view tokens;  // encoded, oldest first; a view into the bytes that were decoded
+
+  size_t token_count() const;
+};
+
+// Takes any bytes; kCorrupt, saying what is wrong, for those that EncodeX() cannot have made.
+Result<Delta> DecodeDelta(std::string_view bytes);
+
+// All of `deltas`, oldest first, as one: their newest `history` tokens, profile and offset of the newest. Associative.
+// Where one is corrupt the result is the first corrupt one, so that damage is neither hidden nor spread to other users.
+// REQUIRES: !deltas.empty(), history > 0.
+std::string MergeDeltas(std::span<const std::string_view> deltas, size_t history);
+
+// Where consumption goes on, as stored beside the users.
+std::string EncodePosition(Offset position);
+Result<Offset> DecodePosition(std::string_view bytes);
+
+// Error where consumption would go back: state is a function of the log up to a position, and cannot forget.
+Status CheckAdvance(std::optional<Offset> from, Offset to);
+
+class StateCodec {
+ public:
+  // Whether the user changed since it was decoded, made, or marked saved.
+  static bool HasUnsaved(const UserState& user) { return user.unsaved_ > 0; }
+  // Whether the unsaved tokens are all that is kept: EncodeUnsaved() is then the whole user.
+  static bool UnsavedIsAll(const UserState& user) { return user.unsaved_ >= user.tokens().size(); }
+  static void MarkSaved(UserState& user) { user.unsaved_ = 0; }
+
+  // Replaces `bytes` by the delta since the last save, or by the whole user.
+  static void EncodeUnsaved(const UserState& user, std::string& bytes);
+  static void EncodeAll(const UserState& user, std::string& bytes);
+
+  // Makes `user`, which must be new, what `bytes` say; keeps its newest `history` tokens. As DecodeDelta().
+  static Status Decode(std::string_view bytes, UserState& user);
+};
+
+}  // namespace freshet
