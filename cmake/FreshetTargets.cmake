@@ -31,6 +31,9 @@ function(freshet_library name)
   target_include_directories(freshet_${name} PUBLIC $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}>)
 endfunction()
 
+# The test programs labelled unit: what a sanitizer build compiles.
+add_custom_target(unit_tests)
+
 # freshet_test(name LABEL label SOURCES ... LINKS ...): a GoogleTest program whose cases CTest lists one by one.
 function(freshet_test name)
   cmake_parse_arguments(ARG "" "LABEL;TIMEOUT" "SOURCES;LINKS" ${ARGN})
@@ -38,6 +41,9 @@ function(freshet_test name)
   target_link_libraries(${name} PRIVATE freshet_flags ${ARG_LINKS} freshet_test_support GTest::gmock)
   if(NOT ARG_LABEL)
     set(ARG_LABEL unit)
+  endif()
+  if(ARG_LABEL STREQUAL unit)
+    add_dependencies(unit_tests ${name})
   endif()
   if(NOT ARG_TIMEOUT)
     set(ARG_TIMEOUT 120)
