@@ -4,7 +4,8 @@
 // Every worker has a mailbox; a question goes to all of them, since only the producer of the events knows a user's
 // partition. A worker looks at its mailbox once a micro-batch (one relaxed atomic load while it is empty) and answers
 // at most kAnswersPerBatch, so a flood of questions slows the asker and not the stream. A full mailbox refuses at once.
-// Threads: Ask() any; Answer() the mailbox's worker.
+// Threads: Ask() any; Answer() and Close() the mailbox's worker. Close() every worker before this is destroyed: what
+// still waits then is never answered.
 #pragma once
 
 #include <atomic>
@@ -34,25 +35,33 @@ class LiveQueries {
   static constexpr int kAnswersPerBatch = 16;
 
   explicit LiveQueries(int workers);
+  ~LiveQueries();
 
-  // Asks all workers; `done` is called once, from a worker's thread, with the first answer that holds the user, or when
-  // none does. False, and `done` is never called, where a mailbox is full.
+  // Asks all workers; `done` is called once: with the first answer that holds the user, as soon as it is there; else,
+  // when all have answered, with an error if one of them had one, else with nothing. It runs in the thread of the
+  // worker that settled it, or in the asker's where every worker is closed.
+  // False, and `done` is never called, where a mailbox is full.
   bool Ask(LiveQuery query, std::function<void(LiveAnswer)> done);
 
-  // Answers what waits for `worker`, at most kAnswersPerBatch.
+  // Answers what waits for `worker`, at most kAnswersPerBatch. Questions that another worker has settled are dropped
+  // without asking `answer`.
   void Answer(int worker, const std::function<LiveAnswer(const LiveQuery&)>& answer);
 
   // A worker that stopped: what waits there, and whatever comes, is answered "not here".
   void Close(int worker);
 
  private:
-  struct Pending;
+  class Pending;
   struct Mailbox {
     std::atomic<bool> waiting{false};
     std::mutex mutex;
     std::deque<std::shared_ptr<Pending>> questions;
     bool closed = false;
   };
+  static bool HasRoom(Mailbox& mailbox);
+  static void Post(Mailbox& mailbox, const std::shared_ptr<Pending>& pending);
+
+  std::mutex asking_;  // one asker at a time, so that room found in every mailbox stays there
   std::vector<std::unique_ptr<Mailbox>> mailboxes_;
 };
 

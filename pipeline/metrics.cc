@@ -1,0 +1,334 @@
+#include "pipeline/metrics.h"
+
+#include <prometheus/metric_family.h>
+#include <prometheus/text_serializer.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <ctime>
+#include <deque>
+#include <filesystem>
+#include <fstream>
+#include <initializer_list>
+#include <map>
+#include <mutex>
+#include <sstream>
+#include <utility>
+#include <vector>
+
+namespace freshet {
+namespace {
+
+using prometheus::ClientMetric;
+using prometheus::MetricFamily;
+using prometheus::MetricType;
+
+constexpr std::array kStageBounds = {1e-6,   2.5e-6, 5e-6, 1e-5,   2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3,
+                                     2.5e-3, 5e-3,   1e-2, 2.5e-2, 5e-2,   0.1,  0.25, 0.5,    1.0};
+constexpr std::array kLatencyBounds = {1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25,
+                                       0.5,  1.0,    2.5,  5.0,  10.0,   30.0, 60.0};
+
+// A number with one writer: a load and a store instead of a locked read-modify-write.
+template <typename T>
+class Cell {
+ public:
+  void Add(T amount) { Set(Get() + amount); }
+  void Set(T value) { value_.store(value, std::memory_order_relaxed); }
+  T Get() const { return value_.load(std::memory_order_relaxed); }
+
+ private:
+  std::atomic<T> value_{0};
+};
+
+template <const auto& kBounds>
+struct Histogram {
+  std::array<Cell<uint64_t>, kBounds.size() + 1> counts;  // by bucket, not cumulative; the last is beyond all bounds
+  Cell<double> sum;
+
+  void Observe(double value) {
+    const double seconds = value > 0 ? value : 0;  // also takes NaN to 0
+    counts[static_cast<size_t>(std::lower_bound(kBounds.begin(), kBounds.end(), seconds) - kBounds.begin())].Add(1);
+    sum.Add(seconds);
+  }
+
+  void AddTo(ClientMetric::Histogram& total) const {
+    total.bucket.resize(kBounds.size());
+    uint64_t cumulative = 0;
+    for (size_t i = 0; i < kBounds.size(); ++i) {
+      cumulative += counts[i].Get();
+      total.bucket[i].upper_bound = kBounds[i];
+      total.bucket[i].cumulative_count += cumulative;
+    }
+    total.sample_count += cumulative + counts.back().Get();
+    total.sample_sum += sum.Get();
+  }
+};
+
+struct LagCell {
+  std::string topic;
+  int32_t partition;
+  Cell<int64_t> records;
+  Cell<bool> assigned;
+};
+
+struct ReasonCell {
+  std::string code;
+  Cell<int64_t> count;
+};
+
+struct StageCells {
+  Histogram<kStageBounds> seconds;
+  Cell<int64_t> events;
+};
+
+class alignas(64) WorkerInstruments : public WorkerMetrics {
+ public:
+  void AddEvents(int64_t count) override { events.Add(count); }
+  void AddRepeats(int64_t count) override { repeats.Add(count); }
+  void AddUnknownItems(int64_t count) override { unknown_items.Add(count); }
+  void AddRecommendations(int64_t count) override { recommendations.Add(count); }
+  void AddDeadLetter(std::string_view code) override { Reason(code).count.Add(1); }
+  void ObserveStage(Stage stage, double seconds, int64_t stage_events) override {
+    StageCells& cells = stages[static_cast<size_t>(stage)];
+    cells.seconds.Observe(seconds);
+    cells.events.Add(stage_events);
+  }
+  void ObserveLatency(double seconds) override { latency.Observe(seconds); }
+  void SetHotCache(int64_t users, int64_t bytes, int64_t hits, int64_t misses, int64_t evictions) override {
+    cache_users.Set(users);
+    cache_bytes.Set(bytes);
+    cache_hits.Set(hits);
+    cache_misses.Set(misses);
+    cache_evictions.Set(evictions);
+  }
+  void SetLag(std::string_view topic, int32_t partition, int64_t records) override {
+    LagCell* cell = FindLag(topic, partition);
+    if (cell == nullptr) {
+      const std::lock_guard lock(growth);
+      cell = &lags.emplace_back(std::string(topic), partition);
+    }
+    cell->records.Set(records);
+    cell->assigned.Set(true);
+  }
+  void DropLag(std::string_view topic, int32_t partition) override {
+    if (LagCell* const cell = FindLag(topic, partition)) cell->assigned.Set(false);
+  }
+  void SetAssigned(int64_t partitions) override { assigned.Set(partitions); }
+
+  Cell<int64_t> events, repeats, unknown_items, recommendations, assigned;
+  Cell<int64_t> cache_users, cache_bytes, cache_hits, cache_misses, cache_evictions;
+  std::array<StageCells, kStageNames.size()> stages;
+  Histogram<kLatencyBounds> latency;
+  // The worker alone adds cells, under `growth`, and looks them up without it; a scrape walks them under it.
+  std::mutex growth;
+  std::deque<ReasonCell> reasons;
+  std::deque<LagCell> lags;
+
+ private:
+  ReasonCell& Reason(std::string_view code) {
+    const auto found = std::ranges::find(reasons, code, &ReasonCell::code);
+    if (found != reasons.end()) return *found;
+    if (reasons.size() > kMaxReasons) return reasons.back();
+    const std::lock_guard lock(growth);
+    return reasons.emplace_back(reasons.size() < kMaxReasons ? std::string(code) : "other");
+  }
+  LagCell* FindLag(std::string_view topic, int32_t partition) {
+    const auto found = std::ranges::find_if(
+        lags, [&](const LagCell& cell) { return cell.partition == partition && cell.topic == topic; });
+    return found == lags.end() ? nullptr : &*found;
+  }
+};
+
+using Labels = std::vector<ClientMetric::Label>;
+
+// The families of one scrape, in the order in which they are added.
+class Exposition {
+ public:
+  ClientMetric& Sample(Labels labels = {}) {
+    ClientMetric& metric = families_.back().metric.emplace_back();
+    metric.label = std::move(labels);
+    return metric;
+  }
+  void Family(MetricType type, std::string name, std::string help) {
+    families_.push_back({std::move(name), std::move(help), type, {}});
+  }
+  template <typename Number>
+  void Gauge(std::string name, std::string help, Number value, Labels labels = {}) {
+    Family(MetricType::Gauge, std::move(name), std::move(help));
+    Sample(std::move(labels)).gauge.value = static_cast<double>(value);
+  }
+  template <typename Number>
+  void Counter(std::string name, std::string help, Number value) {
+    Family(MetricType::Counter, std::move(name), std::move(help));
+    Sample().counter.value = static_cast<double>(value);
+  }
+  std::string Text() const { return prometheus::TextSerializer().Serialize(families_); }
+
+ private:
+  std::vector<MetricFamily> families_;
+};
+
+// Seconds since the epoch at which this process started: proc(5), field 22 of /proc/self/stat, in ticks since boot.
+double ProcessStartTime() {
+  std::ifstream stat("/proc/self/stat");
+  std::string text{std::istreambuf_iterator<char>(stat), {}};
+  std::istringstream fields(text.substr(std::min(text.size(), text.rfind(')') + 1)));  // the name may hold blanks
+  std::string field;
+  for (int number = 3; number <= 22; ++number) fields >> field;
+  std::ifstream kernel("/proc/stat");
+  std::string key;
+  double boot = 0;
+  while (kernel >> key && key != "btime") kernel.ignore(1 << 20, '\n');
+  kernel >> boot;
+  return boot + std::strtod(field.c_str(), nullptr) / static_cast<double>(sysconf(_SC_CLK_TCK));
+}
+
+void AddProcess(Exposition& out, double start_time) {
+  timespec cpu{};
+  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &cpu);
+  int64_t pages = 0;
+  int64_t resident_pages = 0;
+  std::ifstream("/proc/self/statm") >> pages >> resident_pages;
+  std::error_code error;
+  int64_t files = -1;  // the one that lists them
+  for (std::filesystem::directory_iterator it("/proc/self/fd", error), end; !error && it != end; it.increment(error)) {
+    ++files;
+  }
+  out.Counter("process_cpu_seconds_total", "User and system CPU time spent.",
+              static_cast<double>(cpu.tv_sec) + static_cast<double>(cpu.tv_nsec) * 1e-9);
+  out.Gauge("process_resident_memory_bytes", "Resident memory.", resident_pages * sysconf(_SC_PAGESIZE));
+  out.Gauge("process_open_fds", "Open file descriptors.", files);
+  out.Gauge("process_start_time_seconds", "Start of the process since the epoch.", start_time);
+}
+
+class MetricsImpl : public Metrics {
+ public:
+  MetricsImpl(std::string_view freshet_version, std::string_view model_name, std::string_view model_version)
+      : freshet_version_(freshet_version), model_name_(model_name), model_version_(model_version) {}
+
+  WorkerMetrics& Worker(int worker) override {
+    const std::lock_guard lock(mutex_);
+    std::unique_ptr<WorkerInstruments>& instruments = workers_[worker];
+    if (!instruments) instruments = std::make_unique<WorkerInstruments>();
+    return *instruments;
+  }
+
+  void AddHttpResponse(int status) override {
+    responses_[static_cast<size_t>(std::clamp(status, 0, 599))].fetch_add(1, std::memory_order_relaxed);
+  }
+  void SetReady(bool ready) override { ready_.Set(ready); }
+
+  std::string Render() override {
+    Exposition out;
+    const std::lock_guard lock(mutex_);
+    AddFlow(out);
+    AddDeadLetters(out);
+    AddStages(out);
+    AddCache(out);
+    AddLag(out);
+    AddInstance(out);
+    AddProcess(out, start_time_);
+    return out.Text();
+  }
+
+ private:
+  int64_t Sum(Cell<int64_t> WorkerInstruments::*cell) const {
+    int64_t sum = 0;
+    for (const auto& [_, worker] : workers_) sum += (worker.get()->*cell).Get();
+    return sum;
+  }
+
+  void AddFlow(Exposition& out) const {
+    using W = WorkerInstruments;
+    out.Counter("freshet_events_total", "Events accepted into state.", Sum(&W::events));
+    out.Counter("freshet_repeated_events_total", "Events dropped as already applied.", Sum(&W::repeats));
+    out.Counter("freshet_unknown_items_total", "Events whose item the model does not know.", Sum(&W::unknown_items));
+    out.Counter("freshet_recommendations_total", "Recommendations published.", Sum(&W::recommendations));
+  }
+
+  void AddDeadLetters(Exposition& out) const {
+    std::map<std::string, int64_t> totals;
+    for (const auto& [_, worker] : workers_) {
+      const std::lock_guard lock(worker->growth);
+      for (const ReasonCell& reason : worker->reasons) totals[reason.code] += reason.count.Get();
+    }
+    out.Family(MetricType::Counter, "freshet_dead_letters_total", "Records that are not events, by reason.");
+    for (const auto& [reason, total] : totals) {
+      out.Sample({{"reason", reason}}).counter.value = static_cast<double>(total);
+    }
+  }
+
+  void AddStages(Exposition& out) const {
+    out.Family(MetricType::Histogram, "freshet_stage_seconds", "Time of a micro-batch in a stage.");
+    for (size_t stage = 0; stage < kStageNames.size(); ++stage) {
+      ClientMetric& sample = out.Sample({{"stage", std::string(kStageNames[stage])}});
+      for (const auto& [_, worker] : workers_) worker->stages[stage].seconds.AddTo(sample.histogram);
+    }
+    out.Family(MetricType::Counter, "freshet_stage_events_total", "Events that went through a stage.");
+    for (size_t stage = 0; stage < kStageNames.size(); ++stage) {
+      ClientMetric& sample = out.Sample({{"stage", std::string(kStageNames[stage])}});
+      for (const auto& [_, worker] : workers_) {
+        sample.counter.value += static_cast<double>(worker->stages[stage].events.Get());
+      }
+    }
+    out.Family(MetricType::Histogram, "freshet_event_latency_seconds", "From an event's time to its publication.");
+    ClientMetric& latency = out.Sample();
+    for (const auto& [_, worker] : workers_) worker->latency.AddTo(latency.histogram);
+  }
+
+  void AddCache(Exposition& out) const {
+    using W = WorkerInstruments;
+    out.Gauge("freshet_hot_cache_users", "Users in the hot cache.", Sum(&W::cache_users));
+    out.Gauge("freshet_hot_cache_bytes", "Memory of the hot cache.", Sum(&W::cache_bytes));
+    out.Counter("freshet_hot_cache_hits_total", "Users found in the hot cache.", Sum(&W::cache_hits));
+    out.Counter("freshet_hot_cache_misses_total", "Users read from the store.", Sum(&W::cache_misses));
+    out.Counter("freshet_hot_cache_evictions_total", "Users that left the hot cache.", Sum(&W::cache_evictions));
+  }
+
+  void AddLag(Exposition& out) const {
+    std::map<std::pair<std::string, int32_t>, int64_t> lags;
+    for (const auto& [_, worker] : workers_) {
+      const std::lock_guard lock(worker->growth);
+      for (const LagCell& lag : worker->lags) {
+        if (lag.assigned.Get()) lags[{lag.topic, lag.partition}] = lag.records.Get();
+      }
+    }
+    out.Family(MetricType::Gauge, "freshet_consumer_lag", "Records of an assigned partition not yet processed.");
+    for (const auto& [key, records] : lags) {
+      const Labels labels = {{"topic", key.first}, {"partition", std::to_string(key.second)}};
+      out.Sample(labels).gauge.value = static_cast<double>(records);
+    }
+    out.Gauge("freshet_assigned_partitions", "Partitions assigned to this instance.",
+              Sum(&WorkerInstruments::assigned));
+  }
+
+  void AddInstance(Exposition& out) const {
+    out.Gauge("freshet_ready", "1 where /readyz answers 200.", ready_.Get());
+    out.Family(MetricType::Counter, "freshet_http_responses_total", "Answers of the control plane, by status.");
+    for (size_t status = 0; status < responses_.size(); ++status) {
+      const uint64_t count = responses_[status].load(std::memory_order_relaxed);
+      if (count > 0) out.Sample({{"status", std::to_string(status)}}).counter.value = static_cast<double>(count);
+    }
+    out.Gauge("freshet_build_info", "1; the version that runs.", 1,
+              {{"version", freshet_version_}, {"compiler", __VERSION__}});
+    out.Gauge("freshet_model_info", "1; the model that is loaded.", 1,
+              {{"name", model_name_}, {"version", model_version_}});
+  }
+
+  const std::string freshet_version_, model_name_, model_version_;
+  const double start_time_ = ProcessStartTime();
+  std::array<std::atomic<uint64_t>, 600> responses_{};
+  Cell<bool> ready_;
+  std::mutex mutex_;  // guards the map, not the instruments
+  std::map<int, std::unique_ptr<WorkerInstruments>> workers_;
+};
+
+}  // namespace
+
+std::unique_ptr<Metrics> Metrics::Make(std::string_view freshet_version, std::string_view model_name,
+                                       std::string_view model_version) {
+  return std::make_unique<MetricsImpl>(freshet_version, model_name, model_version);
+}
+
+}  // namespace freshet

@@ -1,7 +1,10 @@
 // What /metrics shows. Workers add to their own instruments once a micro-batch; a scrape reads atomics and never waits
 // for a worker.
 //
-// Threads: each WorkerMetrics belongs to one worker, which is the only one that writes; Render() any thread.
+// Threads: each WorkerMetrics belongs to one worker, which is the only one that writes; the rest of Metrics any thread.
+// Instruments are single-writer atomics rather than prometheus-cpp's own, whose histogram takes a mutex; prometheus-cpp
+// writes the text. The only lock of a worker is where it meets a dead letter's code or a partition for the first time.
+// Names, meanings and buckets: docs/metrics.md (a test holds it against this file's .cc).
 #pragma once
 
 #include <array>
@@ -18,6 +21,9 @@ inline constexpr std::array<std::string_view, 8> kStageNames = {"poll", "decode"
 
 class WorkerMetrics {
  public:
+  // Dead letters of more codes than this count under the reason "other".
+  static constexpr size_t kMaxReasons = 32;
+
   virtual ~WorkerMetrics() = default;
 
   virtual void AddEvents(int64_t count) = 0;              // freshet_events_total: accepted
@@ -25,28 +31,32 @@ class WorkerMetrics {
   virtual void AddUnknownItems(int64_t count) = 0;        // freshet_unknown_items_total
   virtual void AddRecommendations(int64_t count) = 0;     // freshet_recommendations_total
   virtual void AddDeadLetter(std::string_view code) = 0;  // freshet_dead_letters_total{reason}
-  virtual void ObserveStage(Stage stage, double seconds,
-                            int64_t events) = 0;  // freshet_stage_seconds{stage}: histogram per micro-batch
-  virtual void ObserveLatency(
-      double seconds) = 0;  // freshet_event_latency_seconds: event time to published, where the clock allows
-  // Gauges; from the worker's last look.
+  // A micro-batch's time in a stage: freshet_stage_seconds{stage}, and its events: freshet_stage_events_total{stage}.
+  virtual void ObserveStage(Stage stage, double seconds, int64_t events) = 0;
+  // freshet_event_latency_seconds: event time to published, where the clock allows; negative counts as 0.
+  virtual void ObserveLatency(double seconds) = 0;
+  // From the worker's last look: users and bytes held now; hits, misses and evictions since the start.
   virtual void SetHotCache(int64_t users, int64_t bytes, int64_t hits, int64_t misses, int64_t evictions) = 0;
-  virtual void SetLag(std::string_view topic, int32_t partition,
-                      int64_t records) = 0;                             // freshet_consumer_lag{topic,partition}
+  // freshet_consumer_lag{topic,partition}
+  virtual void SetLag(std::string_view topic, int32_t partition, int64_t records) = 0;
   virtual void DropLag(std::string_view topic, int32_t partition) = 0;  // the partition left this instance
-  virtual void SetAssigned(int64_t partitions) = 0;
+  virtual void SetAssigned(int64_t partitions) = 0;                     // freshet_assigned_partitions
 };
 
 class Metrics {
  public:
-  // `model_name`, `model_version`: labels of freshet_model_info.
-  static std::unique_ptr<Metrics> Make(std::string_view model_name, std::string_view model_version);
+  // `freshet_version`: label of freshet_build_info; `model_name`, `model_version`: labels of freshet_model_info.
+  static std::unique_ptr<Metrics> Make(std::string_view freshet_version, std::string_view model_name,
+                                       std::string_view model_version);
   virtual ~Metrics() = default;
 
-  // Lives as long as the Metrics.
+  // Lives as long as the Metrics. Ask once and keep it: this takes a lock.
   virtual WorkerMetrics& Worker(int worker) = 0;
 
-  // The text exposition format.
+  virtual void AddHttpResponse(int status) = 0;  // freshet_http_responses_total{status}
+  virtual void SetReady(bool ready) = 0;         // freshet_ready
+
+  // The text exposition format 0.0.4. Series of all workers are summed.
   virtual std::string Render() = 0;
 };
 

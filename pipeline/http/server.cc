@@ -1,0 +1,336 @@
+#include "pipeline/http/server.h"
+
+#include <spdlog/spdlog.h>
+
+#include <boost/asio/dispatch.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <boost/beast/core.hpp>
+#include <boost/beast/http.hpp>
+#include <list>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <thread>
+#include <unordered_set>
+
+namespace freshet::http {
+namespace {
+
+namespace asio = boost::asio;
+namespace beast = boost::beast;
+namespace wire = boost::beast::http;
+using boost::system::error_code;
+using tcp = asio::ip::tcp;
+
+constexpr size_t kReadBytes = 4096;
+constexpr size_t kBufferBytes = 16 * 1024;
+constexpr std::chrono::seconds kLingerTime{2};
+constexpr std::chrono::milliseconds kAcceptRetry{100};
+
+class Connection;
+
+// What connections share. Answers still on their way keep it alive after the server is gone; its io_context is then
+// stopped and runs nothing more. Handlers in the io_context may refer to it: they die with it.
+struct Loop : std::enable_shared_from_this<Loop> {
+  Loop(ServerOptions server_options, Handler server_handler)
+      : options(std::move(server_options)), handler(std::move(server_handler)) {}
+
+  const ServerOptions options;
+  const Handler handler;
+  std::unordered_set<Connection*> connections;
+  std::list<Connection*> receiving;  // those without a whole request, longest first
+  asio::io_context io{1};            // below what its handlers' destructors use
+  tcp::acceptor acceptor{io};
+  asio::steady_timer accept_retry{io};
+};
+
+std::string HttpDate() {
+  const std::time_t now = std::time(nullptr);
+  std::tm utc{};
+  gmtime_r(&now, &utc);
+  char text[40];
+  return {text, std::strftime(text, sizeof text, "%a, %d %b %Y %H:%M:%S GMT", &utc)};
+}
+
+// One client. Lives as long as an operation of it is under way.
+class Connection : public std::enable_shared_from_this<Connection> {
+ public:
+  Connection(Loop& loop, tcp::socket socket) : loop_(loop), stream_(std::move(socket)), answer_timer_(loop.io) {
+    loop_.connections.insert(this);
+  }
+  ~Connection() { Forget(); }
+  Connection(const Connection&) = delete;
+  Connection& operator=(const Connection&) = delete;
+
+  // Waits for a request's first byte, at most `patience`; what was pipelined is there already.
+  void Receive(std::chrono::milliseconds patience) {
+    parser_.emplace();
+    parser_->header_limit(loop_.options.max_header_bytes);
+    parser_->body_limit(loop_.options.max_body_bytes);
+    BeginReceiving();
+    if (buffer_.size() > 0) return ReadHeader();
+    stream_.expires_after(patience);
+    stream_.async_read_some(buffer_.prepare(kReadBytes), [self = shared_from_this()](error_code error, size_t bytes) {
+      if (error) return;
+      self->buffer_.commit(bytes);
+      self->ReadHeader();
+    });
+  }
+
+  void Close() {
+    Forget();
+    stream_.close();
+  }
+
+ private:
+  void BeginReceiving() { place_ = loop_.receiving.insert(loop_.receiving.end(), this); }
+  void EndReceiving() {
+    if (place_) loop_.receiving.erase(*place_);
+    place_.reset();
+  }
+  void Forget() {
+    EndReceiving();
+    loop_.connections.erase(this);
+  }
+
+  void ReadHeader() {
+    stream_.expires_after(loop_.options.read_timeout);
+    wire::async_read_header(stream_, buffer_, *parser_, [self = shared_from_this()](error_code error, size_t) {
+      if (error) return self->Refuse(error);
+      self->head_ = self->parser_->get().method() == wire::verb::head;
+      if (beast::iequals(self->parser_->get()[wire::field::expect], "100-continue")) return self->Continue();
+      self->ReadBody();
+    });
+  }
+
+  void Continue() {
+    static constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
+    asio::async_write(stream_, asio::buffer(kContinue), [self = shared_from_this()](error_code error, size_t) {
+      if (!error) self->ReadBody();
+    });
+  }
+
+  void ReadBody() {
+    wire::async_read(stream_, buffer_, *parser_, [self = shared_from_this()](error_code error, size_t) {
+      if (error) return self->Refuse(error);
+      self->EndReceiving();
+      self->Dispatch();
+    });
+  }
+
+  // Answers a request that is none, and closes; a client that went away or stays silent is just left.
+  void Refuse(error_code error) {
+    EndReceiving();
+    if (error == wire::error::end_of_stream || error == wire::error::partial_message) return;
+    if (error.category() != make_error_code(wire::error::bad_method).category()) return;
+    keep_alive_ = false;
+    if (error == wire::error::body_limit) {
+      Send(Problem(413, "the body is over " + std::to_string(loop_.options.max_body_bytes) + " bytes"));
+    } else if (error == wire::error::header_limit || error == wire::error::buffer_overflow) {
+      const bool in_target = parser_->get().target().empty();
+      Send(Problem(in_target ? 414 : 431, "the request's " + std::string(in_target ? "target" : "header") +
+                                              " is over " + std::to_string(loop_.options.max_header_bytes) + " bytes"));
+    } else {
+      Send(Problem(400, error.message()));
+    }
+  }
+
+  void Dispatch() {
+    const auto& message = parser_->get();
+    keep_alive_ = message.keep_alive();
+    if (message.version() >= 11 && message.count(wire::field::host) != 1) {
+      keep_alive_ = false;
+      return Send(Problem(400, "expected one Host header"));
+    }
+    awaiting_ = true;
+    ++serial_;
+    try {
+      loop_.handler(ToRequest(), Responder());
+    } catch (const std::exception& failure) {
+      spdlog::error("http: {}", failure.what());
+      Answer(serial_, Problem(500, "the request could not be handled"));
+    }
+    if (awaiting_) StartAnswerTimer();
+  }
+
+  // The target in origin form, or (as to a proxy) in absolute form: http://host/path?query.
+  Request ToRequest() {
+    auto& message = parser_->get();
+    std::string_view target(message.target().data(), message.target().size());
+    if (target.starts_with("http://")) {
+      const size_t path = target.find('/', 7);
+      target = path == std::string_view::npos ? "/" : target.substr(path);
+    }
+    const size_t mark = std::min(target.find('?'), target.size());
+    return {head_ ? "GET" : std::string(message.method_string()), std::string(target.substr(0, mark)),
+            std::string(target.substr(std::min(mark + 1, target.size()))), std::move(message.body())};
+  }
+
+  Respond Responder() {
+    return [loop = loop_.shared_from_this(), weak = weak_from_this(), serial = serial_](Response response) {
+      asio::dispatch(loop->io, [weak, serial, response = std::move(response)]() mutable {
+        if (const auto self = weak.lock()) self->Answer(serial, std::move(response));
+      });
+    };
+  }
+
+  void StartAnswerTimer() {
+    answer_timer_.expires_after(loop_.options.answer_timeout);
+    answer_timer_.async_wait([self = shared_from_this(), serial = serial_](error_code) {
+      Response late = Problem(504, "no answer in time");
+      late.headers.emplace_back("Retry-After", "1");
+      self->Answer(serial, std::move(late));
+    });
+  }
+
+  // The first answer to request `serial` counts.
+  void Answer(uint64_t serial, Response response) {
+    if (!awaiting_ || serial != serial_) return;
+    awaiting_ = false;
+    answer_timer_.cancel();
+    Send(std::move(response));
+  }
+
+  void Send(Response response) {
+    if (loop_.options.on_response) loop_.options.on_response(response.status);
+    response_ = {};
+    response_.result(static_cast<unsigned>(response.status));
+    response_.set(wire::field::date, HttpDate());
+    response_.set(wire::field::content_type, response.content_type);
+    response_.set(wire::field::cache_control, "no-store");
+    for (const auto& [name, value] : response.headers) response_.set(name, value);
+    response_.keep_alive(keep_alive_);
+    response_.content_length(response.body.size());
+    if (!head_) response_.body() = std::move(response.body);
+    stream_.expires_after(loop_.options.write_timeout);
+    wire::async_write(stream_, response_, [self = shared_from_this()](error_code error, size_t) {
+      if (error) return;
+      if (self->keep_alive_) return self->Receive(self->loop_.options.idle_timeout);
+      self->Linger();
+    });
+  }
+
+  // Closing with unread input would reset the connection and could take the answer with it: read on for a while.
+  void Linger() {
+    error_code ignored;
+    stream_.socket().shutdown(tcp::socket::shutdown_send, ignored);
+    BeginReceiving();
+    stream_.expires_after(kLingerTime);
+    Drain();
+  }
+  void Drain() {
+    buffer_.clear();
+    stream_.async_read_some(buffer_.prepare(kReadBytes), [self = shared_from_this()](error_code error, size_t) {
+      if (!error) self->Drain();
+    });
+  }
+
+  Loop& loop_;
+  beast::tcp_stream stream_;
+  beast::flat_buffer buffer_{kBufferBytes};
+  std::optional<wire::request_parser<wire::string_body>> parser_;
+  wire::response<wire::string_body> response_;
+  asio::steady_timer answer_timer_;
+  uint64_t serial_ = 0;  // of the request that is being answered
+  bool awaiting_ = false;
+  bool head_ = false;
+  bool keep_alive_ = true;
+  std::optional<std::list<Connection*>::iterator> place_;  // in Loop::receiving
+};
+
+void Accept(Loop& loop) {
+  loop.acceptor.async_accept([&loop](error_code error, tcp::socket socket) {
+    if (error == asio::error::operation_aborted) return;
+    if (error) {  // out of file descriptors, for instance: some may come back
+      loop.accept_retry.expires_after(kAcceptRetry);
+      return loop.accept_retry.async_wait([&loop](error_code) { Accept(loop); });
+    }
+    if (loop.connections.size() >= loop.options.max_connections && !loop.receiving.empty()) {
+      loop.receiving.front()->Close();
+    }
+    if (loop.connections.size() < loop.options.max_connections) {
+      socket.set_option(tcp::no_delay(true), error);
+      std::make_shared<Connection>(loop, std::move(socket))->Receive(loop.options.read_timeout);
+    }
+    Accept(loop);
+  });
+}
+
+class ServerImpl : public Server {
+ public:
+  explicit ServerImpl(std::shared_ptr<Loop> loop)
+      : loop_(std::move(loop)), port_(loop_->acceptor.local_endpoint().port()) {
+    Accept(*loop_);
+    thread_ = std::thread([this] { Run(); });
+  }
+  ~ServerImpl() override {
+    loop_->io.stop();
+    thread_.join();
+    error_code ignored;
+    loop_->acceptor.close(ignored);
+    while (!loop_->connections.empty()) (*loop_->connections.begin())->Close();
+  }
+
+  uint16_t port() const override { return port_; }
+
+ private:
+  void Run() {
+    while (!loop_->io.stopped()) {
+      try {
+        loop_->io.run();
+      } catch (const std::exception& failure) {  // out of memory, for instance; it costs the connection at hand
+        spdlog::error("http: {}", failure.what());
+      }
+    }
+  }
+
+  const std::shared_ptr<Loop> loop_;
+  const uint16_t port_;
+  std::thread thread_;
+};
+
+Status Listen(Loop& loop) {
+  const std::string& listen = loop.options.listen;
+  const size_t colon = listen.rfind(':');
+  std::string host = listen.substr(0, colon);
+  if (host.size() > 2 && host.front() == '[' && host.back() == ']') host = host.substr(1, host.size() - 2);
+  const bool bracketed = listen.starts_with('[');
+  if (colon == std::string::npos || host.empty() || colon + 1 == listen.size() ||
+      bracketed != (host.find(':') != std::string::npos) ||
+      listen.find_first_not_of("0123456789", colon + 1) != std::string::npos) {
+    return Error(ErrorCode::kInvalidArgument,
+                 "\"" + listen + "\": expected host:port such as 127.0.0.1:8080 or [::1]:8080");
+  }
+  error_code error;
+  const auto endpoints = tcp::resolver(loop.io).resolve(host, listen.substr(colon + 1), tcp::resolver::passive, error);
+  if (error) return Error(ErrorCode::kInvalidArgument, listen + ": " + error.message());
+  const tcp::endpoint endpoint = endpoints.begin()->endpoint();
+  loop.acceptor.open(endpoint.protocol(), error);
+  if (!error) loop.acceptor.set_option(tcp::acceptor::reuse_address(true), error);
+  if (!error) loop.acceptor.bind(endpoint, error);
+  if (!error) loop.acceptor.listen(asio::socket_base::max_listen_connections, error);
+  if (error == asio::error::address_in_use) return Error(ErrorCode::kIo, listen + ": address already in use");
+  if (error) return Error(ErrorCode::kIo, listen + ": " + error.message());
+  return {};
+}
+
+}  // namespace
+
+Response Problem(int status, std::string_view detail) {
+  const auto reason = wire::obsolete_reason(wire::int_to_status(static_cast<unsigned>(status)));
+  nlohmann::ordered_json problem;
+  problem["type"] = "about:blank";
+  problem["title"] = std::string(reason.data(), reason.size());
+  problem["status"] = status;
+  problem["detail"] = detail;
+  return {status, problem.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace), "application/problem+json"};
+}
+
+Result<std::unique_ptr<Server>> Server::Start(ServerOptions options, Handler handler) {
+  auto loop = std::make_shared<Loop>(std::move(options), std::move(handler));
+  RETURN_IF_ERROR(Listen(*loop));
+  return std::unique_ptr<Server>(std::make_unique<ServerImpl>(std::move(loop)));
+}
+
+}  // namespace freshet::http
