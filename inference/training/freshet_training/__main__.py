@@ -1,0 +1,124 @@
+"""python3 -m freshet_training train | evaluate | parity: see --help of each, and docs/training.md."""
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from . import model_directory, parity, sequences
+from .evaluation import evaluate, held_out_cases
+from .model import ModelConfig
+from .train import TrainOptions, train
+
+
+def main() -> int:
+    options = _parser().parse_args()
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    try:
+        options.command(options)
+    except (OSError, ValueError) as error:
+        print(f"freshet_training: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="freshet_training", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _train_parser(_add(commands, "train", "train a model on an export", _train))
+    evaluator = _add(commands, "evaluate", "HR@10 and NDCG@10 on the newest event of each user", _evaluate)
+    evaluator.add_argument("--model", type=Path, required=True, metavar="DIR", help="a model directory")
+    checker = _add(commands, "parity", "user vectors and top 10 of some users, to compare freshet with", _parity)
+    checker.add_argument("--model", type=Path, required=True, metavar="DIR", help="a model directory")
+    checker.add_argument("--output", type=Path, required=True, metavar="FILE", help="JSON to write")
+    checker.add_argument("--users", type=int, default=20, metavar="N", help="the first N users (default %(default)s)")
+    return parser
+
+
+def _add(commands: Any, name: str, text: str, run: Any) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name, help=text, description=text, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    parser.set_defaults(command=run)
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="what `freshet export` wrote")
+    parser.add_argument("--threads", type=int, default=0, metavar="N", help="CPU threads; 0: PyTorch's choice")
+    return parser
+
+
+def _train_parser(parser: argparse.ArgumentParser) -> None:
+    model, options = ModelConfig(2, 2), TrainOptions()
+    add = parser.add_argument
+    add("--output", type=Path, required=True, metavar="DIR", help="the model directory to write")
+    add("--metrics", type=Path, metavar="FILE", help="append a JSON line per epoch here")
+    add("--dim", type=int, default=model.dim, help="width of the model")
+    add("--layers", type=int, default=model.layers)
+    add("--heads", type=int, default=model.heads)
+    add("--window", type=int, default=model.window, help="events that an event attends to, itself included")
+    add("--no-time-bias", action="store_true", help="leave out the bias by time between events")
+    add("--similarity", choices=("cosine", "dot"), default=model.similarity)
+    add("--temperature", type=float, default=model.temperature, help="of the cosine")
+    add("--epochs", type=int, default=options.epochs)
+    add("--batch-users", type=int, default=options.batch_users, help="users a step, with their whole histories")
+    add("--lr", type=float, default=options.lr, help="Adam's rate at the start; decays to 2 %% of it along a cosine")
+    add("--dropout", type=float, default=options.dropout)
+    add("--id-dropout", type=float, default=options.id_dropout, help="share of input items replaced by row 0, unknown")
+    add("--hold-out", type=int, choices=(0, 2), default=options.hold_out, help="newest events kept from training")
+    add("--seed", type=int, default=options.seed)
+
+
+def _train(arguments: argparse.Namespace) -> None:
+    data = sequences.load(arguments.data)
+    config = ModelConfig(
+        items=data.items,
+        event_types=data.event_types,
+        time_bias=not arguments.no_time_bias,
+        **_chosen(arguments, "dim", "layers", "heads", "window", "similarity", "temperature"),
+    )
+    options = TrainOptions(
+        **_chosen(arguments, "epochs", "batch_users", "lr", "dropout", "id_dropout", "hold_out", "seed")
+    )
+    print(f"{data.users} users, {len(data.events)} events, {data.items - 1} items", file=sys.stderr)
+    train(data, config, options, arguments.output, lambda record: _report(record, arguments.metrics))
+
+
+def _chosen(arguments: argparse.Namespace, *names: str) -> dict[str, Any]:
+    return {name: getattr(arguments, name) for name in names}
+
+
+def _report(record: dict[str, Any], metrics: Path | None) -> None:
+    if metrics is not None:
+        with metrics.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+    valid, test = (_accuracy(record.get(name)) for name in ("valid", "test"))
+    if "epoch" not in record:
+        print(f"chosen: epoch {record['chosen_epoch']}, test {test}", flush=True)
+        return
+    print(
+        f"epoch {record['epoch']:3}  loss {record['loss']:.4f}  valid {valid}"
+        f"  {record['train_seconds']:.1f} + {record['valid_seconds']:.1f} s",
+        flush=True,
+    )
+
+
+def _accuracy(record: dict[str, float] | None) -> str:
+    return f"HR@10 {record['hr']:.4f} NDCG@10 {record['ndcg']:.4f}" if record else "-"
+
+
+def _evaluate(arguments: argparse.Namespace) -> None:
+    model = model_directory.load(arguments.model)
+    cases = held_out_cases(sequences.load(arguments.data), back=1)
+    print(json.dumps(asdict(evaluate(model, cases))))
+
+
+def _parity(arguments: argparse.Namespace) -> None:
+    model = model_directory.load(arguments.model)
+    parity.write(model, sequences.load(arguments.data), arguments.users, arguments.output)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

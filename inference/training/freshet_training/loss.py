@@ -1,0 +1,54 @@
+"""Full softmax cross-entropy over the catalogue."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+_CHUNK_ELEMENTS = 1 << 20  # logits held at a time: 4 MB stay in the cache
+
+
+def softmax_loss(vectors: Tensor, candidates: Tensor, targets: Tensor) -> Tensor:
+    """Mean over rows of -log softmax(vectors · candidatesᵀ)[target]; a scalar.
+
+    vectors [rows, dim], candidates [items, dim], targets [rows]. The gradient is formed in the forward pass, chunk by
+    chunk, so that the logits [rows, items] never exist as a whole.
+    """
+    return _SoftmaxLoss.apply(vectors, candidates, targets)
+
+
+class _SoftmaxLoss(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, vectors: Tensor, candidates: Tensor, targets: Tensor) -> Tensor:
+        grad_vectors = torch.empty_like(vectors)
+        grad_candidates = torch.zeros_like(candidates)
+        total = vectors.new_zeros(())
+        chunk = max(1, _CHUNK_ELEMENTS // len(candidates))
+        for begin in range(0, len(vectors), chunk):
+            part = slice(begin, begin + chunk)
+            total += _chunk_loss(vectors[part], candidates, targets[part], grad_vectors[part], grad_candidates)
+        rows = max(1, len(vectors))
+        ctx.save_for_backward(grad_vectors.div_(rows), grad_candidates.div_(rows))
+        return total / rows
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        grad_vectors, grad_candidates = ctx.saved_tensors
+        return grad_vectors * grad, grad_candidates * grad, None
+
+
+def _chunk_loss(
+    vectors: Tensor, candidates: Tensor, targets: Tensor, grad_vectors: Tensor, grad_candidates: Tensor
+) -> Tensor:
+    """The sum of the rows' losses; writes `grad_vectors`, adds to `grad_candidates`."""
+    logits = vectors @ candidates.T
+    logits -= logits.amax(1, keepdim=True)
+    index = targets[:, None]
+    hit = logits.gather(1, index)
+    softmax = logits.exp_()
+    total = softmax.sum(1, keepdim=True)
+    softmax /= total
+    softmax.scatter_add_(1, index, torch.full_like(hit, -1))
+    torch.mm(softmax, candidates, out=grad_vectors)
+    grad_candidates.addmm_(softmax.T, vectors)
+    return (total.log() - hit).sum()

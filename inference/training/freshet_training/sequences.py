@@ -1,0 +1,79 @@
+"""Reads what `freshet export` writes: each user's events in log order, as rows of the vocabulary."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from . import safetensors
+
+Ints = npt.NDArray[np.int64]
+
+_DTYPES = {"offsets": np.int64, "items": np.int32, "types": np.int32, "times": np.int64}
+
+
+@dataclass(frozen=True)
+class History:
+    """Some events of one user, oldest first; the three arrays are of one length."""
+
+    items: npt.NDArray[np.int32]
+    types: npt.NDArray[np.int32]
+    times: Ints  # whole seconds
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def newest(self, events: int) -> "History":
+        return self.slice(max(0, len(self) - events), len(self))
+
+    def slice(self, begin: int, end: int) -> "History":
+        return History(self.items[begin:end], self.types[begin:end], self.times[begin:end])
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """An export directory in memory."""
+
+    directory: Path
+    offsets: Ints  # [users + 1]
+    events: History  # of all users, end to end
+    items: int  # rows of the vocabulary, row 0 included
+    event_types: int
+
+    @property
+    def users(self) -> int:
+        return len(self.offsets) - 1
+
+    def history(self, user: int, hold_out: int = 0) -> History:
+        """The user's events without the newest `hold_out`; may be empty."""
+        begin, end = int(self.offsets[user]), int(self.offsets[user + 1])
+        return self.events.slice(begin, max(begin, end - hold_out))
+
+    def histories(self, hold_out: int, at_least: int) -> list[History]:
+        """Of all users, without the newest `hold_out` events; those with fewer than `at_least` left are left out."""
+        every = (self.history(user, hold_out) for user in range(self.users))
+        return [history for history in every if len(history) >= at_least]
+
+
+def load(directory: Path) -> Sequences:
+    """Raises ValueError, naming file and tensor, where the directory is no export."""
+    path = directory / "sequences.safetensors"
+    tensors = safetensors.load(path)
+    for name, dtype in _DTYPES.items():
+        if name not in tensors or tensors[name].dtype != dtype or tensors[name].ndim != 1:
+            raise ValueError(f"{path}: expected a vector `{name}` of {np.dtype(dtype).name}")
+    offsets = tensors["offsets"]
+    events = History(tensors["items"], tensors["types"], tensors["times"])
+    if len(offsets) < 1 or offsets[0] != 0 or offsets[-1] != len(events) or (np.diff(offsets) < 0).any():
+        raise ValueError(f"{path}: offsets must rise from 0 to {len(events)}, the number of events")
+    rows = [_vocabulary_rows(directory / name) for name in ("items.tsv", "event_types.tsv")]
+    for values, limit, name in ((events.items, rows[0], "items"), (events.types, rows[1], "types")):
+        if len(values) != len(events) or (len(values) and not 0 <= values.min() <= values.max() < limit):
+            raise ValueError(f"{path}: {name} must be {len(events)} rows from 0 to {limit - 1}, as its .tsv says")
+    return Sequences(directory, offsets, events, rows[0], rows[1])
+
+
+def _vocabulary_rows(path: Path) -> int:
+    with path.open(encoding="utf-8", newline="\n") as file:
+        return sum(1 for _ in file)
