@@ -26,9 +26,10 @@ struct KeyValueCache {
   // Rows in a block: one cache line of fp32, so that keys can be stored transposed within a block.
   static constexpr int kRowsPerBlock = 16;
 
-  ModelTag model{};         // weights that computed the rows; 0 while empty
-  int64_t events = 0;       // events taken in, since the cache began; event n lives in slot n mod W
-  size_t block_floats = 0;  // size of each block, set by the engine
+  ModelTag model{};             // weights that computed the rows; 0 while empty
+  int64_t events = 0;           // events taken in, since the cache began; event n lives in slot n mod W
+  int64_t sequence_number = 0;  // of the user's event that was taken in last; kept by whoever feeds the engine
+  size_t block_floats = 0;      // size of each block, set by the engine
   std::vector<AlignedFloats> blocks;
   std::vector<int64_t> times_s;    // [min(events, W)] event time of each slot
   std::vector<float> user_vector;  // [dim] the newest event's normalised output; empty until it was asked for

@@ -1,0 +1,105 @@
+// freshet export: the training sequences, tokenised by the code that serves.
+#include <spdlog/spdlog.h>
+
+#include <filesystem>
+#include <fstream>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "inference/model.h"
+#include "inference/safetensors.h"
+#include "pipeline/commands/commands.h"
+#include "pipeline/event_log.h"
+
+namespace freshet {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct ExportFlags {
+  ConfigFlags config;
+  std::vector<std::string> inputs;
+  std::string output;
+  std::string vocabulary;
+};
+
+// row<TAB>name lines, as a model directory has them.
+template <typename Names, typename NameOf>
+Status WriteRows(const fs::path& path, const Names& names, NameOf name_of) {
+  std::ofstream file(path, std::ios::binary);
+  for (size_t row = 0; row < names.size(); ++row) {
+    const std::string& name = name_of(names[row]);
+    if (name.find_first_of("\t\n\r") != std::string::npos) {
+      return Error(ErrorCode::kInvalidArgument,
+                   path.string() + ": row " + std::to_string(row) + ": an id with a tab or line end cannot be listed");
+    }
+    file << row << '\t' << name << '\n';
+  }
+  if (!file.flush()) return Error(ErrorCode::kIo, path.string() + ": cannot be written");
+  return {};
+}
+
+Status WriteSequences(const fs::path& path, const EventLog& log) {
+  std::vector<int64_t> offsets = {0};
+  std::vector<int32_t> items, types;
+  std::vector<int64_t> times;
+  for (const UserSequence& user : log.users) {
+    for (const ModelToken& token : user.tokens) {
+      items.push_back(static_cast<int32_t>(Raw(token.item)));
+      types.push_back(static_cast<int32_t>(Raw(token.type)));
+      times.push_back(token.time_s);
+    }
+    offsets.push_back(static_cast<int64_t>(items.size()));
+  }
+  const auto tensor = [](const char* name, TensorType type, const auto& values) {
+    return TensorView{name, type, {values.size()}, std::as_bytes(std::span(values))};
+  };
+  const std::vector<TensorView> tensors = {
+      tensor("offsets", TensorType::kInt64, offsets), tensor("items", TensorType::kInt32, items),
+      tensor("types", TensorType::kInt32, types), tensor("times", TensorType::kInt64, times)};
+  return WriteSafetensors(path, tensors);
+}
+
+Status Export(const ExportFlags& flags) {
+  ASSIGN_OR_RETURN(const Config config, LoadEffectiveConfig(flags.config));
+  std::unique_ptr<const Model> model;
+  if (!flags.vocabulary.empty()) {
+    ASSIGN_OR_RETURN(model, LoadModel(flags.vocabulary));
+  }
+  const std::vector<fs::path> inputs(flags.inputs.begin(), flags.inputs.end());
+  ASSIGN_OR_RETURN(const EventLog log, ReadEventLog(config, inputs, model ? &model->vocabulary : nullptr));
+  std::error_code error;
+  fs::create_directories(flags.output, error);
+  if (error) return Error(ErrorCode::kIo, "--output: " + flags.output + ": " + error.message());
+  const fs::path directory = flags.output;
+  const auto itself = [](const std::string& name) -> const std::string& { return name; };
+  RETURN_IF_ERROR(WriteSequences(directory / "sequences.safetensors", log));
+  RETURN_IF_ERROR(WriteRows(directory / "items.tsv", log.vocabulary.item_ids(), itself));
+  RETURN_IF_ERROR(WriteRows(directory / "event_types.tsv", log.vocabulary.type_names(), itself));
+  RETURN_IF_ERROR(WriteRows(directory / "users.tsv", log.users,
+                            [](const UserSequence& user) -> const std::string& { return user.user_id; }));
+  spdlog::info("exported {} events of {} users, {} items, {} event types to {}; {} bad records left out", log.events,
+               log.users.size(), log.vocabulary.item_ids().size() - 1, log.vocabulary.type_names().size() - 1,
+               flags.output, log.bad_records);
+  return {};
+}
+
+}  // namespace
+
+void AddExport(CLI::App& app, Action& action) {
+  auto flags = std::make_shared<ExportFlags>();
+  CLI::App* const command = app.add_subcommand("export", "Training sequences of a log, tokenised as the pipeline does");
+  AddConfigFlags(*command, flags->config);
+  command->add_option("--input", flags->inputs, "Log files, in order")->required();
+  command
+      ->add_option("--output", flags->output,
+                   "Directory for sequences.safetensors, items.tsv, event_types.tsv, users.tsv")
+      ->required();
+  command->add_option("--vocabulary", flags->vocabulary,
+                      "Model directory whose rows to use; default: every item and type of the log gets a row");
+  command->footer("Example:\n  freshet export --input clicks.jsonl.gz --output var/training");
+  command->callback([flags, &action] { action = [flags] { return Export(*flags); }; });
+}
+
+}  // namespace freshet

@@ -1,0 +1,45 @@
+// freshet generate: a synthetic clickstream with planted structure.
+#include "pipeline/generate.h"
+
+#include <spdlog/spdlog.h>
+
+#include <memory>
+
+#include "pipeline/commands/commands.h"
+#include "pipeline/progress.h"
+
+namespace freshet {
+
+void AddGenerate(CLI::App& app, Action& action) {
+  auto options = std::make_shared<GenerateOptions>();
+  CLI::App* const command =
+      app.add_subcommand("generate", "A synthetic clickstream with planted structure, and its catalogue beside it");
+  command->add_option("--users", options->users, "Users")->capture_default_str();
+  command->add_option("--items", options->items, "Items")->capture_default_str();
+  command->add_option("--events", options->events, "Events; they are streamed, so their number needs no memory")
+      ->capture_default_str();
+  command->add_option("--seed", options->seed, "The same seed and sizes give the same bytes, everywhere")
+      ->capture_default_str();
+  command
+      ->add_option("--output", options->output,
+                   "File for the events (.jsonl, .jsonl.gz, .jsonl.zst); items.jsonl goes beside it")
+      ->required();
+  command->footer(
+      "Example:\n  freshet generate --users 5000 --items 2000 --events 200000 --seed 1 --output "
+      "var/sample/events.jsonl");
+  command->callback([options, &action] {
+    action = [options]() -> Status {
+      const std::atomic<bool>& stop = StopOnSignals();
+      Progress progress("generate", "events");
+      RETURN_IF_ERROR(Generate(*options, [&](uint64_t events) {
+        progress.Update(static_cast<int64_t>(events),
+                        static_cast<double>(events) / static_cast<double>(options->events));
+        return !stop;
+      }));
+      progress.Finish();
+      return {};
+    };
+  });
+}
+
+}  // namespace freshet

@@ -1,0 +1,128 @@
+// freshet model inspect | verify.
+#include <cmath>
+#include <cstdio>
+#include <iostream>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "pipeline/commands/commands.h"
+#include "pipeline/serving_model.h"
+
+namespace freshet {
+namespace {
+
+Status Inspect(const std::string& directory, bool as_json) {
+  ASSIGN_OR_RETURN(const auto model, LoadModel(directory));
+  const ModelConfig& config = model->config;
+  nlohmann::ordered_json facts = {{"name", model->name},
+                                  {"version", model->version},
+                                  {"items", config.items - 1},
+                                  {"event_types", config.event_types - 1},
+                                  {"dim", config.dim},
+                                  {"layers", config.layers},
+                                  {"heads", config.heads},
+                                  {"window", config.window},
+                                  {"time_bias", config.time_bias},
+                                  {"similarity", config.similarity == Similarity::kCosine ? "cosine" : "dot"},
+                                  {"parameters", model->parameters},
+                                  {"weight_bytes", model->parameters * sizeof(float)},
+                                  {"tokens_for_exact_rebuild", config.exact_history()}};
+  ASSIGN_OR_RETURN(const auto engine, Engine::Make(*model));
+  facts["key_value_bytes_per_user"] = engine->CacheBytes(config.window);
+  if (as_json) {
+    std::cout << facts.dump(2) << "\n";
+    return {};
+  }
+  for (const auto& [key, value] : facts.items()) {
+    std::printf("%-26s %s\n", key.c_str(), value.is_string() ? value.get<std::string>().c_str() : value.dump().c_str());
+  }
+  return {};
+}
+
+// A user whose times stand still, jump and now and then run backwards.
+std::vector<ModelToken> RandomHistory(const ModelConfig& config, size_t length, std::mt19937_64& random) {
+  std::vector<ModelToken> tokens(length);
+  int64_t time_s = 1'500'000'000;
+  for (ModelToken& token : tokens) {
+    token.item = ItemRow{static_cast<uint32_t>(random() % static_cast<uint64_t>(config.items))};
+    token.type = TypeRow{static_cast<uint32_t>(random() % static_cast<uint64_t>(config.event_types))};
+    const uint64_t kind = random() % 8;
+    if (kind == 0) time_s -= static_cast<int64_t>(random() % 3600);
+    if (kind > 1) time_s += static_cast<int64_t>(random() % (kind == 7 ? 40'000'000 : 600));
+    token.time_s = time_s;
+  }
+  return tokens;
+}
+
+double RelativeError(const float* actual, const float* expected, size_t size) {
+  double difference = 0, norm = 0;
+  for (size_t i = 0; i < size; ++i) {
+    difference += (actual[i] - expected[i]) * static_cast<double>(actual[i] - expected[i]);
+    norm += expected[i] * static_cast<double>(expected[i]);
+  }
+  return std::sqrt(difference / std::max(norm, 1e-30));
+}
+
+// The law of the incremental step on this model's weights: every prefix of random users, incremental against full.
+Status Verify(const std::string& directory, int users, uint64_t seed) {
+  ASSIGN_OR_RETURN(const auto model, LoadModel(directory));
+  ASSIGN_OR_RETURN(const auto engine, Engine::Make(*model));
+  const auto scratch = engine->MakeScratch(256);
+  const auto dim = static_cast<size_t>(model->config.dim);
+  std::mt19937_64 random(seed);
+  double worst = 0;
+  int64_t prefixes = 0;
+  for (int user = 0; user < users; ++user) {
+    const size_t length = 1 + random() % (3 * static_cast<size_t>(model->config.window));
+    const std::vector<ModelToken> tokens = RandomHistory(model->config, length, random);
+    const std::vector<float> full = FullForward(*model, tokens);
+    KeyValueCache cache;
+    std::vector<float> vector(dim);
+    for (size_t i = 0; i < length; ++i, ++prefixes) {
+      const StepRow row{&cache, tokens[i], vector.data()};
+      engine->Step({&row, 1}, *scratch);
+      worst = std::max(worst, RelativeError(vector.data(), &full[i * dim], dim));
+    }
+  }
+  std::printf(
+      "%lld prefixes of %d users (seed %llu): largest relative error of the incremental step %.2e, bound 1e-05: %s\n",
+      static_cast<long long>(prefixes), users, static_cast<unsigned long long>(seed), worst,
+      worst <= 1e-5 ? "ok" : "FAILED");
+  if (worst > 1e-5)
+    return Error(ErrorCode::kInternal,
+                 "model.directory: " + directory + ": the incremental step differs from the full model");
+  return {};
+}
+
+}  // namespace
+
+void AddModel(CLI::App& app, Action& action) {
+  CLI::App* const command = app.add_subcommand("model", "What a model is, and whether its incremental step holds");
+  command->require_subcommand(1);
+  auto directory = std::make_shared<std::string>();
+
+  auto as_json = std::make_shared<bool>(false);
+  CLI::App* const inspect =
+      command->add_subcommand("inspect", "Loads and checks a model directory and prints what it is");
+  inspect->add_option("directory", *directory, "Model directory")->required();
+  inspect->add_flag("--json", *as_json, "As JSON");
+  inspect->footer("Example:\n  freshet model inspect models/demo");
+  inspect->callback([=, &action] { action = [=] { return Inspect(*directory, *as_json); }; });
+
+  auto users = std::make_shared<int>(20);
+  auto seed = std::make_shared<uint64_t>(1);
+  CLI::App* const verify =
+      command->add_subcommand("verify", "Its incremental step against a full recomputation, on random histories");
+  verify->add_option("directory", *directory, "Model directory")->required();
+  verify->add_option("--users", *users, "Random users, of up to 3 windows of events each")
+      ->check(CLI::Range(1, 1000000))
+      ->capture_default_str();
+  verify->add_option("--seed", *seed, "Seed of the histories")->capture_default_str();
+  verify->footer("Example:\n  freshet model verify models/demo --users 100");
+  verify->callback([=, &action] { action = [=] { return Verify(*directory, *users, *seed); }; });
+}
+
+}  // namespace freshet

@@ -1,0 +1,198 @@
+// freshet replay: log files through the same pipeline, to their end.
+#include <spdlog/spdlog.h>
+
+#include <chrono>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "ingest/log_files.h"
+#include "pipeline/commands/commands.h"
+#include "pipeline/progress.h"
+#include "pipeline/worker.h"
+
+namespace freshet {
+namespace {
+
+struct ReplayFlags {
+  ConfigFlags config;
+  std::vector<std::string> inputs;
+  std::string output;
+  std::string emit;
+};
+
+// Sends what goes to Kafka there, and the positions to the commit log, once Kafka has everything.
+class CommitLogSink : public RecordSink {
+ public:
+  CommitLogSink(std::unique_ptr<RecordSink> inner, CommitLog& commit_log)
+      : inner_(std::move(inner)), commit_log_(commit_log) {}
+
+  Status Publish(std::span<const OutputRecord> records) override { return inner_->Publish(records); }
+  Status Commit(std::span<const PartitionPosition> positions) override {
+    RETURN_IF_ERROR(inner_->Commit(positions));
+    return commit_log_.Commit(positions, {});
+  }
+  void Abort() override { inner_->Abort(); }
+
+ private:
+  std::unique_ptr<RecordSink> inner_;
+  CommitLog& commit_log_;
+};
+
+// `replay --emit` knows more than processing.emit.
+Status ApplyEmit(const std::string& emit, Config& config) {
+  static const std::map<std::string, Emit> kNames = {
+      {"every", Emit::kEvery}, {"latest", Emit::kLatest}, {"final", Emit::kFinal}, {"none", Emit::kNone}};
+  if (!emit.empty()) config.processing.emit = kNames.at(emit);
+  return {};
+}
+
+std::string DeadLetterPath(const ReplayFlags& flags, const Config& config) {
+  if (flags.output.empty() || flags.output == "-" || flags.output == "kafka") {
+    return (std::filesystem::path(config.state.directory) / "dead-letters.jsonl").string();
+  }
+  return flags.output + ".dead-letters.jsonl";
+}
+
+// The files that all workers share.
+struct ReplayFiles {
+  std::unique_ptr<CommitLog> commit_log;
+  std::shared_ptr<OutputFile> recommendations;
+  std::shared_ptr<OutputFile> dead_letters;
+};
+
+Result<ReplayFiles> OpenFiles(const ReplayFlags& flags, const Config& config) {
+  const std::vector<std::filesystem::path> inputs(flags.inputs.begin(), flags.inputs.end());
+  ReplayFiles files;
+  ASSIGN_OR_RETURN(files.commit_log,
+                   CommitLog::Open(std::filesystem::path(config.state.directory) / "commits.json", inputs));
+  if (flags.output == "kafka") return files;
+  const bool nothing = config.processing.emit == Emit::kNone;
+  const std::string output = nothing ? "" : flags.output.empty() ? "-" : flags.output;
+  ASSIGN_OR_RETURN(files.recommendations, OpenOutputFile(output, *files.commit_log));
+  ASSIGN_OR_RETURN(files.dead_letters, OpenOutputFile(DeadLetterPath(flags, config), *files.commit_log));
+  return files;
+}
+
+Result<std::unique_ptr<RecordSink>> MakeSink(const ReplayFlags& flags, const Config& config, ReplayFiles& files) {
+  if (flags.output != "kafka") return MakeFileSink(files.recommendations, files.dead_letters, *files.commit_log);
+  ASSIGN_OR_RETURN(std::unique_ptr<RecordSink> kafka, MakeKafkaSink(KafkaOptionsFor(config)));
+  return std::unique_ptr<RecordSink>(std::make_unique<CommitLogSink>(std::move(kafka), *files.commit_log));
+}
+
+// How many parts the users are spread over is settled when the state directory is new: it decides which partition holds
+// a user.
+Result<int> FilePartitions(const Config& config, StateDirectory& states) {
+  if (const auto fact = states.Fact("file_partitions")) return std::stoi(*fact);
+  RETURN_IF_ERROR(states.SetFact("file_partitions", std::to_string(config.state.partitions)));
+  return config.state.partitions;
+}
+
+// Of a stored offset: which file and which of its records.
+std::function<Origin(PartitionId, Offset)> OriginOf(const ReplayFlags& flags, const CommitLog& commit_log) {
+  std::map<int64_t, std::string> names;
+  for (const std::filesystem::path input : flags.inputs) names[commit_log.FileIndex(input)] = input.filename().string();
+  return [names](PartitionId, Offset offset) {
+    const auto found = names.find(FileIndexOf(offset));
+    return Origin{found == names.end() ? "" : found->second, PartitionId{0}, Offset{OrdinalOf(offset)}};
+  };
+}
+
+Result<std::vector<Worker>> MakeWorkers(const ReplayFlags& flags, const Config& config, const ServingModel& serving,
+                                        StateDirectory& states, ReplayFiles& files) {
+  ASSIGN_OR_RETURN(const int partitions, FilePartitions(config, states));
+  const int count = WorkersFor(config, partitions);
+  std::vector<Worker> workers(static_cast<size_t>(count));
+  for (int w = 0; w < count; ++w) {
+    Worker& worker = workers[static_cast<size_t>(w)];
+    ASSIGN_OR_RETURN(worker.decoder, MakeDecoder(config.source.decoder));
+    ASSIGN_OR_RETURN(worker.sink, MakeSink(flags, config, files));
+    LogFileOptions source;
+    source.paths.assign(flags.inputs.begin(), flags.inputs.end());
+    source.has_header = HasHeaderLine(config.source.decoder);
+    source.check_header = [decoder = worker.decoder.get()](std::string_view header) {
+      return decoder->CheckHeader(header);
+    };
+    source.partitions = partitions;
+    source.worker = w;
+    source.workers = count;
+    worker.source = MakeLogFileSource(std::move(source), *files.commit_log);
+    PipelineOptions options = PipelineOptionsFor(config, w, count);
+    options.file_partitions = partitions;
+    options.origin = OriginOf(flags, *files.commit_log);
+    worker.pipeline = std::make_unique<Pipeline>(std::move(options), serving, *worker.decoder, *worker.source,
+                                                 *worker.sink, states, nullptr);
+  }
+  return workers;
+}
+
+void PrintSummary(const PipelineCounts& counts, double seconds, double cpu_seconds) {
+  const double events = static_cast<double>(std::max<int64_t>(counts.events, 1));
+  spdlog::info(
+      "replayed {} events: {} recommendations, {} dead letters, {} repeats dropped, {} without a known item; {:.1f} s, "
+      "{:.0f} events/s, "
+      "{:.1f} µs CPU per event",
+      counts.events, counts.recommendations, counts.dead_letters, counts.repeats, counts.unknown_items, seconds,
+      static_cast<double>(counts.events) / std::max(seconds, 1e-9), cpu_seconds / events * 1e6);
+}
+
+Status Replay(const ReplayFlags& flags) {
+  const std::atomic<bool>& stop = StopOnSignals();
+  ASSIGN_OR_RETURN(Config config, LoadEffectiveConfig(flags.config));
+  RETURN_IF_ERROR(ApplyEmit(flags.emit, config));
+  ASSIGN_OR_RETURN(const ServingModel serving, ServingModel::Load(config.model.directory));
+  ASSIGN_OR_RETURN(const size_t history, HistoryFor(config, *serving.model));
+  ASSIGN_OR_RETURN(const std::unique_ptr<StateDirectory> states, OpenStateDirectory(config, history));
+  if (flags.output == "kafka") {
+    RETURN_IF_ERROR(CheckTopics(KafkaOptionsFor(config), [&](const std::string& reason) {
+      spdlog::warn("waiting for Kafka: {}", reason);
+      return !stop;
+    }));
+  }
+  ASSIGN_OR_RETURN(ReplayFiles files, OpenFiles(flags, config));
+  ASSIGN_OR_RETURN(std::vector<Worker> workers, MakeWorkers(flags, config, serving, *states, files));
+
+  const auto began = std::chrono::steady_clock::now();
+  const double cpu_began = ProcessCpuSeconds();
+  Progress progress("replay", "events");
+  WorkerOptions options;
+  options.emit_final = config.processing.emit == Emit::kFinal;
+  options.progress = [&](const PipelineCounts& counts, double done) { progress.Update(counts.events, done); };
+  PipelineCounts counts;
+  RETURN_IF_ERROR(RunWorkers(workers, stop, options, counts));
+  progress.Finish();
+  const std::chrono::duration<double> took = std::chrono::steady_clock::now() - began;
+  PrintSummary(counts, took.count(), ProcessCpuSeconds() - cpu_began);
+  if (stop)
+    return Error(ErrorCode::kCancelled,
+                 "interrupted; everything so far is committed, the same command goes on from there");
+  return {};
+}
+
+}  // namespace
+
+void AddReplay(CLI::App& app, Action& action) {
+  auto flags = std::make_shared<ReplayFlags>();
+  CLI::App* const command = app.add_subcommand("replay", "Backfill: log files through the pipeline, to their end");
+  AddConfigFlags(*command, flags->config);
+  command
+      ->add_option("--input", flags->inputs,
+                   "Log files, in order (JSON Lines, CSV or TSV by source.format; plain, gzip or zstd)")
+      ->required();
+  command->add_option("--output", flags->output,
+                      "File for the recommendations (.jsonl, .jsonl.gz, .jsonl.zst), or kafka; default: stdout");
+  command
+      ->add_option("--emit", flags->emit,
+                   "every: a record per event (default); latest: one per user and micro-batch; final: one per user at "
+                   "the end; none: state only")
+      ->check(CLI::IsMember({"every", "latest", "final", "none"}));
+  command->footer(
+      "Example:\n  freshet replay --input clicks.jsonl.gz --output recommendations.jsonl --set "
+      "model.directory=models/shop\n"
+      "Interrupted and started again on the same state, it goes on where it was.");
+  command->callback([flags, &action] { action = [flags] { return Replay(*flags); }; });
+}
+
+}  // namespace freshet

@@ -1,0 +1,104 @@
+// freshet run: the stream processor, Kafka to Kafka, until SIGTERM.
+#include <spdlog/spdlog.h>
+
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "ingest/kafka.h"
+#include "pipeline/commands/commands.h"
+#include "pipeline/control_plane.h"
+#include "pipeline/version.h"
+#include "pipeline/worker.h"
+
+namespace freshet {
+namespace {
+
+Result<std::vector<Worker>> MakeWorkers(const Config& config, const ServingModel& serving, StateDirectory& states,
+                                        Metrics& metrics) {
+  const KafkaOptions kafka = KafkaOptionsFor(config);
+  const int count = WorkersFor(config, 0);
+  std::vector<Worker> workers(static_cast<size_t>(count));
+  for (int w = 0; w < count; ++w) {
+    Worker& worker = workers[static_cast<size_t>(w)];
+    ASSIGN_OR_RETURN(worker.decoder, MakeDecoder(config.source.decoder));
+    ASSIGN_OR_RETURN(worker.source, MakeKafkaSource(kafka));
+    ASSIGN_OR_RETURN(worker.sink, MakeKafkaSink(kafka));
+    PipelineOptions options = PipelineOptionsFor(config, w, count);
+    options.keep_user_vectors = true;
+    options.origin = [topic = kafka.source_topic](PartitionId partition, Offset offset) {
+      return Origin{topic, partition, offset};
+    };
+    worker.pipeline = std::make_unique<Pipeline>(std::move(options), serving, *worker.decoder, *worker.source,
+                                                 *worker.sink, states, &metrics.Worker(w));
+  }
+  return workers;
+}
+
+ControlPlaneOptions ControlPlaneOptionsFor(const Config& config, const Model& model) {
+  ControlPlaneOptions options;
+  options.listen = config.http.listen;
+  options.top_k = config.recommend.top_k;
+  options.application = config.application;
+  options.model_name = model.name;
+  options.model_version = model.version;
+  options.freshet_version = kVersion;
+  return options;
+}
+
+Status Run(const ConfigFlags& flags) {
+  const std::atomic<bool>& stop = StopOnSignals();
+  ASSIGN_OR_RETURN(const Config config, LoadEffectiveConfig(flags));
+  if (config.processing.guarantee == Guarantee::kExactlyOnce) {
+    spdlog::warn(
+        "processing.guarantee: exactly_once needs Kafka transactions, which this version does not have yet: running "
+        "at_least_once; "
+        "after a crash the last commit interval's recommendations may appear twice");
+  }
+  ASSIGN_OR_RETURN(const ServingModel serving, ServingModel::Load(config.model.directory));
+  ASSIGN_OR_RETURN(const size_t history, HistoryFor(config, *serving.model));
+  ASSIGN_OR_RETURN(const std::unique_ptr<StateDirectory> states, OpenStateDirectory(config, history));
+  spdlog::info("model {} version {}, {} items; state in {}; {}", serving.model->name, serving.model->version,
+               serving.model->config.items - 1, config.state.directory, KafkaClientDescription());
+
+  Readiness readiness;
+  readiness.NotReady("kafka", "not connected yet");
+  const std::unique_ptr<Metrics> metrics = Metrics::Make(serving.model->name, serving.model->version);
+  LiveQueries queries(WorkersFor(config, 0));
+  ASSIGN_OR_RETURN(const std::unique_ptr<ControlPlane> control_plane,
+                   ControlPlane::Start(ControlPlaneOptionsFor(config, *serving.model), readiness, *metrics, queries));
+  spdlog::info("serving /healthz, /readyz, /metrics and /v1 on port {}", control_plane->port());
+
+  const Status topics = CheckTopics(KafkaOptionsFor(config), [&](const std::string& reason) {
+    readiness.NotReady("kafka", reason);
+    return !stop;
+  });
+  if (stop) return {};  // asked to stop before there was anything to drain
+  RETURN_IF_ERROR(topics);
+  readiness.Ready("kafka");
+
+  ASSIGN_OR_RETURN(std::vector<Worker> workers, MakeWorkers(config, serving, *states, *metrics));
+  WorkerOptions options;
+  options.readiness = &readiness;
+  options.queries = &queries;
+  PipelineCounts counts;
+  const Status status = RunWorkers(workers, stop, options, counts);
+  spdlog::info("stopped: {} events, {} recommendations, {} dead letters since the start", counts.events,
+               counts.recommendations, counts.dead_letters);
+  return status;
+}
+
+}  // namespace
+
+void AddRun(CLI::App& app, Action& action) {
+  auto flags = std::make_shared<ConfigFlags>();
+  CLI::App* const command = app.add_subcommand("run", "The stream processor: Kafka in, Kafka out, until SIGTERM");
+  AddConfigFlags(*command, *flags);
+  command->footer(
+      "Example:\n  freshet run -c freshet.yaml --set kafka.bootstrap_servers=broker:9092\n"
+      "SIGTERM drains, commits and exits 0.");
+  command->callback([flags, &action] { action = [flags] { return Run(*flags); }; });
+}
+
+}  // namespace freshet

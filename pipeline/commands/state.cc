@@ -1,0 +1,183 @@
+// freshet state get | stats | verify, on a directory at rest.
+#include <cstdio>
+#include <iostream>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "pipeline/commands/commands.h"
+#include "pipeline/serving_model.h"
+
+namespace freshet {
+namespace {
+
+struct StateFlags {
+  ConfigFlags config;
+  std::string user;
+  bool digest = false;
+};
+
+// The state directory as configured, for reading only. Item ids need the model's vocabulary, which may be absent here.
+struct StateAtRest {
+  Config config;
+  std::unique_ptr<const Model> model;  // null: not loadable
+  std::unique_ptr<StateDirectory> directory;
+  std::vector<PartitionId> partitions;
+};
+
+Result<StateAtRest> OpenAtRest(const StateFlags& flags) {
+  StateAtRest rest;
+  ASSIGN_OR_RETURN(rest.config, LoadEffectiveConfig(flags.config));
+  if (auto model = LoadModel(rest.config.model.directory); model.ok()) rest.model = std::move(model).value();
+  StateOptions options;
+  options.directory = rest.config.state.directory;
+  options.application = rest.config.application;
+  options.hot_cache_bytes = 0;
+  options.block_cache_bytes = rest.config.state.block_cache_bytes;
+  options.history = rest.config.state.history ? static_cast<size_t>(*rest.config.state.history)
+                    : rest.model              ? rest.model->config.exact_history()
+                                              : options.history;
+  options.read_only = true;
+  ASSIGN_OR_RETURN(rest.directory, StateDirectory::Open(options));
+  ASSIGN_OR_RETURN(rest.partitions, rest.directory->Partitions());
+  return rest;
+}
+
+nlohmann::ordered_json Describe(const UserState& user, PartitionId partition, const Model* model) {
+  const Profile& profile = user.profile();
+  nlohmann::ordered_json tokens = nlohmann::ordered_json::array();
+  for (const Token& token : user.tokens()) {
+    char hash[20];
+    std::snprintf(hash, sizeof(hash), "%016llx", static_cast<unsigned long long>(Raw(token.item)));
+    nlohmann::ordered_json entry = {{"item_hash", hash}, {"timestamp", token.time_ms}};
+    if (model != nullptr) {
+      const Vocabulary& vocabulary = model->vocabulary;
+      entry["item_id"] = vocabulary.item_ids()[Raw(vocabulary.RowOf(token.item))];
+      entry["event_type"] = vocabulary.type_names()[Raw(vocabulary.RowOf(token.type))];
+    }
+    tokens.push_back(std::move(entry));
+  }
+  return {{"user_id", user.user_id()},
+          {"partition", Raw(partition)},
+          {"applied_offset", Raw(user.applied_offset())},
+          {"profile",
+           {{"events", profile.events},
+            {"first_time", profile.first_time_ms},
+            {"last_time", profile.last_time_ms},
+            {"sessions", profile.sessions},
+            {"session_start", profile.session_start_ms},
+            {"session_events", profile.session_events}}},
+          {"tokens", std::move(tokens)}};
+}
+
+Status Get(const StateFlags& flags) {
+  ASSIGN_OR_RETURN(const StateAtRest rest, OpenAtRest(flags));
+  for (const PartitionId partition : rest.partitions) {
+    ASSIGN_OR_RETURN(const auto store, rest.directory->OpenPartition(partition));
+    ASSIGN_OR_RETURN(const UserState* const user, store->Find(flags.user));
+    if (user == nullptr) continue;
+    std::cout
+        << Describe(*user, partition, rest.model.get()).dump(2, ' ', false, nlohmann::json::error_handler_t::replace)
+        << "\n";
+    return {};
+  }
+  return Error(ErrorCode::kIo, "user \"" + flags.user + "\": not in " + rest.config.state.directory);
+}
+
+Status Stats(const StateFlags& flags) {
+  ASSIGN_OR_RETURN(const StateAtRest rest, OpenAtRest(flags));
+  nlohmann::ordered_json partitions = nlohmann::ordered_json::array();
+  int64_t all_users = 0, all_bytes = 0;
+  for (const PartitionId partition : rest.partitions) {
+    ASSIGN_OR_RETURN(const auto store, rest.directory->OpenPartition(partition));
+    const StoreStats stats = store->Stats();
+    nlohmann::ordered_json entry = {
+        {"partition", Raw(partition)}, {"estimated_users", stats.estimated_users}, {"disk_bytes", stats.disk_bytes}};
+    if (const auto position = store->Position()) entry["position"] = Raw(*position);
+    all_users += stats.estimated_users;
+    all_bytes += stats.disk_bytes;
+    partitions.push_back(std::move(entry));
+  }
+  std::cout << nlohmann::ordered_json{{"directory", rest.config.state.directory},
+                                      {"application", rest.config.application},
+                                      {"estimated_users", all_users},
+                                      {"disk_bytes", all_bytes},
+                                      {"partitions", std::move(partitions)}}
+                   .dump(2)
+            << "\n";
+  return {};
+}
+
+// What must hold for a user read back; empty: it does.
+std::string Violation(const UserState& user) {
+  const Profile& profile = user.profile();
+  if (profile.events < static_cast<int64_t>(user.tokens().size())) return "more tokens than events";
+  if (user.tokens().empty()) return "no tokens";
+  if (Raw(user.applied_offset()) < 0) return "no applied offset";
+  if (profile.last_time_ms != user.tokens().back().time_ms) return "last_time is not the newest token's";
+  if (profile.session_events > profile.events || profile.sessions > profile.events) return "more sessions than events";
+  return {};
+}
+
+Status Verify(const StateFlags& flags) {
+  ASSIGN_OR_RETURN(const StateAtRest rest, OpenAtRest(flags));
+  int64_t users = 0, events = 0, wrong = 0;
+  StateDigest digest;
+  for (const PartitionId partition : rest.partitions) {
+    ASSIGN_OR_RETURN(const auto store, rest.directory->OpenPartition(partition));
+    const std::optional<Offset> position = store->Position();
+    RETURN_IF_ERROR(store->ForEach([&](const UserState& user) {
+      ++users;
+      events += user.profile().events;
+      digest.Add(user);
+      std::string violation = Violation(user);
+      if (violation.empty() && (!position || user.applied_offset() >= *position))
+        violation = "applied offset is not before the position";
+      if (!violation.empty()) {
+        ++wrong;
+        std::cerr << "partition " << Raw(partition) << ", user \"" << user.user_id() << "\": " << violation << "\n";
+      }
+      return true;
+    }));
+  }
+  if (flags.digest) {
+    std::cout << digest.Hex() << "\n";
+  } else {
+    std::cout << nlohmann::ordered_json{{"users", users},
+                                        {"events", events},
+                                        {"violations", wrong},
+                                        {"digest", digest.Hex()}}
+                     .dump()
+              << "\n";
+  }
+  if (wrong > 0)
+    return Error(ErrorCode::kCorrupt, "state.directory: " + rest.config.state.directory + ": " + std::to_string(wrong) +
+                                          " users are not consistent");
+  return {};
+}
+
+}  // namespace
+
+void AddState(CLI::App& app, Action& action) {
+  CLI::App* const command = app.add_subcommand("state", "Look at and check the per-user state of a directory at rest");
+  command->require_subcommand(1);
+  const auto add = [&](const char* name, const char* what, const char* example, Status (*work)(const StateFlags&)) {
+    auto flags = std::make_shared<StateFlags>();
+    CLI::App* const sub = command->add_subcommand(name, what);
+    AddConfigFlags(*sub, flags->config);
+    sub->footer(std::string("Example:\n  freshet state ") + example);
+    sub->callback([flags, work, &action] { action = [flags, work] { return work(*flags); }; });
+    return std::pair(sub, flags);
+  };
+  const auto [get, get_flags] =
+      add("get", "A user's tokens and profile, as JSON", "get u1 --set state.directory=var/freshet", Get);
+  get->add_option("user", get_flags->user, "User id")->required();
+  add("stats", "Users, bytes and positions by partition, as JSON", "stats --set state.directory=var/freshet", Stats);
+  const auto [verify, verify_flags] =
+      add("verify", "Reads every user and checks what must hold", "verify --digest", Verify);
+  verify->add_flag("--digest", verify_flags->digest,
+                   "Print only the digest of all users, equal for equal states however they are partitioned");
+}
+
+}  // namespace freshet

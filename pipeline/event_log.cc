@@ -1,0 +1,112 @@
+#include "pipeline/event_log.h"
+
+#include <spdlog/spdlog.h>
+
+#include <unordered_map>
+#include <utility>
+#include <variant>
+
+#include "core/hash.h"
+#include "features/tokenize.h"
+#include "ingest/log_files.h"
+
+namespace freshet {
+namespace {
+
+constexpr size_t kBatch = 4096;
+
+// Everything from the beginning, nothing kept: the whole log is one partition without state.
+class ReadAll : public AssignmentListener {
+ public:
+  Result<std::optional<Offset>> OnAssigned(const Assignment&) override { return std::optional<Offset>(); }
+  Status OnRevoked(PartitionId, bool) override { return {}; }
+};
+
+// Gives ids rows in order of first appearance.
+class Rows {
+ public:
+  Rows() : ids_{std::string(kUnknownName)} {}
+  uint32_t RowOf(std::string_view id) {
+    const auto [found, fresh] = rows_.try_emplace(std::string(id), static_cast<uint32_t>(ids_.size()));
+    if (fresh) ids_.emplace_back(id);
+    return found->second;
+  }
+  std::vector<std::string> Take() { return std::move(ids_); }
+
+ private:
+  std::vector<std::string> ids_;
+  std::unordered_map<std::string, uint32_t> rows_;
+};
+
+class Reader {
+ public:
+  explicit Reader(const Vocabulary* vocabulary) : vocabulary_(vocabulary) {}
+
+  void Take(const RawRecord& record, EventDecoder& decoder, Arena& arena) {
+    const auto decoded = decoder.Decode(record, arena);
+    if (const auto* const failure = std::get_if<DecodeFailure>(&decoded)) {
+      ++bad_records_;
+      spdlog::debug("{}[{}]: {}: {}", record.topic, Raw(record.shown_offset), failure->code, failure->message);
+      return;
+    }
+    const Event& event = std::get<Event>(decoded);
+    const auto [found, fresh] = user_index_.try_emplace(std::string(event.user_id), users_.size());
+    if (fresh) users_.push_back({std::string(event.user_id), {}});
+    users_[found->second].tokens.push_back(TokenOf(event));
+    ++events_;
+  }
+
+  Result<EventLog> Finish() && {
+    ASSIGN_OR_RETURN(Vocabulary vocabulary, vocabulary_ != nullptr ? Result<Vocabulary>(*vocabulary_)
+                                                                   : Vocabulary::Make(items_.Take(), types_.Take()));
+    return EventLog{std::move(vocabulary), std::move(users_), events_, bad_records_, unknown_items_};
+  }
+
+ private:
+  ModelToken TokenOf(const Event& event) {
+    const Token token = MakeToken(event);
+    if (vocabulary_ == nullptr) {
+      return {ItemRow{items_.RowOf(event.item_id)}, TypeRow{types_.RowOf(event.event_type)},
+              WholeSeconds(token.time_ms)};
+    }
+    const ModelToken known = ToModelToken(token, *vocabulary_);
+    unknown_items_ += known.item == kUnknownItem ? 1 : 0;
+    return known;
+  }
+
+  const Vocabulary* vocabulary_;
+  Rows items_;
+  Rows types_;
+  std::unordered_map<std::string, size_t> user_index_;
+  std::vector<UserSequence> users_;
+  int64_t events_ = 0;
+  int64_t bad_records_ = 0;
+  int64_t unknown_items_ = 0;
+};
+
+}  // namespace
+
+Result<EventLog> ReadEventLog(const Config& config, std::span<const std::filesystem::path> inputs,
+                              const Vocabulary* vocabulary) {
+  ASSIGN_OR_RETURN(const auto decoder, MakeDecoder(config.source.decoder));
+  ASSIGN_OR_RETURN(const auto commit_log, CommitLog::Open({}, inputs));
+  LogFileOptions options;
+  options.paths.assign(inputs.begin(), inputs.end());
+  options.partitions = 1;
+  options.has_header = HasHeaderLine(config.source.decoder);
+  options.check_header = [&](std::string_view header) { return decoder->CheckHeader(header); };
+  const auto source = MakeLogFileSource(std::move(options), *commit_log);
+  ReadAll listener;
+  RETURN_IF_ERROR(source->Open(listener));
+  Reader reader(vocabulary);
+  RecordBatch batch;
+  for (PollState state = PollState::kMore; state != PollState::kEnd;) {
+    batch.Clear();
+    ASSIGN_OR_RETURN(state, source->Poll(batch, kBatch, std::chrono::milliseconds(0)));
+    for (const RawRecord& record : batch.records) reader.Take(record, *decoder, batch.arena);
+  }
+  RETURN_IF_ERROR(source->Close());
+  return std::move(reader).Finish();
+}
+
+}  // namespace freshet

@@ -1,0 +1,35 @@
+// A whole log in memory, by user: what `evaluate` and `export` work on. Tokens are those of the pipeline.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "core/event.h"
+#include "core/result.h"
+#include "core/vocabulary.h"
+#include "pipeline/config.h"
+
+namespace freshet {
+
+struct UserSequence {
+  std::string user_id;
+  std::vector<ModelToken> tokens;  // in log order
+};
+
+struct EventLog {
+  Vocabulary vocabulary;            // of the log, rows in order of first appearance; or the given one
+  std::vector<UserSequence> users;  // in order of their first event
+  int64_t events = 0;
+  int64_t bad_records = 0;    // counted, each logged at level debug, and left out
+  int64_t unknown_items = 0;  // events whose item the given vocabulary does not hold
+};
+
+// Reads log files through source and decoder of the configuration. With `vocabulary`, rows are its rows and items
+// outside it are row 0; without, every item and type of the log gets a row.
+Result<EventLog> ReadEventLog(const Config& config, std::span<const std::filesystem::path> inputs,
+                              const Vocabulary* vocabulary);
+
+}  // namespace freshet

@@ -1,0 +1,489 @@
+#include "pipeline/pipeline.h"
+
+#include <algorithm>
+#include <span>
+#include <utility>
+#include <variant>
+
+#include "core/clock.h"
+#include "features/tokenize.h"
+#include "ingest/encoder.h"
+#include "ingest/log_files.h"
+
+namespace freshet {
+namespace {
+
+using SteadyClock = std::chrono::steady_clock;
+
+// What waits for a commit stays bounded, whatever the commit interval: it pins its users and its outputs in memory.
+constexpr int64_t kMaxUncommittedEvents = 8192;
+constexpr size_t kMaxUncommittedBytes = size_t{32} << 20;
+
+}  // namespace
+
+struct Pipeline::Partition {
+  PartitionId id{};
+  std::unique_ptr<UserStateStore> store;
+  Offset begin{0};      // records before it are in the state already
+  Offset emit_from{0};  // records before it were answered already
+  Offset next{0};       // what a commit now would make the position
+  Offset committed{-1};
+  std::vector<uint32_t> works;  // of the running batch
+  std::vector<std::string_view> users;
+};
+
+struct Pipeline::Work {
+  const RawRecord* record = nullptr;
+  Partition* partition = nullptr;
+  Event event;
+  UserState* user = nullptr;  // null: nothing to do any more
+  int64_t sequence_number = 0;
+  float* user_vector = nullptr;  // null: no answer wanted
+  size_t excluded_begin = 0;     // of Buffers::excluded
+  size_t excluded_end = 0;
+};
+
+struct Pipeline::Buffers {
+  RecordBatch batch;
+  std::vector<Work> works;
+  std::vector<std::pair<const UserState*, uint32_t>> by_user;  // works, a user's side by side and in order
+  std::vector<StepRow> rows;
+  std::vector<float> user_vectors;    // [works, dim]
+  std::vector<ItemRow> excluded;      // each answer's, one after another
+  std::vector<RankRequest> requests;  // one for each work with a user vector, in order
+  std::vector<ScoredItem> top;        // [works, top_k]
+  std::string encoded;
+  std::vector<size_t> encoded_ends;
+  std::vector<OutputRecord> outputs;
+  size_t uncommitted_bytes = 0;
+  int64_t uncommitted_events = 0;
+};
+
+Pipeline::Pipeline(PipelineOptions options, const ServingModel& serving, EventDecoder& decoder, EventSource& source,
+                   RecordSink& sink, StateDirectory& states, WorkerMetrics* metrics)
+    : options_(std::move(options)),
+      serving_(serving),
+      decoder_(decoder),
+      source_(source),
+      sink_(sink),
+      states_(states),
+      metrics_(metrics),
+      buffers_(std::make_unique<Buffers>()),
+      engine_scratch_(serving.engine->MakeScratch(options_.max_batch)),
+      ranker_scratch_(serving.ranker->MakeScratch(options_.max_batch)),
+      last_commit_(SteadyClock::now()) {}
+
+Pipeline::~Pipeline() = default;
+
+Status Pipeline::Open() { return source_.Open(*this); }
+
+// The life of an event. Lines that leave this process are marked.
+Result<PollState> Pipeline::Step(std::chrono::milliseconds wait) {
+  ASSIGN_OR_RETURN(const PollState state, Poll(wait));  // I/O: records, and partitions that come and go
+  Decode();                                             // bytes → events; bad ones become dead letters
+  RETURN_IF_ERROR(Load());                              // I/O: states of the batch's users
+  Append();                    // events → tokens → sequences; repeats drop out by applied_offset
+  Attend();                    // one attention step for each token → user vectors
+  Rank();                      // catalogue scores, seen items out → top-k
+  Encode();                    // recommendations → bytes
+  RETURN_IF_ERROR(Publish());  // I/O: not final before the commit
+  RETURN_IF_ERROR(MaybeCommit(state == PollState::kEnd));  // I/O: outputs, then state, then the input's positions
+  return state;
+}
+
+Result<PollState> Pipeline::Poll(std::chrono::milliseconds wait) {
+  stage_began_ = SteadyClock::now();
+  buffers_->batch.Clear();
+  buffers_->outputs.clear();
+  ASSIGN_OR_RETURN(const PollState state, source_.Poll(buffers_->batch, options_.max_batch, wait));
+  counts_.records += static_cast<int64_t>(buffers_->batch.records.size());
+  for (const PartitionPosition& position : buffers_->batch.positions) {
+    const auto found = partitions_.find(position.partition);
+    if (found != partitions_.end()) found->second->next = std::max(found->second->next, position.next);
+  }
+  Report(Stage::kPoll);
+  return state;
+}
+
+void Pipeline::Decode() {
+  Buffers& b = *buffers_;
+  b.works.clear();
+  for (auto& [id, partition] : partitions_) partition->works.clear();
+  for (RawRecord& record : b.batch.records) {
+    std::variant<Event, DecodeFailure> decoded = decoder_.Decode(record, b.batch.arena);
+    const Event* const event = std::get_if<Event>(&decoded);
+    Partition* const partition = PartitionOf(record, event == nullptr ? std::string_view() : event->user_id);
+    if (partition == nullptr || record.offset < partition->begin) continue;
+    if (event == nullptr) {
+      if (record.offset >= partition->emit_from) AddDeadLetter(record, std::get<DecodeFailure>(decoded));
+      continue;
+    }
+    partition->works.push_back(static_cast<uint32_t>(b.works.size()));
+    Work& work = b.works.emplace_back();
+    work.record = &record;
+    work.partition = partition;
+    work.event = *event;
+  }
+  Report(Stage::kDecode);
+}
+
+Status Pipeline::Load() {
+  Buffers& b = *buffers_;
+  b.by_user.clear();
+  for (auto& [id, partition] : partitions_) {
+    if (partition->works.empty()) continue;
+    partition->users.clear();
+    for (const uint32_t index : partition->works) partition->users.push_back(b.works[index].event.user_id);
+    auto users = partition->store->Load(partition->users);
+    if (!users.ok()) return users.error();
+    for (size_t i = 0; i < partition->works.size(); ++i) {
+      b.works[partition->works[i]].user = (*users)[i];
+      b.by_user.emplace_back((*users)[i], partition->works[i]);
+    }
+  }
+  std::sort(b.by_user.begin(), b.by_user.end());
+  Report(Stage::kLoad);
+  return {};
+}
+
+void Pipeline::Append() {
+  Buffers& b = *buffers_;
+  const Vocabulary& vocabulary = serving_.model->vocabulary;
+  const auto dim = static_cast<size_t>(serving_.model->config.dim);
+  const bool answers = options_.emit == Emit::kEvery || options_.emit == Emit::kLatest;
+  b.rows.clear();
+  b.excluded.clear();
+  if (answers) b.user_vectors.resize(b.works.size() * dim);
+  for (size_t i = 0; i < b.by_user.size(); ++i) {
+    Work& work = b.works[b.by_user[i].second];
+    UserState& user = *work.user;
+    const bool first = i == 0 || b.by_user[i - 1].first != &user;
+    const bool last = i + 1 == b.by_user.size() || b.by_user[i + 1].first != &user;
+    if (answers && first) CatchUp(user);
+
+    const Token token = MakeToken(work.event);
+    const ItemRow row = answers ? vocabulary.RowOf(token.item) : kUnknownItem;
+    if (!user.Append(token, work.record->offset, row)) {
+      work.user = nullptr;
+      ++counts_.repeats;
+      continue;
+    }
+    ++counts_.events;
+    if (answers && row == kUnknownItem) ++counts_.unknown_items;
+    work.sequence_number = user.profile().events;
+    if (work.record->offset < work.partition->emit_from) ++counts_.silent;
+    if (!answers) continue;
+    const bool wanted = work.record->offset >= work.partition->emit_from && (options_.emit == Emit::kEvery || last);
+    if (wanted) work.user_vector = &b.user_vectors[b.by_user[i].second * dim];
+    b.rows.push_back(
+        {&user.key_values(), {row, vocabulary.RowOf(token.type), WholeSeconds(token.time_ms)}, work.user_vector});
+    user.key_values().sequence_number = work.sequence_number;
+    user.key_values().user_vector.clear();
+    if (wanted && options_.exclude_seen) {  // copied: later events of the same batch change the history
+      const std::span<const ItemRow> seen = user.item_rows();
+      work.excluded_begin = b.excluded.size();
+      b.excluded.insert(b.excluded.end(), seen.begin(), seen.end());
+      work.excluded_end = b.excluded.size();
+    }
+  }
+}
+
+void Pipeline::Attend() {
+  Buffers& b = *buffers_;
+  serving_.engine->Step(b.rows, *engine_scratch_);
+  if (options_.keep_user_vectors) {
+    const auto dim = static_cast<size_t>(serving_.model->config.dim);
+    for (const auto& [user, index] : b.by_user) {
+      const Work& work = b.works[index];
+      if (work.user_vector != nullptr)
+        work.user->key_values().user_vector.assign(work.user_vector, work.user_vector + dim);
+    }
+  }
+  Report(Stage::kAttention);
+}
+
+void Pipeline::Rank() {
+  Buffers& b = *buffers_;
+  const auto k = static_cast<size_t>(options_.top_k);
+  b.top.resize(b.works.size() * k);
+  b.requests.clear();
+  for (const Work& work : b.works) {
+    if (work.user_vector == nullptr) continue;
+    const std::span<const ItemRow> excluded(b.excluded.data() + work.excluded_begin,
+                                            work.excluded_end - work.excluded_begin);
+    b.requests.push_back({work.user_vector, excluded, {&b.top[b.requests.size() * k], k}});
+  }
+  serving_.ranker->TopK(b.requests, *ranker_scratch_);
+  Report(Stage::kRank);
+}
+
+void Pipeline::Encode() {
+  Buffers& b = *buffers_;
+  const auto dim = static_cast<size_t>(serving_.model->config.dim);
+  const int64_t now_ms = WallClockMs();
+  b.encoded.clear();
+  b.encoded_ends.clear();
+  size_t answer = 0;
+  for (const Work& work : b.works) {
+    if (work.user_vector == nullptr) continue;
+    const RankRequest& request = b.requests[answer++];
+    Recommendation recommendation;
+    recommendation.user_id = work.event.user_id;
+    recommendation.generated_at_ms = now_ms;
+    recommendation.sequence_number = work.sequence_number;
+    recommendation.topic = work.record->topic;
+    recommendation.partition = work.record->shown_partition;
+    recommendation.offset = work.record->shown_offset;
+    recommendation.event_time_ms = work.event.timestamp_ms;
+    recommendation.items = request.top.first(request.found);
+    if (options_.include_user_vector) recommendation.user_vector = {work.user_vector, dim};
+    serving_.encoder->Encode(recommendation, b.encoded);
+    b.encoded_ends.push_back(b.encoded.size());
+    if (metrics_ != nullptr) metrics_->ObserveLatency(static_cast<double>(now_ms - work.event.timestamp_ms) / 1000);
+  }
+  answer = 0;
+  for (const Work& work : b.works) {
+    if (work.user_vector == nullptr) continue;
+    const size_t begin = answer == 0 ? 0 : b.encoded_ends[answer - 1];
+    const std::string_view value = std::string_view(b.encoded).substr(begin, b.encoded_ends[answer++] - begin);
+    b.outputs.push_back({Stream::kRecommendations, work.event.user_id, value, {}});
+  }
+  Report(Stage::kEncode);
+}
+
+Status Pipeline::Publish() {
+  Buffers& b = *buffers_;
+  if (!b.outputs.empty()) RETURN_IF_ERROR(sink_.Publish(b.outputs));
+  counts_.recommendations += static_cast<int64_t>(b.requests.size());
+  b.uncommitted_bytes += b.encoded.size();
+  b.uncommitted_events += static_cast<int64_t>(b.works.size());
+  Report(Stage::kPublish);
+  return {};
+}
+
+Status Pipeline::MaybeCommit(bool ended) {
+  const bool due = SteadyClock::now() - last_commit_ >= options_.commit_interval;
+  const bool full =
+      buffers_->uncommitted_bytes >= kMaxUncommittedBytes || buffers_->uncommitted_events >= kMaxUncommittedEvents;
+  if (!due && !full && !ended) return {};
+  return Commit();
+}
+
+Status Pipeline::Commit() {
+  stage_began_ = SteadyClock::now();
+  std::vector<PartitionPosition> positions;
+  for (const auto& [id, partition] : partitions_) {
+    // During a silent replay the outputs' position stays where it was: it must never go back.
+    if (partition->next != partition->committed)
+      positions.push_back({id, std::max(partition->next, partition->emit_from)});
+  }
+  last_commit_ = stage_began_;
+  if (positions.empty()) return {};
+  RETURN_IF_ERROR(sink_.Commit(positions));  // I/O: outputs and dead letters
+  for (auto& [id, partition] : partitions_) {
+    if (partition->next == partition->committed) continue;
+    RETURN_IF_ERROR(partition->store->Apply(partition->next));  // I/O: state and its position, one WriteBatch
+    partition->committed = partition->next;
+  }
+  RETURN_IF_ERROR(source_.Commit(positions));  // I/O
+  buffers_->uncommitted_bytes = 0;
+  buffers_->uncommitted_events = 0;
+  Report(Stage::kCommit);
+  ReportGauges();
+  return {};
+}
+
+Status Pipeline::Close() {
+  RETURN_IF_ERROR(Commit());
+  return source_.Close();
+}
+
+Result<std::optional<Offset>> Pipeline::OnAssigned(const Assignment& assignment) {
+  auto partition = std::make_unique<Partition>();
+  partition->id = assignment.partition;
+  ASSIGN_OR_RETURN(partition->store, states_.OpenPartition(assignment.partition));
+  const std::optional<Offset> position = partition->store->Position();
+  partition->begin = position.value_or(Offset{0});
+  partition->next = partition->begin;
+  partition->committed = position.value_or(Offset{-1});
+  partition->emit_from = assignment.committed.value_or(Offset{0});
+  partitions_[assignment.partition] = std::move(partition);
+  assigned_ = true;
+  ShareHotCache();
+  return position;
+}
+
+Status Pipeline::OnRevoked(PartitionId partition, bool lost) {
+  // Lost: somebody else owns it already, so its uncommitted changes die with the open store.
+  if (!lost) RETURN_IF_ERROR(Commit());
+  partitions_.erase(partition);
+  ShareHotCache();
+  return {};
+}
+
+Status Pipeline::OnRebuild(const Assignment& assignment) {
+  partitions_.erase(assignment.partition);  // closes its store
+  RETURN_IF_ERROR(states_.RemovePartition(assignment.partition));
+  const auto position = OnAssigned(assignment);
+  return position.ok() ? Status() : Status(position.error());
+}
+
+void Pipeline::ShareHotCache() {
+  for (auto& [id, partition] : partitions_)
+    partition->store->SetHotBytes(options_.hot_cache_bytes / partitions_.size());
+}
+
+// The open partition that `record` belongs to, or null where it is another worker's. Settles records that come
+// unassigned.
+Pipeline::Partition* Pipeline::PartitionOf(RawRecord& record, std::string_view user_id) {
+  if (record.partition == kPartitionOfUser) {
+    record.partition = user_id.empty() ? PartitionOfBadRecord(record.offset, options_.file_partitions)
+                                       : PartitionOfUser(user_id, options_.file_partitions);
+  }
+  const auto found = partitions_.find(record.partition);
+  return found == partitions_.end() ? nullptr : found->second.get();
+}
+
+void Pipeline::AddDeadLetter(const RawRecord& record, const DecodeFailure& failure) {
+  buffers_->outputs.push_back(MakeDeadLetter(record, failure));
+  ++counts_.dead_letters;
+  if (metrics_ != nullptr) metrics_->AddDeadLetter(failure.code);
+}
+
+// Makes the cached keys/values those of the whole sequence and the current model, by scheduling the tokens that they
+// lack: none for a hot user, all that count after an eviction or with another model.
+void Pipeline::CatchUp(UserState& user) {
+  const Model& model = *serving_.model;
+  const Vocabulary& vocabulary = model.vocabulary;
+  if (!user.RowsAreOf(model.tag)) {
+    user.ResetRows(model.tag, [&](const Token& token) { return vocabulary.RowOf(token.item); });
+  }
+  KeyValueCache& cache = user.key_values();
+  const std::span<const Token> tokens = user.tokens();
+  int64_t missing = user.profile().events - cache.sequence_number;
+  if (cache.model != model.tag || missing < 0 || missing > static_cast<int64_t>(model.config.ring_history())) {
+    cache.Clear();
+    missing = user.profile().events;
+  }
+  const size_t rows = std::min({static_cast<size_t>(missing), tokens.size(), model.config.ring_history()});
+  for (const Token& token : tokens.last(rows)) {
+    buffers_->rows.push_back({&cache, ToModelToken(token, vocabulary), nullptr});
+  }
+  cache.sequence_number = user.profile().events;
+}
+
+// Answers for users as they are, outside the stream: one string each, empty where a user has no event.
+Status Pipeline::AnswerFromState(PartitionId partition, std::span<UserState* const> users, int top_k,
+                                 std::vector<std::string>& answers) {
+  Buffers& b = *buffers_;
+  const auto dim = static_cast<size_t>(serving_.model->config.dim);
+  const auto k = static_cast<size_t>(top_k);
+  b.rows.clear();
+  b.user_vectors.resize(users.size() * dim);
+  b.top.resize(users.size() * k);
+  for (size_t i = 0; i < users.size(); ++i) {
+    KeyValueCache& cache = users[i]->key_values();
+    const bool current = cache.model == serving_.model->tag && cache.sequence_number == users[i]->profile().events;
+    if (current && cache.user_vector.size() == dim) continue;
+    cache.Clear();  // keys/values alone do not give the newest output
+    CatchUp(*users[i]);
+    b.rows.back().user_vector = &b.user_vectors[i * dim];
+  }
+  serving_.engine->Step(b.rows, *engine_scratch_);
+  b.requests.clear();
+  for (size_t i = 0; i < users.size(); ++i) {
+    std::vector<float>& kept = users[i]->key_values().user_vector;
+    if (kept.empty()) kept.assign(&b.user_vectors[i * dim], &b.user_vectors[i * dim] + dim);
+    CatchUp(*users[i]);  // rows of the current model, for the exclusions
+    b.requests.push_back(
+        {kept.data(), options_.exclude_seen ? users[i]->item_rows() : std::span<const ItemRow>(), {&b.top[i * k], k}});
+  }
+  serving_.ranker->TopK(b.requests, *ranker_scratch_);
+  for (size_t i = 0; i < users.size(); ++i) {
+    const Origin origin = options_.origin(partition, users[i]->applied_offset());
+    Recommendation recommendation;
+    recommendation.user_id = users[i]->user_id();
+    recommendation.generated_at_ms = WallClockMs();
+    recommendation.sequence_number = users[i]->profile().events;
+    recommendation.topic = origin.topic;
+    recommendation.partition = origin.partition;
+    recommendation.offset = origin.offset;
+    recommendation.event_time_ms = users[i]->profile().last_time_ms;
+    recommendation.items = b.requests[i].top.first(b.requests[i].found);
+    if (options_.include_user_vector) recommendation.user_vector = {b.requests[i].user_vector, dim};
+    serving_.encoder->Encode(recommendation, answers.emplace_back());
+  }
+  return {};
+}
+
+LiveAnswer Pipeline::Answer(const LiveQuery& query) {
+  for (auto& [id, partition] : partitions_) {
+    ASSIGN_OR_RETURN(UserState* const user, partition->store->Find(query.user_id));
+    if (user == nullptr || user->profile().events == 0) continue;
+    std::vector<std::string> answers;
+    RETURN_IF_ERROR(AnswerFromState(id, std::span<UserState* const>(&user, 1), query.k, answers));
+    return std::optional(std::move(answers[0]));
+  }
+  return std::optional<std::string>();
+}
+
+Status Pipeline::EmitFinal() {
+  Buffers& b = *buffers_;
+  for (auto& [id, partition] : partitions_) {
+    std::vector<std::string> ids;
+    RETURN_IF_ERROR(partition->store->ForEach([&](const UserState& user) {
+      ids.push_back(user.user_id());
+      return true;
+    }));
+    for (size_t begin = 0; begin < ids.size(); begin += options_.max_batch) {
+      const std::span<const std::string> some =
+          std::span(ids).subspan(begin, std::min(options_.max_batch, ids.size() - begin));
+      const std::vector<std::string_view> views(some.begin(), some.end());
+      ASSIGN_OR_RETURN(const std::span<UserState* const> users, partition->store->Load(views));
+      std::vector<std::string> answers;
+      RETURN_IF_ERROR(AnswerFromState(id, users, options_.top_k, answers));
+      b.outputs.clear();
+      for (size_t i = 0; i < answers.size(); ++i)
+        b.outputs.push_back({Stream::kRecommendations, views[i], answers[i], {}});
+      RETURN_IF_ERROR(sink_.Publish(b.outputs));
+      counts_.recommendations += static_cast<int64_t>(answers.size());
+      const PartitionPosition position{id, std::max(partition->next, partition->emit_from)};
+      RETURN_IF_ERROR(sink_.Commit(std::span(&position, 1)));
+    }
+  }
+  return {};
+}
+
+// The time since the last call belongs to `stage`.
+void Pipeline::Report(Stage stage) {
+  if (metrics_ == nullptr) return;
+  const SteadyClock::time_point now = SteadyClock::now();
+  const std::chrono::duration<double> took = now - std::exchange(stage_began_, now);
+  if (!buffers_->batch.records.empty() || stage == Stage::kCommit) {
+    metrics_->ObserveStage(stage, took.count(), static_cast<int64_t>(buffers_->batch.records.size()));
+  }
+}
+
+// Counters and gauges, once a commit: a scrape needs no finer grain.
+void Pipeline::ReportGauges() {
+  if (metrics_ == nullptr) return;
+  metrics_->AddEvents(counts_.events - reported_.events);
+  metrics_->AddRepeats(counts_.repeats - reported_.repeats);
+  metrics_->AddUnknownItems(counts_.unknown_items - reported_.unknown_items);
+  metrics_->AddRecommendations(counts_.recommendations - reported_.recommendations);
+  reported_ = counts_;
+  StoreStats sum;
+  for (const auto& [id, partition] : partitions_) {
+    const StoreStats stats = partition->store->Stats();
+    sum.hot_users += stats.hot_users;
+    sum.hot_bytes += stats.hot_bytes;
+    sum.hits += stats.hits;
+    sum.misses += stats.misses;
+    sum.evictions += stats.evictions;
+  }
+  metrics_->SetHotCache(sum.hot_users, sum.hot_bytes, sum.hits, sum.misses, sum.evictions);
+  metrics_->SetAssigned(static_cast<int64_t>(partitions_.size()));
+  for (const auto& [partition, records] : source_.Lag()) metrics_->SetLag(options_.topic, Raw(partition), records);
+}
+
+}  // namespace freshet

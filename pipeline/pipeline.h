@@ -1,0 +1,141 @@
+// One worker's pipeline: it takes micro-batches of its partitions through all stages and commits them.
+//
+// Guarantees: outputs are committed before state, state before the input's positions (design: "Exactly once, and
+// recovery"). Batch
+//   size, number of workers and restarts change no state, and no score beyond float tolerance.
+// Threads: one worker's. The source's listener callbacks arrive on it, inside Step().
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/event.h"
+#include "core/result.h"
+#include "ingest/decoder.h"
+#include "ingest/event_source.h"
+#include "ingest/record_sink.h"
+#include "pipeline/config.h"
+#include "pipeline/live_queries.h"
+#include "pipeline/metrics.h"
+#include "pipeline/serving_model.h"
+#include "state/store.h"
+
+namespace freshet {
+
+// Where an event came from, as recommendations show it.
+struct Origin {
+  std::string topic;
+  PartitionId partition{};
+  Offset offset{};
+};
+
+struct PipelineOptions {
+  int worker = 0;
+  int workers = 1;
+  std::string topic;        // of the source, for the lag metric
+  int file_partitions = 0;  // > 0: the source is log files, spread by user over this many partitions
+  Emit emit = Emit::kEvery;
+  int top_k = 100;
+  bool exclude_seen = true;
+  bool include_user_vector = false;
+  bool keep_user_vectors = false;  // for live queries: the newest vector stays with a hot user
+  size_t max_batch = 256;
+  std::chrono::milliseconds commit_interval{100};
+  size_t hot_cache_bytes = size_t{1} << 30;  // this worker's share
+  // Of a user's newest event, told by its stored offset; for answers that no event of the running batch caused.
+  std::function<Origin(PartitionId, Offset)> origin;
+};
+
+// What went through, since the start of this process.
+struct PipelineCounts {
+  int64_t records = 0;
+  int64_t events = 0;         // accepted: changed state
+  int64_t unknown_items = 0;  // of the events: their item is not in the model's vocabulary
+  int64_t repeats = 0;        // dropped: their offset was applied before
+  int64_t recommendations = 0;
+  int64_t dead_letters = 0;
+  int64_t silent = 0;  // changed state without an answer: they were answered before a crash
+};
+
+class Pipeline : public AssignmentListener {
+ public:
+  // Everything borrowed outlives the pipeline. `metrics` may be null.
+  Pipeline(PipelineOptions options, const ServingModel& serving, EventDecoder& decoder, EventSource& source,
+           RecordSink& sink, StateDirectory& states, WorkerMetrics* metrics);
+  ~Pipeline() override;
+
+  Status Open();
+
+  // One micro-batch: waits at most `wait` for input. kEnd: everything was read and committed.
+  Result<PollState> Step(std::chrono::milliseconds wait);
+
+  // Commits what is pending, gives the partitions back, closes the source.
+  Status Close();
+
+  // With Emit::kFinal, after kEnd: a recommendation for each user of the open partitions.
+  Status EmitFinal();
+
+  // From live state; this worker's thread.
+  LiveAnswer Answer(const LiveQuery& query);
+
+  const PipelineCounts& counts() const { return counts_; }
+  // Some partition was assigned since Open(). A member without a share of the topic stays false.
+  bool assigned() const { return assigned_; }
+
+  Result<std::optional<Offset>> OnAssigned(const Assignment& assignment) override;
+  Status OnRevoked(PartitionId partition, bool lost) override;
+  Status OnRebuild(const Assignment& assignment) override;
+
+ private:
+  struct Partition;
+  struct Work;  // one event on its way
+  struct Buffers;
+
+  // The stages of Step(), in order.
+  Result<PollState> Poll(std::chrono::milliseconds wait);
+  void Decode();
+  Status Load();
+  void Append();
+  void Attend();
+  void Rank();
+  void Encode();
+  Status Publish();
+  Status MaybeCommit(bool ended);
+
+  Status Commit();
+  Partition* PartitionOf(RawRecord& record, std::string_view user_id);
+  void AddDeadLetter(const RawRecord& record, const DecodeFailure& failure);
+  void CatchUp(UserState& user);
+  void ShareHotCache();
+  void Report(Stage stage);
+  void ReportGauges();
+  Status AnswerFromState(PartitionId partition, std::span<UserState* const> users, int top_k,
+                         std::vector<std::string>& answers);
+
+  const PipelineOptions options_;
+  const ServingModel& serving_;
+  EventDecoder& decoder_;
+  EventSource& source_;
+  RecordSink& sink_;
+  StateDirectory& states_;
+  WorkerMetrics* const metrics_;
+
+  std::map<PartitionId, std::unique_ptr<Partition>> partitions_;
+  std::unique_ptr<Buffers> buffers_;
+  std::unique_ptr<Engine::Scratch> engine_scratch_;
+  std::unique_ptr<Ranker::Scratch> ranker_scratch_;
+  PipelineCounts counts_;
+  PipelineCounts reported_;  // to metrics_
+  bool assigned_ = false;
+  std::chrono::steady_clock::time_point last_commit_;
+  std::chrono::steady_clock::time_point stage_began_;
+};
+
+}  // namespace freshet

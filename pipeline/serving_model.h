@@ -1,0 +1,24 @@
+// A loaded model with everything that is prepared from it once and shared by all workers.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+
+#include "core/result.h"
+#include "inference/engine.h"
+#include "inference/model.h"
+#include "inference/ranker.h"
+#include "ingest/encoder.h"
+
+namespace freshet {
+
+struct ServingModel {
+  std::unique_ptr<const Model> model;
+  std::unique_ptr<const Engine> engine;
+  std::unique_ptr<const Ranker> ranker;
+  std::unique_ptr<const RecommendationEncoder> encoder;
+
+  static Result<ServingModel> Load(const std::filesystem::path& directory);
+};
+
+}  // namespace freshet

@@ -1,0 +1,149 @@
+#include "pipeline/setup.h"
+
+#include <spdlog/sinks/stdout_sinks.h>
+#include <spdlog/spdlog.h>
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <csignal>
+#include <cstdlib>
+#include <thread>
+
+extern char** environ;
+
+namespace freshet {
+namespace {
+
+std::atomic<bool> stop_requested{false};
+
+void RequestStop(int signal) {
+  if (stop_requested.exchange(true)) {
+    std::signal(signal, SIG_DFL);
+    std::raise(signal);
+  }
+}
+
+std::map<std::string, std::string> Environment() {
+  std::map<std::string, std::string> variables;
+  for (char** entry = environ; *entry != nullptr; ++entry) {
+    const std::string text = *entry;
+    const size_t equals = text.find('=');
+    if (equals != std::string::npos) variables[text.substr(0, equals)] = text.substr(equals + 1);
+  }
+  return variables;
+}
+
+void SetUpLogging(const Config& config) {
+  auto logger = spdlog::stderr_logger_mt("freshet");
+  logger->set_level(spdlog::level::from_str(config.log.level == "warning" ? "warn" : config.log.level));
+  // JSON: messages are ours and hold no control characters; quotes are rare, so the message comes last and is escaped
+  // where it is logged.
+  logger->set_pattern(config.log.format == "json" ? R"({"time":"%Y-%m-%dT%H:%M:%S.%e%z","level":"%l","message":"%v"})"
+                                                  : "%Y-%m-%dT%H:%M:%S.%e %l %v");
+  logger->flush_on(spdlog::level::info);
+  spdlog::set_default_logger(std::move(logger));
+}
+
+}  // namespace
+
+Result<Config> LoadEffectiveConfig(const ConfigFlags& flags) {
+  ConfigInput input;
+  if (!flags.file.empty()) input.file = flags.file;
+  input.sets = flags.sets;
+  input.environment = Environment();
+  ConfigResult loaded = LoadConfig(input);
+  if (!loaded.problems.lines.empty()) {
+    std::string all;
+    for (const std::string& line : loaded.problems.lines) all += (all.empty() ? "" : "\n") + line;
+    return Error(ErrorCode::kInvalidArgument, all);
+  }
+  SetUpLogging(loaded.config);
+  return std::move(loaded.config);
+}
+
+Result<size_t> HistoryFor(const Config& config, const Model& model) {
+  const size_t needed = model.config.exact_history();
+  if (!config.state.history) return needed;
+  if (static_cast<size_t>(*config.state.history) < needed) {
+    return Error(ErrorCode::kInvalidArgument, "state.history: " + std::to_string(*config.state.history) +
+                                                  ", expected auto or at least " + std::to_string(needed) +
+                                                  ", which an exact rebuild of model " + model.name +
+                                                  " needs (layers · (window - 1) + 1)");
+  }
+  return static_cast<size_t>(*config.state.history);
+}
+
+Result<std::unique_ptr<StateDirectory>> OpenStateDirectory(const Config& config, size_t history) {
+  StateOptions options;
+  options.directory = config.state.directory;
+  options.application = config.application;
+  options.hot_cache_bytes = config.state.hot_cache_bytes;
+  options.block_cache_bytes = config.state.block_cache_bytes;
+  options.write_buffer_bytes = config.state.write_buffer_bytes;
+  options.history = history;
+  options.rocksdb_options = config.state.rocksdb_options;
+  return StateDirectory::Open(options);
+}
+
+PipelineOptions PipelineOptionsFor(const Config& config, int worker, int workers) {
+  PipelineOptions options;
+  options.worker = worker;
+  options.workers = workers;
+  options.topic = config.source.topic;
+  options.emit = config.processing.emit;
+  options.top_k = config.recommend.top_k;
+  options.exclude_seen = config.recommend.exclude_seen;
+  options.include_user_vector = config.sink.include_user_vector;
+  options.max_batch = static_cast<size_t>(config.processing.max_batch);
+  options.commit_interval = config.processing.commit_interval;
+  options.hot_cache_bytes = config.state.hot_cache_bytes / static_cast<size_t>(workers);
+  return options;
+}
+
+KafkaOptions KafkaOptionsFor(const Config& config) {
+  KafkaOptions options;
+  options.application = config.application;
+  options.bootstrap_servers = config.kafka.bootstrap_servers;
+  options.properties = config.kafka.properties;
+  options.source_topic = config.source.topic;
+  options.start = config.source.start;
+  options.on_offset_gap = config.source.on_offset_gap;
+  options.recommendations_topic = config.sink.topic;
+  options.dead_letters_topic = config.dead_letters.topic;
+  return options;
+}
+
+int WorkersFor(const Config& config, int partitions) {
+  const int cores = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
+  const int wanted = config.processing.workers.value_or(cores);
+  return partitions > 0 ? std::min(wanted, partitions) : wanted;
+}
+
+const std::atomic<bool>& StopOnSignals() {
+  std::signal(SIGTERM, RequestStop);
+  std::signal(SIGINT, RequestStop);
+  std::signal(SIGPIPE, SIG_IGN);
+  return stop_requested;
+}
+
+int ExitCodeOf(const Error& error) {
+  switch (error.code()) {
+    case ErrorCode::kInvalidArgument:
+      return 2;
+    case ErrorCode::kNeedsDecision:
+      return 3;
+    default:
+      return 1;
+  }
+}
+
+double ProcessCpuSeconds() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  const auto seconds = [](const timeval& time) {
+    return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_usec) * 1e-6;
+  };
+  return seconds(usage.ru_utime) + seconds(usage.ru_stime);
+}
+
+}  // namespace freshet

@@ -1,0 +1,49 @@
+// What the commands share: from configuration to the parts of a processor, logging, signals, exit codes.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/result.h"
+#include "pipeline/config.h"
+#include "pipeline/pipeline.h"
+#include "pipeline/serving_model.h"
+#include "state/store.h"
+
+namespace freshet {
+
+// Flags that every command with a configuration takes: -c FILE and --set key=value.
+struct ConfigFlags {
+  std::string file;
+  std::vector<std::string> sets;
+};
+
+// The effective configuration, with logging set up as it says. The error holds every problem, a line each.
+Result<Config> LoadEffectiveConfig(const ConfigFlags& flags);
+
+// Tokens kept per user: state.history, or what an exact rebuild needs; refused where it is less than that.
+Result<size_t> HistoryFor(const Config& config, const Model& model);
+
+Result<std::unique_ptr<StateDirectory>> OpenStateDirectory(const Config& config, size_t history);
+
+// The part of PipelineOptions that the configuration decides.
+PipelineOptions PipelineOptionsFor(const Config& config, int worker, int workers);
+
+KafkaOptions KafkaOptionsFor(const Config& config);
+
+// processing.workers, or the processor's cores; at most `partitions` where that is known (> 0).
+int WorkersFor(const Config& config, int partitions);
+
+// Becomes true on SIGTERM or SIGINT; a second signal ends the process at once. Also ignores SIGPIPE. Call once, before
+// threads start.
+const std::atomic<bool>& StopOnSignals();
+
+// What a service manager sees: 0 done, 1 failed, 2 usage or configuration, 3 the data needs a decision.
+int ExitCodeOf(const Error& error);
+
+// CPU seconds of the whole process so far.
+double ProcessCpuSeconds();
+
+}  // namespace freshet

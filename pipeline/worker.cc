@@ -1,0 +1,144 @@
+#include "pipeline/worker.h"
+
+#include <chrono>
+#include <condition_variable>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+
+namespace freshet {
+namespace {
+
+constexpr std::chrono::milliseconds kPollWait{50};
+constexpr std::chrono::milliseconds kProgressInterval{100};
+
+void Add(PipelineCounts& sum, const PipelineCounts& counts) {
+  sum.records += counts.records;
+  sum.events += counts.events;
+  sum.unknown_items += counts.unknown_items;
+  sum.repeats += counts.repeats;
+  sum.recommendations += counts.recommendations;
+  sum.dead_letters += counts.dead_letters;
+  sum.silent += counts.silent;
+}
+
+// What the workers tell the thread that waits for them.
+struct Board {
+  std::mutex mutex;
+  std::condition_variable changed;
+  std::vector<PipelineCounts> counts;
+  std::vector<double> done;  // share of the input
+  size_t running = 0;
+  std::atomic<bool> failed{false};
+  std::optional<Error> error;  // of the first worker that failed
+};
+
+class WorkerLoop {
+ public:
+  WorkerLoop(Worker& worker, int index, const std::atomic<bool>& stop, const WorkerOptions& options, Board& board)
+      : worker_(worker),
+        index_(index),
+        stop_(stop),
+        options_(options),
+        board_(board),
+        part_("worker " + std::to_string(index)) {}
+
+  void Run() {
+    const Status status = Work();
+    if (!status.ok()) worker_.sink->Abort();
+    if (options_.queries != nullptr) options_.queries->Close(index_);
+    if (options_.readiness != nullptr)
+      options_.readiness->NotReady(part_, status.ok() ? "stopped" : status.error().message());
+    const std::lock_guard lock(board_.mutex);
+    board_.counts[static_cast<size_t>(index_)] = worker_.pipeline->counts();
+    if (!status.ok()) {
+      if (!board_.error) board_.error = status.error();
+      board_.failed = true;
+    }
+    --board_.running;
+    board_.changed.notify_all();
+  }
+
+ private:
+  Status Work() {
+    RETURN_IF_ERROR(worker_.pipeline->Open());
+    while (!stop_ && !board_.failed) {
+      ASSIGN_OR_RETURN(const PollState state, worker_.pipeline->Step(kPollWait));
+      Tell();
+      if (state == PollState::kEnd) {
+        if (options_.emit_final) RETURN_IF_ERROR(worker_.pipeline->EmitFinal());
+        break;
+      }
+    }
+    return worker_.pipeline->Close();
+  }
+
+  void Tell() {
+    if (options_.queries != nullptr) {
+      options_.queries->Answer(index_, [this](const LiveQuery& query) { return worker_.pipeline->Answer(query); });
+    }
+    if (options_.readiness != nullptr && !ready_ && worker_.pipeline->assigned()) {
+      options_.readiness->Ready(part_);
+      ready_ = true;
+    }
+    const std::optional<double> done = worker_.source->Progress();
+    const std::lock_guard lock(board_.mutex);
+    board_.counts[static_cast<size_t>(index_)] = worker_.pipeline->counts();
+    board_.done[static_cast<size_t>(index_)] = done.value_or(-1);
+  }
+
+  Worker& worker_;
+  const int index_;
+  const std::atomic<bool>& stop_;
+  const WorkerOptions& options_;
+  Board& board_;
+  const std::string part_;
+  bool ready_ = false;
+};
+
+// The sum over workers, and how far the slowest is.
+std::pair<PipelineCounts, double> Sum(const Board& board) {
+  PipelineCounts sum;
+  double done = 1;
+  for (size_t i = 0; i < board.counts.size(); ++i) {
+    Add(sum, board.counts[i]);
+    done = std::min(done, board.done[i]);
+  }
+  return {sum, done};
+}
+
+}  // namespace
+
+Status RunWorkers(std::vector<Worker>& workers, const std::atomic<bool>& stop, const WorkerOptions& options,
+                  PipelineCounts& counts) {
+  Board board;
+  board.counts.resize(workers.size());
+  board.done.resize(workers.size(), -1);
+  board.running = workers.size();
+  std::vector<WorkerLoop> loops;
+  for (size_t i = 0; i < workers.size(); ++i) {
+    loops.emplace_back(workers[i], static_cast<int>(i), stop, options, board);
+    if (options.readiness != nullptr)
+      options.readiness->NotReady("worker " + std::to_string(i), "no partition assigned yet");
+  }
+  std::vector<std::thread> threads;
+  for (WorkerLoop& loop : loops) threads.emplace_back([&loop] { loop.Run(); });
+
+  std::unique_lock lock(board.mutex);
+  while (board.running > 0) {
+    board.changed.wait_for(lock, kProgressInterval);
+    if (!options.progress) continue;
+    const auto [sum, done] = Sum(board);
+    lock.unlock();
+    options.progress(sum, done);
+    lock.lock();
+  }
+  lock.unlock();
+  for (std::thread& thread : threads) thread.join();
+  counts = Sum(board).first;
+  if (board.error) return *board.error;
+  return {};
+}
+
+}  // namespace freshet
