@@ -36,13 +36,20 @@ class AssignmentListener {
   // and `committed` were answered before a crash: they change state and are not answered again.
   virtual Result<std::optional<Offset>> OnAssigned(const Assignment& assignment) = 0;
 
+  // source.on_offset_gap is rebuild, and the input does not hold the records that the partition's state waits for:
+  // makes its state empty, as that of a partition that was just assigned without one. Kafka only.
+  virtual Status OnRebuild(const Assignment& assignment) {
+    (void)assignment;
+    return Error(ErrorCode::kNeedsDecision, "state cannot be rebuilt here");
+  }
+
   // The partition goes. `lost`: it already belongs to somebody else, so nothing of it may be committed any more.
   virtual Status OnRevoked(PartitionId partition, bool lost) = 0;
 };
 
 enum class PollState {
   kMore,  // records were delivered, or none came within the wait
-  kEnd,   // the input is finished (log files and memory; Kafka never ends)
+  kEnd,   // the input is finished (log files and memory; Kafka never ends); the batch may hold its last records
 };
 
 class EventSource {

@@ -1,0 +1,246 @@
+#include "ingest/kafka_common.h"
+
+#include <librdkafka/rdkafka.h>
+#include <spdlog/spdlog.h>
+
+#include <array>
+#include <chrono>
+#include <cstring>
+#include <string_view>
+#include <thread>
+
+namespace freshet {
+namespace kafka {
+namespace {
+
+using std::chrono::steady_clock;
+
+// Any other value of these loses records silently.
+constexpr std::array kOwnProperties = {"enable.auto.commit", "enable.auto.offset.store", "auto.offset.reset"};
+
+bool IsRefusal(int code) {
+  switch (code) {
+    case RD_KAFKA_RESP_ERR__AUTHENTICATION:
+    case RD_KAFKA_RESP_ERR_SASL_AUTHENTICATION_FAILED:
+    case RD_KAFKA_RESP_ERR_UNSUPPORTED_SASL_MECHANISM:
+    case RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED:
+    case RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED:
+    case RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED:
+      return true;
+    default:
+      return false;
+  }
+}
+
+// librdkafka's own lines. Lost connections are Health's to tell, once; and a property that only consumers or only
+// producers know is no news, since both get all of kafka.properties.
+void OnLog(const rd_kafka_t* client, int level, const char* facility, const char* text) {
+  const std::string_view topic = facility;
+  auto severity = level <= 3 ? spdlog::level::err : level == 4 ? spdlog::level::warn : spdlog::level::debug;
+  if (topic == "FAIL" || topic == "ERROR") severity = spdlog::level::debug;
+  if (topic == "CONFWARN" && std::strstr(text, "will be ignored by this") != nullptr) severity = spdlog::level::debug;
+  spdlog::log(severity, "{}: {}: {}", rd_kafka_name(client), facility, text);
+}
+
+void OnClientError(rd_kafka_t* client, int code, const char* reason, void* health) {
+  static_cast<Health*>(health)->OnError(client, code, reason);
+}
+
+Status SetProperty(rd_kafka_conf_t* conf, const std::string& name, const std::string& value) {
+  std::array<char, 512> message{};
+  if (rd_kafka_conf_set(conf, name.c_str(), value.c_str(), message.data(), message.size()) != RD_KAFKA_CONF_OK) {
+    return Error(ErrorCode::kInvalidArgument, "kafka.properties." + name + ": " + message.data());
+  }
+  return {};
+}
+
+std::string GetProperty(const rd_kafka_conf_t* conf, const std::string& name) {
+  std::array<char, 512> value{};
+  size_t size = value.size();
+  rd_kafka_conf_get(conf, name.c_str(), value.data(), &size);
+  return value.data();
+}
+
+}  // namespace
+
+void ClientDeleter::operator()(rd_kafka_s* client) const { rd_kafka_destroy(client); }
+
+void Health::OnError(rd_kafka_s* client, int code, const char* reason) {
+  std::array<char, 512> message{};
+  if (rd_kafka_fatal_error(client, message.data(), message.size()) != RD_KAFKA_RESP_ERR_NO_ERROR) {
+    status_ = Error(ErrorCode::kIo, "kafka: " + name_ + ": " + message.data());
+  } else if (IsRefusal(code)) {
+    status_ = Error(ErrorCode::kIo, "kafka: " + name_ + ": " + reason);
+  } else if (code == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN) {
+    if (!down_) spdlog::warn("kafka: {}: no broker answers ({}); waiting", name_, reason_);
+    down_ = true;
+  } else {
+    reason_ = reason;
+    spdlog::debug("kafka: {}: {}", name_, reason);
+  }
+}
+
+void Health::OnAnswer() {
+  if (down_) spdlog::info("kafka: {}: the brokers answer again", name_);
+  down_ = false;
+}
+
+Result<Client> MakeClient(ClientKind kind, const KafkaOptions& options, const Properties& defaults, Health& health,
+                          const std::function<void(rd_kafka_conf_s*)>& set_callbacks,
+                          std::map<std::string, std::string>* effective) {
+  std::unique_ptr<rd_kafka_conf_t, decltype(&rd_kafka_conf_destroy)> conf(rd_kafka_conf_new(), &rd_kafka_conf_destroy);
+  for (const char* name : kOwnProperties) {
+    if (options.properties.count(name) == 0) continue;
+    return Error(ErrorCode::kInvalidArgument,
+                 std::string("kafka.properties.") + name +
+                     ": freshet decides this itself: offsets are committed after state is durable, "
+                     "and where reading begins is source.start and source.on_offset_gap");
+  }
+  Properties all = {{"bootstrap.servers", options.bootstrap_servers}, {"client.id", options.application}};
+  all.insert(all.end(), defaults.begin(), defaults.end());
+  all.insert(all.end(), options.properties.begin(), options.properties.end());
+  for (const auto& [name, value] : all) RETURN_IF_ERROR(SetProperty(conf.get(), name, value));
+  if (effective != nullptr) {
+    for (auto& [name, value] : *effective) value = GetProperty(conf.get(), name);
+  }
+  rd_kafka_conf_set_opaque(conf.get(), &health);
+  rd_kafka_conf_set_error_cb(conf.get(), &OnClientError);
+  rd_kafka_conf_set_log_cb(conf.get(), &OnLog);
+  set_callbacks(conf.get());
+
+  std::array<char, 512> message{};
+  const auto type = kind == ClientKind::kConsumer ? RD_KAFKA_CONSUMER : RD_KAFKA_PRODUCER;
+  rd_kafka_t* const client = rd_kafka_new(type, conf.get(), message.data(), message.size());
+  if (client == nullptr) return Error(ErrorCode::kInvalidArgument, std::string("kafka.properties: ") + message.data());
+  (void)conf.release();  // the client's now
+  return Client(client);
+}
+
+bool IsTransient(int code) {
+  switch (code) {
+    case RD_KAFKA_RESP_ERR__TRANSPORT:
+    case RD_KAFKA_RESP_ERR__RESOLVE:
+    case RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN:
+    case RD_KAFKA_RESP_ERR__TIMED_OUT:
+    case RD_KAFKA_RESP_ERR__TIMED_OUT_QUEUE:
+    case RD_KAFKA_RESP_ERR__WAIT_COORD:
+    case RD_KAFKA_RESP_ERR__WAIT_CACHE:
+    case RD_KAFKA_RESP_ERR__IN_PROGRESS:
+    case RD_KAFKA_RESP_ERR__PREV_IN_PROGRESS:
+    case RD_KAFKA_RESP_ERR__INTR:
+    case RD_KAFKA_RESP_ERR__RETRY:
+    case RD_KAFKA_RESP_ERR__UNKNOWN_BROKER:
+    case RD_KAFKA_RESP_ERR__MAX_POLL_EXCEEDED:
+    case RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE:
+    case RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION:
+    case RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT:
+    case RD_KAFKA_RESP_ERR_BROKER_NOT_AVAILABLE:
+    case RD_KAFKA_RESP_ERR_REPLICA_NOT_AVAILABLE:
+    case RD_KAFKA_RESP_ERR_NETWORK_EXCEPTION:
+    case RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS:
+    case RD_KAFKA_RESP_ERR_COORDINATOR_NOT_AVAILABLE:
+    case RD_KAFKA_RESP_ERR_NOT_COORDINATOR:
+    case RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS:
+    case RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS_AFTER_APPEND:
+    case RD_KAFKA_RESP_ERR_REBALANCE_IN_PROGRESS:
+    case RD_KAFKA_RESP_ERR_KAFKA_STORAGE_ERROR:
+    case RD_KAFKA_RESP_ERR_FENCED_LEADER_EPOCH:
+    case RD_KAFKA_RESP_ERR_UNKNOWN_LEADER_EPOCH:
+    case RD_KAFKA_RESP_ERR_OFFSET_NOT_AVAILABLE:
+    case RD_KAFKA_RESP_ERR_PREFERRED_LEADER_NOT_AVAILABLE:
+    case RD_KAFKA_RESP_ERR_UNSTABLE_OFFSET_COMMIT:
+    case RD_KAFKA_RESP_ERR_THROTTLING_QUOTA_EXCEEDED:
+      return true;
+    default:
+      return false;
+  }
+}
+
+Error MakeError(const std::string& where, int code) {
+  const char* const what = rd_kafka_err2str(static_cast<rd_kafka_resp_err_t>(code));
+  return Error(IsTransient(code) ? ErrorCode::kUnavailable : ErrorCode::kIo, "kafka: " + where + ": " + what);
+}
+
+void Probe(rd_kafka_s* client, Health& health, int timeout_ms) {
+  const rd_kafka_metadata_t* metadata = nullptr;
+  if (rd_kafka_metadata(client, 0, nullptr, &metadata, timeout_ms) != RD_KAFKA_RESP_ERR_NO_ERROR) return;
+  rd_kafka_metadata_destroy(metadata);
+  health.OnAnswer();
+}
+
+Assignor ChooseAssignor() {
+  if (rd_kafka_version() < 0x020a0000) {
+    return {"range,roundrobin", "the cooperative one can lose partitions in a librdkafka older than 2.10"};
+  }
+  return {"cooperative-sticky", "a rebalance stops only the partitions that move"};
+}
+
+namespace {
+
+enum class Presence { kPresent, kMissing };
+
+// Whether the brokers have `topic`; kUnavailable while they do not say.
+Result<Presence> LookUpTopic(rd_kafka_t* client, const std::string& topic) {
+  using TopicHandle = std::unique_ptr<rd_kafka_topic_t, decltype(&rd_kafka_topic_destroy)>;
+  const TopicHandle handle(rd_kafka_topic_new(client, topic.c_str(), nullptr), &rd_kafka_topic_destroy);
+  if (handle == nullptr) return MakeError(topic, rd_kafka_last_error());
+  const rd_kafka_metadata_t* metadata = nullptr;
+  const auto failure = rd_kafka_metadata(client, 0, handle.get(), &metadata, 1000);
+  if (failure != RD_KAFKA_RESP_ERR_NO_ERROR) return MakeError(topic, failure);
+  const auto code = metadata->topic_cnt == 1 ? metadata->topics[0].err : RD_KAFKA_RESP_ERR__WAIT_CACHE;
+  rd_kafka_metadata_destroy(metadata);
+  if (code == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART) return Presence::kMissing;
+  if (code != RD_KAFKA_RESP_ERR_NO_ERROR) return MakeError(topic, code);
+  return Presence::kPresent;
+}
+
+Error MissingTopics(const std::vector<std::string>& missing, const std::string& servers) {
+  std::string message =
+      missing.size() == 1 ? "kafka: this topic does not exist at " : "kafka: these topics do not exist at ";
+  message += servers + ": ";
+  std::string commands;
+  for (const std::string& topic : missing) {
+    message += (&topic == &missing.front() ? "" : ", ") + topic;
+    commands += (commands.empty() ? "" : " && ") + std::string("kafka-topics.sh --bootstrap-server ") + servers +
+                " --create --topic " + topic + " --partitions 8";
+  }
+  return Error(ErrorCode::kInvalidArgument, message + ". Create with: " + commands);
+}
+
+}  // namespace
+}  // namespace kafka
+
+Status CheckTopics(const KafkaOptions& options, const std::function<bool(const std::string& reason)>& waiting) {
+  kafka::Health health("topics", nullptr);
+  // A consumer that joins nothing: unlike a producer it can ask for a topic without creating it.
+  ASSIGN_OR_RETURN(const kafka::Client client,
+                   kafka::MakeClient(kafka::ClientKind::kConsumer, options,
+                                     {{"group.id", options.application}, {"allow.auto.create.topics", "false"}}, health,
+                                     [](rd_kafka_conf_s*) {}));
+  std::vector<std::string> missing;
+  for (const std::string& topic : {options.source_topic, options.recommendations_topic, options.dead_letters_topic}) {
+    while (true) {
+      const auto began = kafka::steady_clock::now();
+      const auto presence = kafka::LookUpTopic(client.get(), topic);
+      rd_kafka_poll(client.get(), 0);  // lets `health` know
+      RETURN_IF_ERROR(health.status());
+      if (presence.ok()) {
+        if (*presence == kafka::Presence::kMissing) missing.push_back(topic);
+        break;
+      }
+      if (!presence.error().retriable()) return presence.error();
+      const std::string reason = "no answer from " + options.bootstrap_servers + " (" + health.reason() + ")";
+      if (!waiting(reason)) return Error(ErrorCode::kCancelled, "kafka: " + reason);
+      std::this_thread::sleep_until(began + std::chrono::seconds(1));
+    }
+  }
+  return missing.empty() ? Status() : kafka::MissingTopics(missing, options.bootstrap_servers);
+}
+
+std::string KafkaClientDescription() {
+  const auto assignor = kafka::ChooseAssignor();
+  return std::string("librdkafka ") + rd_kafka_version_str() + ", assignor " + assignor.strategy + ": " +
+         assignor.reason;
+}
+
+}  // namespace freshet

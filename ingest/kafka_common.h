@@ -1,0 +1,78 @@
+// What the Kafka source and sink share: making a client, the health of its connection, names for errors. Internal to
+// ingest/kafka*.cc; librdkafka's types are only declared here.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "core/result.h"
+#include "ingest/kafka.h"
+
+struct rd_kafka_s;
+struct rd_kafka_conf_s;
+
+namespace freshet::kafka {
+
+struct ClientDeleter {
+  void operator()(rd_kafka_s* client) const;
+};
+using Client = std::unique_ptr<rd_kafka_s, ClientDeleter>;
+
+enum class ClientKind { kConsumer, kProducer };
+
+// Whether a client's brokers answer. An outage is logged once, and so is its end; it is no error. Told of errors on the
+// thread that polls the client, which is its only user.
+class Health {
+ public:
+  // `name` says in logs and errors whose connection it is, e.g. "freshet.events". `owner` is for callbacks.
+  Health(std::string name, void* owner) : name_(std::move(name)), owner_(owner) {}
+
+  // An rd_kafka_resp_err_t that concerns the whole client.
+  void OnError(rd_kafka_s* client, int code, const char* reason);
+  // A broker answered.
+  void OnAnswer();
+
+  bool down() const { return down_; }
+  // The last thing that went wrong with a connection.
+  const std::string& reason() const { return reason_; }
+  // An error once the client cannot go on: a fatal one of librdkafka's, or refused credentials.
+  const Status& status() const { return status_; }
+  void* owner() const { return owner_; }
+
+ private:
+  const std::string name_;
+  void* const owner_;
+  bool down_ = false;
+  std::string reason_ = "no answer yet";
+  Status status_;
+};
+
+using Properties = std::vector<std::pair<std::string, std::string>>;
+
+// A client with freshet's `defaults`, over which options.properties win. `set_callbacks` may register callbacks; their
+// opaque pointer is `health`, which outlives the client. Its log lines go to spdlog. `effective`, where given, is
+// filled with the value of each of its keys.
+Result<Client> MakeClient(ClientKind kind, const KafkaOptions& options, const Properties& defaults, Health& health,
+                          const std::function<void(rd_kafka_conf_s*)>& set_callbacks,
+                          std::map<std::string, std::string>* effective = nullptr);
+
+// Whether trying again may help against this rd_kafka_resp_err_t.
+bool IsTransient(int code);
+// "where: what librdkafka says"; kUnavailable where it is transient.
+Error MakeError(const std::string& where, int code);
+
+// Asks the brokers for a sign of life, at most `timeout_ms`; tells `health` of it.
+void Probe(rd_kafka_s* client, Health& health, int timeout_ms);
+
+// The assignor for this librdkafka, and why.
+struct Assignor {
+  const char* strategy;
+  const char* reason;
+};
+Assignor ChooseAssignor();
+
+}  // namespace freshet::kafka
