@@ -37,7 +37,7 @@ host_mirror() {  # where the host gets Debian from; empty if it does not
 copy_host_settings() {  # tree
   local path
   apt-config dump | grep -E '^Acquire::(http|https|Check-)' >"$1/etc/apt/apt.conf.d/00host" || true
-  cp -L /etc/resolv.conf "$1/etc/resolv.conf"
+  cp -L /etc/resolv.conf /etc/hosts "$1/etc/"
   for path in /etc/apt/auth.conf /etc/apt/auth.conf.d /etc/pip.conf /usr/local/share/ca-certificates; do
     if [[ -e $path ]]; then
       mkdir -p "$1$(dirname "$path")"
@@ -70,7 +70,7 @@ in_checkout() {  # command of the README
 make_tree() {
   local mirror
   mirror=$(host_mirror)
-  debootstrap --variant=minbase "$suite" "$tree" ${mirror:+"$mirror"} >"$tree.log" || fail "debootstrap failed; see $tree.log"
+  debootstrap --variant=minbase "$suite" "$tree" ${mirror:+"$mirror"} >"$tree.log" || { tail "$tree.log" && return 1; }
   mount -t proc proc "$tree/proc"
   mount --rbind /dev "$tree/dev"
   copy_host_settings "$tree"
@@ -98,11 +98,13 @@ bring_checkout() {
 prove() {
   echo "freshet $(git -C "$root" rev-parse --short HEAD) on a bare Debian $suite in $tree"
   if ! git -C "$root" diff --quiet HEAD; then echo "Changes that are not committed are left out."; fi
+  local command commands=(./deploy/quickstart.sh ./tests/run.sh)
+  for command in "${commands[@]}"; do
+    grep -qE "^ *$command( |\$)" "$root/README.md" || fail "README.md does not name $command"
+  done
   timed "debootstrap $suite" make_tree
   timed "git, and a clone of HEAD" bring_checkout
-  local command
-  for command in ./deploy/quickstart.sh ./tests/run.sh; do
-    grep -qE "^ *$command( |\$)" "$root/README.md" || fail "README.md does not name $command"
+  for command in "${commands[@]}"; do
     timed "$command" in_checkout "$command"
   done
   printf '\nThe README'\''s two commands work on a bare Debian %s:\n' "$suite"
