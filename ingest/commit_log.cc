@@ -1,0 +1,205 @@
+// The commit log's file, JSON, replaced by rename:
+//   {"format":"freshet commit log","version":1,
+//    "inputs":[{"path":"/data/a.jsonl","size":123,"head":"0123456789abcdef"}],   index = place in the list
+//    "positions":{"0":17,"5":1099511627776},                                      by partition
+//    "outputs":{"/data/out.jsonl":4711}}                                          committed lengths
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cassert>
+#include <cerrno>
+#include <cstdio>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <system_error>
+
+#include "core/hash.h"
+#include "ingest/log_files.h"
+
+namespace freshet {
+namespace {
+
+using nlohmann::json;
+
+constexpr const char* kFormat = "freshet commit log";
+constexpr int kVersion = 1;
+constexpr size_t kHeadBytes = 64 * 1024;
+
+Error SystemError(const std::filesystem::path& path, const char* what) {
+  return Error(ErrorCode::kIo, path.string() + ": " + what + ": " + std::generic_category().message(errno));
+}
+
+// How an input is known: absolute, so that another working directory does not make it another file.
+std::string InputName(const std::filesystem::path& path) {
+  return std::filesystem::absolute(path).lexically_normal().string();
+}
+
+Result<std::string> HeadHash(const std::filesystem::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  std::string head(kHeadBytes, '\0');
+  if (!file) return SystemError(path, "cannot open");
+  file.read(head.data(), kHeadBytes);
+  if (file.bad()) return SystemError(path, "cannot read");
+  head.resize(static_cast<size_t>(file.gcount()));
+  char text[17];
+  std::snprintf(text, sizeof(text), "%016llx", static_cast<unsigned long long>(StableHash(head)));
+  return std::string(text);
+}
+
+Status WriteFile(const std::filesystem::path& path, std::string_view bytes) {
+  const int descriptor = open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+  if (descriptor < 0) return SystemError(path, "cannot create");
+  Status status;
+  while (!bytes.empty() && status.ok()) {
+    const ssize_t count = write(descriptor, bytes.data(), bytes.size());
+    if (count >= 0) {
+      bytes.remove_prefix(static_cast<size_t>(count));
+    } else if (errno != EINTR) {
+      status = SystemError(path, "cannot write");
+    }
+  }
+  if (close(descriptor) != 0 && status.ok()) status = SystemError(path, "cannot write");
+  return status;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<CommitLog>> CommitLog::Open(const std::filesystem::path& path,
+                                                   std::span<const std::filesystem::path> inputs) {
+  std::unique_ptr<CommitLog> log(new CommitLog());
+  log->path_ = path;
+  if (!path.empty()) RETURN_IF_ERROR(log->Load());
+  RETURN_IF_ERROR(log->CheckUnfinished(inputs));
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    for (size_t j = 0; j < i; ++j) {
+      if (InputName(inputs[i]) != InputName(inputs[j])) continue;
+      return Error(ErrorCode::kInvalidArgument, inputs[i].string() + ": given twice as input");
+    }
+    RETURN_IF_ERROR(log->Register(inputs[i]));
+  }
+  RETURN_IF_ERROR(log->Write());
+  return log;
+}
+
+Status CommitLog::Load() {
+  std::error_code error;
+  if (!std::filesystem::exists(path_, error) && !error) return {};
+  std::ifstream file(path_, std::ios::binary);
+  if (!file) return SystemError(path_, "cannot open");
+  const std::string text((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+  try {
+    const json root = json::parse(text);
+    if (root.at("format") != kFormat) throw std::runtime_error("another format");
+    if (root.at("version") != kVersion) {
+      throw std::runtime_error("version " + root.at("version").dump() + ", expected " + std::to_string(kVersion));
+    }
+    for (const json& input : root.at("inputs"))
+      inputs_.push_back({input.at("path"), input.at("size"), input.at("head")});
+    for (const auto& [partition, next] : root.at("positions").items()) {
+      positions_[PartitionId{std::stoi(partition)}] = Offset{next.get<int64_t>()};
+    }
+    for (const auto& [output, length] : root.at("outputs").items()) output_lengths_[output] = length.get<int64_t>();
+  } catch (const std::exception& problem) {
+    return Error(ErrorCode::kCorrupt, path_.string() + ": not a commit log: " + problem.what());
+  }
+  return {};
+}
+
+Status CommitLog::Register(const std::filesystem::path& path) {
+  struct stat status;
+  if (stat(path.c_str(), &status) != 0) return SystemError(path, "cannot open");
+  if (!S_ISREG(status.st_mode)) {
+    return Error(ErrorCode::kIo, path.string() + ": is " +
+                                     (S_ISDIR(status.st_mode) ? "a directory" : "not a regular file") +
+                                     ", expected a log file");
+  }
+  ASSIGN_OR_RETURN(std::string head, HeadHash(path));
+  const std::string name = InputName(path);
+  const auto known =
+      std::find_if(inputs_.begin(), inputs_.end(), [&](const Input& input) { return input.path == name; });
+  if (known == inputs_.end()) {
+    inputs_.push_back({name, status.st_size, std::move(head)});
+  } else if (known->size != status.st_size || known->head != head) {
+    const std::string change = known->size != status.st_size ? std::to_string(known->size) + " bytes then, " +
+                                                                   std::to_string(status.st_size) + " now"
+                                                             : std::string("another beginning");
+    return Error(ErrorCode::kNeedsDecision,
+                 name + ": changed since it was first read (" + change +
+                     "); give new events as a file of their own, or begin with another state.directory");
+  }
+  return {};
+}
+
+Status CommitLog::CheckUnfinished(std::span<const std::filesystem::path> inputs) const {
+  for (size_t index = 0; index < inputs_.size(); ++index) {
+    const bool given = std::any_of(inputs.begin(), inputs.end(),
+                                   [&](const auto& input) { return InputName(input) == inputs_[index].path; });
+    const bool begun = std::any_of(positions_.begin(), positions_.end(), [&](const auto& position) {
+      return FileIndexOf(position.second) == static_cast<int64_t>(index);
+    });
+    if (given || !begun) continue;
+    return Error(ErrorCode::kNeedsDecision,
+                 inputs_[index].path +
+                     ": was read only in part and is not among the inputs; name it again, or begin "
+                     "with another state.directory");
+  }
+  return {};
+}
+
+std::optional<Offset> CommitLog::Committed(PartitionId partition) const {
+  const std::lock_guard lock(mutex_);
+  const auto position = positions_.find(partition);
+  return position == positions_.end() ? std::nullopt : std::optional(position->second);
+}
+
+int64_t CommitLog::FileIndex(const std::filesystem::path& input) const {
+  const std::string name = InputName(input);
+  const auto known =
+      std::find_if(inputs_.begin(), inputs_.end(), [&](const Input& other) { return other.path == name; });
+  assert(known != inputs_.end());
+  return known - inputs_.begin();
+}
+
+std::optional<int64_t> CommitLog::OutputLength(const std::string& output) const {
+  const std::lock_guard lock(mutex_);
+  const auto length = output_lengths_.find(output);
+  return length == output_lengths_.end() ? std::nullopt : std::optional(length->second);
+}
+
+Status CommitLog::Commit(std::span<const PartitionPosition> positions,
+                         std::span<const std::pair<std::string, int64_t>> output_lengths) {
+  const std::lock_guard lock(mutex_);
+  // What could not be written must not come along with another worker's next commit.
+  auto old_positions = positions_;
+  auto old_lengths = output_lengths_;
+  for (const PartitionPosition& position : positions) positions_[position.partition] = position.next;
+  for (const auto& [output, length] : output_lengths) output_lengths_[output] = length;
+  Status status = Write();
+  if (!status.ok()) {
+    positions_ = std::move(old_positions);
+    output_lengths_ = std::move(old_lengths);
+  }
+  return status;
+}
+
+Status CommitLog::Write() const {
+  if (path_.empty()) return {};
+  json inputs = json::array();
+  for (const Input& input : inputs_)
+    inputs.push_back({{"path", input.path}, {"size", input.size}, {"head", input.head}});
+  json positions = json::object();
+  for (const auto& [partition, next] : positions_) positions[std::to_string(Raw(partition))] = Raw(next);
+  const json root = {{"format", kFormat},
+                     {"version", kVersion},
+                     {"inputs", std::move(inputs)},
+                     {"positions", positions},
+                     {"outputs", output_lengths_}};
+  const std::filesystem::path temporary = path_.string() + ".new";
+  RETURN_IF_ERROR(WriteFile(temporary, root.dump(-1, ' ', false, json::error_handler_t::replace)));
+  if (rename(temporary.c_str(), path_.c_str()) != 0) return SystemError(path_, "cannot replace");
+  return {};
+}
+
+}  // namespace freshet

@@ -14,11 +14,11 @@
 #include "core/event.h"
 #include "core/result.h"
 #include "ingest/record.h"
+#include "ingest/timestamp.h"
 
 namespace freshet {
 
 enum class RecordFormat { kJson, kCsv, kTsv };
-enum class TimeUnit { kSeconds, kMilliseconds, kMicroseconds, kIso8601 };
 
 // Where a field of an event is. `path` is a JSON pointer ("/user_id"), or for CSV/TSV a column name ("user_id"; a
 // leading slash is ignored) or, for records without a header line, a column's number from 0.
@@ -56,12 +56,24 @@ class EventDecoder {
  public:
   virtual ~EventDecoder() = default;
 
-  // The event, its views in `record` or in `arena`; or why there is none.
+  // The event, its views in `record`, in `arena` or in the decoder; or why there is none. `record` has
+  // Arena::kPadding readable bytes behind its value, as everything in a batch's arena has.
   // Ids must be non-empty valid UTF-8 without NUL, at most max_id_bytes; JSON numbers become their digits as written.
   // Times: negative, beyond 2100-01-01, not a number, or (unit ms) within [1e8, 1e11), which is what seconds look like,
   // are refused.
   virtual std::variant<Event, DecodeFailure> Decode(const RawRecord& record, Arena& arena) = 0;
+
+  // Error where a file with this header line (CSV/TSV) lacks a column that the mapping needs; it names the columns that
+  // are there. event_type and event_id are needed only where they are mapped to another name than their own.
+  virtual Status CheckHeader(std::string_view header) const {
+    (void)header;
+    return {};
+  }
 };
+
+// Whether files of this format and mapping begin with a header line: CSV/TSV whose user, item or time is mapped by a
+// column's name.
+bool HasHeaderLine(const DecoderOptions& options);
 
 // Error where a mapping path is not a JSON pointer.
 Result<std::unique_ptr<EventDecoder>> MakeDecoder(const DecoderOptions& options);

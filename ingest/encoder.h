@@ -12,31 +12,36 @@
 
 namespace freshet {
 
-// Recommendations as JSON, one object without a line end (the form in docs/records.md). Scores are the shortest decimal
-// that gives the same float back. Immutable: any number of threads may encode.
+// Recommendations as JSON, one object without a line end (the form in docs/records.md). Scores have the fewest digits
+// that give the same float back. Immutable: any number of threads may encode.
 class RecommendationEncoder {
  public:
   // `item_ids` by row; copied in escaped form.
   RecommendationEncoder(std::string_view model_name, std::string_view model_version,
                         std::span<const std::string> item_ids);
 
-  // Appends to `out`.
+  // Appends to `out`. REQUIRES: rows below the number of item ids, finite scores.
   void Encode(const Recommendation& recommendation, std::string& out) const;
 
  private:
-  std::string model_;                    // ,"model":{…},"source":{"topic":
-  std::vector<std::string> item_heads_;  // {"item_id":"…","score":   by row
+  std::string_view ItemHead(ItemRow row) const;
+  void AppendItems(std::span<const ScoredItem> items, std::string& out) const;
+
+  std::string model_;              // ,"model":{…},"source":{"topic":"
+  std::string item_heads_;         // of every row, one behind the other: ,{"item_id":"…","score":
+  std::vector<size_t> head_ends_;  // by row
 };
 
-// The dead letter of `record`: original key and bytes; headers freshet.error, .message, .topic, .partition, .offset
-// (and .truncated_bytes where the sink holds only the beginning).
+// The dead letter of `record`: original key and bytes, as views of the record; headers freshet.error, .message, .topic,
+// .partition, .offset, and .truncated_bytes, the size of the original, where its value is only the beginning.
 OutputRecord MakeDeadLetter(const RawRecord& record, const DecodeFailure& failure);
 
 // A dead letter as one JSON object, for files: {"error","message","topic","partition","offset","key","value"}; a key or
-// value that is not UTF-8 is given as "key_base64" / "value_base64". Appends to `out`, without a line end.
+// value that is not UTF-8 is given as "key_base64" / "value_base64". "truncated_bytes" where the header is there.
+// Appends to `out`, without a line end.
 void EncodeDeadLetter(const OutputRecord& dead_letter, std::string& out);
 
-// `text` as the inside of a JSON string, appended to `out`.
+// `text` as the inside of a JSON string, appended to `out`. Bytes that are not UTF-8 become U+FFFD.
 void AppendJsonEscaped(std::string_view text, std::string& out);
 
 }  // namespace freshet

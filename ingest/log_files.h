@@ -1,20 +1,22 @@
 // Log files in, files out, with a commit log that gives them what Kafka's transactions and group offsets give topics.
 //
-// Input: files are read in the given order as one log. A record's offset is (file's index << 40) | ordinal in the file;
-// the index is given
-//   when a commit log first sees a file, and files are immutable: the same path with another size or beginning is
-//   kNeedsDecision.
+// Input: files are read as one log, in the order of their index, which a commit log gives when it first sees a file. A
+//   record's offset is (index << 40) | ordinal in the file; empty lines and header lines are no records. Files are
+//   immutable: the same path with another size or beginning is kNeedsDecision.
 // Partitions: a user's records belong to partition hash(user id) mod `partitions`. Worker w of n owns the partitions p
-// with p mod n = w and reads
-//   all files; its records come with kPartitionOfUser, and whoever decodes them keeps those of its own partitions. So
-//   no queue is needed between workers and every user's events stay in order. (Reading and decoding is a small part of
-//   an event.)
+//   with p mod n = w and reads all files; its records come with kPartitionOfUser, and whoever decodes them keeps those
+//   of its own partitions. So no queue is needed between workers and every user's events stay in order. (Reading and
+//   decoding is a small part of an event.)
+// Damage: where a compressed file is damaged or breaks off, its last record carries `damage` and reading goes on with
+//   the next file.
 // Output: CommitLog writes, by rename, {inputs, positions, output lengths} after the bytes are in the output. After a
-// crash the output is cut
-//   back to the committed length, and records before the committed positions change state without being answered again.
+//   crash the output is cut back to the committed length, and records before the committed positions change state
+//   without being answered again.
 #pragma once
 
 #include <filesystem>
+#include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -32,13 +34,14 @@ namespace freshet {
 // Shared by the sources and sinks of all workers. Thread-safe.
 class CommitLog {
  public:
-  // Reads `path` or begins a new one; registers `inputs`. kNeedsDecision where an input changed since it was
-  // registered.
+  // Reads `path` or begins a new one; registers `inputs`. Empty path: kept in memory only. kNeedsDecision where an
+  // input changed since it was registered, or where one that was read in part is not among `inputs`; kInvalidArgument
+  // where one is named twice; kCorrupt where `path` is not a commit log.
   static Result<std::unique_ptr<CommitLog>> Open(const std::filesystem::path& path,
                                                  std::span<const std::filesystem::path> inputs);
 
   std::optional<Offset> Committed(PartitionId partition) const;
-  // Index of a registered input.
+  // Index of an input given to Open().
   int64_t FileIndex(const std::filesystem::path& input) const;
   // Committed length of an output; absent: never written under this commit log.
   std::optional<int64_t> OutputLength(const std::string& output) const;
@@ -49,6 +52,11 @@ class CommitLog {
  private:
   CommitLog() = default;
 
+  Status Load();
+  Status Register(const std::filesystem::path& path);
+  Status CheckUnfinished(std::span<const std::filesystem::path> inputs) const;
+  Status Write() const;
+
   mutable std::mutex mutex_;
   std::filesystem::path path_;
   struct Input {
@@ -57,22 +65,32 @@ class CommitLog {
     std::string head;  // hash of the first 64 KiB, hexadecimal
   };
   std::vector<Input> inputs_;
-  std::vector<PartitionPosition> positions_;
-  std::vector<std::pair<std::string, int64_t>> output_lengths_;
+  std::map<PartitionId, Offset> positions_;
+  std::map<std::string, int64_t> output_lengths_;
 };
+
+// An offset of log files: file index and ordinal of the record in it.
+inline constexpr int kOrdinalBits = 40;
+constexpr Offset LogOffset(int64_t file_index, int64_t ordinal) {
+  return Offset{(file_index << kOrdinalBits) | ordinal};
+}
+constexpr int64_t FileIndexOf(Offset offset) { return Raw(offset) >> kOrdinalBits; }
+constexpr int64_t OrdinalOf(Offset offset) { return Raw(offset) & ((int64_t{1} << kOrdinalBits) - 1); }
 
 struct LogFileOptions {
   std::vector<std::filesystem::path>
-      paths;  // .jsonl, .csv, .tsv, plain or with .gz or .zst (told by content, not by name)
-  RecordFormat format = RecordFormat::kJson;
+      paths;                // .jsonl, .csv, .tsv, plain or with .gz or .zst (told by content, not by name)
+  bool has_header = false;  // the first line of each file is a header, see HasHeaderLine() in ingest/decoder.h
+  // Looks at each file's header line when the source opens, e.g. EventDecoder::CheckHeader(); its error names the file.
+  std::function<Status(std::string_view header)> check_header;
   int partitions = 8;
   int worker = 0;
   int workers = 1;
   size_t keep_record_bytes = 16 << 20;  // of a longer line only this much is kept; the rest is skipped
 };
 
-// Reading begins at the smallest position of the worker's partitions; records before another partition's position come
-// again, and the caller drops them. `commit_log` outlives the source.
+// Open() fails where a path cannot be read. Reading begins at the smallest position of the worker's partitions; records
+// before another partition's position come again, and the caller drops them. `commit_log` outlives the source.
 std::unique_ptr<EventSource> MakeLogFileSource(LogFileOptions options, const CommitLog& commit_log);
 
 // The partition of a log file's record: of its user, or, where it has none (a bad record), of its offset.
@@ -80,12 +98,15 @@ PartitionId PartitionOfUser(std::string_view user_id, int partitions);
 PartitionId PartitionOfBadRecord(Offset offset, int partitions);
 
 // A file that several workers append to: plain, gzip (.gz) or zstd (.zst) by its name; a compressed one gets a frame
-// per commit. `path` empty: nowhere. "-": standard output, never cut back.
+// per commit. `path` empty: nowhere. "-" (standard output), a pipe or a device is never cut back.
+// Opening cuts the file back to its committed length, or empties it where it has none; kNeedsDecision where it is
+// shorter than that. A failed write cuts it back too, so that a restart goes on exactly.
 class OutputFile;
 Result<std::shared_ptr<OutputFile>> OpenOutputFile(const std::string& path, CommitLog& commit_log);
 
-// Recommendations go to `recommendations`, dead letters (as JSON lines) to `dead_letters`; one sink for each worker,
-// the files shared.
+// Recommendations go to `recommendations`, dead letters (as JSON lines) to `dead_letters`, which are two files; one
+// sink for each worker, the files shared. What is published waits in the sink's memory for Commit(). After an error of
+// Commit() the sink is broken and the program has to be started again.
 std::unique_ptr<RecordSink> MakeFileSink(std::shared_ptr<OutputFile> recommendations,
                                          std::shared_ptr<OutputFile> dead_letters, CommitLog& commit_log);
 

@@ -27,9 +27,12 @@ class MemorySource : public EventSource {
   Status Close() override;
 
  private:
+  Status Assign();
+
   MemoryTopic& topic_;
   AssignmentListener* listener_ = nullptr;
-  std::vector<int64_t> next_;
+  std::vector<int64_t> next_;  // by partition: the offset to deliver next
+  size_t turn_ = 0;            // partition whose turn it is
   bool assigned_ = false;
 };
 

@@ -28,6 +28,8 @@ struct RawRecord {
   Offset shown_offset{};
   std::string_view header;     // CSV/TSV files: the file's header line; else empty
   int64_t oversize_bytes = 0;  // > 0: the record has this many bytes and `value` only its beginning
+  // Not empty: the input broke off here (a truncated or damaged compressed file); says where. `value` is what is left.
+  std::string_view damage;
 };
 
 // Where consumption of a partition goes on.
