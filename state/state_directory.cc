@@ -184,6 +184,8 @@ class StateDirectoryImpl final : public StateDirectory {
 
   Result<std::unique_ptr<UserStateStore>> OpenPartition(PartitionId partition) override {
     const fs::path path = PathOf(partition);
+    std::error_code error;
+    if (options_.read_only && !fs::exists(path, error)) return IoError(path, "cannot open", ENOENT);
     {
       const std::lock_guard guard(holdings_->mutex);
       if (!holdings_->open.insert(partition).second) return AlreadyOpen(path);

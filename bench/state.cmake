@@ -1,0 +1,1 @@
+freshet_bench(state_bench SOURCES state_bench.cc LINKS freshet::state)

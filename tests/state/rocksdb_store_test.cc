@@ -1,0 +1,219 @@
+// What only RocksDB's store does: evict, meet damage on disk, take options.
+#include <gtest/gtest.h>
+#include <rocksdb/db.h>
+#include <rocksdb/options.h>
+
+#include <fstream>
+
+#include "tests/state/state_test_support.h"
+
+namespace freshet {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::string UserName(int n) { return "user-" + std::to_string(n); }
+
+// Writes `count` users with five events each.
+void Fill(UserStateStore& store, int count) {
+  int64_t offset = store.Position() ? Raw(*store.Position()) : 0;
+  for (int n = 0; n < count; ++n) {
+    const std::string id = UserName(n);
+    const std::vector<std::string_view> ids = {id};
+    const auto loaded = store.Load(ids);
+    ASSERT_TRUE(loaded.ok()) << loaded.error().message();
+    for (int event = 0; event < 5; ++event, ++offset) {
+      (*loaded)[0]->Append(TestToken(static_cast<uint64_t>(offset)), Offset{offset}, kUnknownItem);
+    }
+    if (n % 100 == 99) {
+      ASSERT_TRUE(store.Apply(Offset{offset}).ok());
+    }
+  }
+  ASSERT_TRUE(store.Apply(Offset{offset}).ok());
+}
+
+Status LoadOne(UserStateStore& store, std::string_view user) {
+  const std::vector<std::string_view> ids = {user};
+  const auto loaded = store.Load(ids);
+  return loaded.ok() ? Status() : Status(loaded.error());
+}
+
+TEST(RocksDbStore, EvictsDownToItsBudgetAndReadsBack) {
+  const TemporaryDirectory directory;
+  OnePartition partition(SmallOptions(directory.path()));
+  UserStateStore& store = partition.store();
+  store.SetHotBytes(100'000);
+  Fill(store, 2000);
+  const StoreStats stats = store.Stats();
+  EXPECT_LE(stats.hot_bytes, 100'000);
+  EXPECT_GT(stats.hot_bytes, 90'000);
+  EXPECT_EQ(stats.evictions, 2000 - stats.hot_users);
+  for (int n = 0; n < 2000; ++n) {
+    const std::string id = UserName(n);
+    const std::vector<std::string_view> ids = {id};
+    const auto loaded = store.Load(ids);
+    ASSERT_TRUE(loaded.ok());
+    ASSERT_EQ((*loaded)[0]->profile().events, 5);
+    ASSERT_EQ((*loaded)[0]->tokens()[4], TestToken(static_cast<uint64_t>(n * 5 + 4)));
+  }
+  store.SetHotBytes(0);
+  EXPECT_EQ(store.Stats().hot_users, 0);
+  EXPECT_EQ(store.Stats().hot_bytes, 0);
+}
+
+TEST(RocksDbStore, EvictsTheLeastRecentlyUsedAndNoChangedUser) {
+  const TemporaryDirectory directory;
+  OnePartition partition(SmallOptions(directory.path()));
+  UserStateStore& store = partition.store();
+  Fill(store, 10);
+  ASSERT_TRUE(LoadOne(store, UserName(0)).ok());
+  const std::string changed = UserName(1);
+  const std::vector<std::string_view> ids = {changed};
+  ASSERT_TRUE((*store.Load(ids))[0]->Append(TestToken(1), Offset{50}, kUnknownItem));
+  store.SetHotBytes(static_cast<size_t>(store.Stats().hot_bytes) / 5);
+  EXPECT_EQ(store.Stats().unsaved_users, 1);
+  const int64_t misses = store.Stats().misses;
+  ASSERT_TRUE(LoadOne(store, UserName(0)).ok());
+  EXPECT_EQ((*store.Load(ids))[0]->profile().events, 6);
+  EXPECT_EQ(store.Stats().misses, misses);
+  ASSERT_TRUE(LoadOne(store, UserName(5)).ok());
+  EXPECT_EQ(store.Stats().misses, misses + 1);
+}
+
+TEST(RocksDbStore, GrowthBetweenCallsCountsAtTheNextOne) {
+  const TemporaryDirectory directory;
+  OnePartition partition(SmallOptions(directory.path()));
+  UserStateStore& store = partition.store();
+  Fill(store, 3);
+  const std::string id = UserName(1);
+  const std::vector<std::string_view> ids = {id};
+  UserState* const user = (*store.Load(ids))[0];
+  user->key_values().block_floats = 100'000;
+  user->key_values().blocks.push_back(AllocateAligned(100'000));
+  const int64_t before = store.Stats().hot_bytes;
+  ASSERT_TRUE(LoadOne(store, UserName(0)).ok());
+  EXPECT_GE(store.Stats().hot_bytes, before + 400'000);
+  store.SetHotBytes(100'000);
+  EXPECT_LE(store.Stats().hot_bytes, 100'000);
+}
+
+TEST(RocksDbStore, HistoryMayChange) {
+  const TemporaryDirectory directory;
+  for (const size_t history : {20, 3, 20}) {
+    OnePartition partition(SmallOptions(directory.path(), history));
+    if (history == 20 && !partition.store().Position()) Fill(partition.store(), 4);
+    const auto found = partition.store().Find(UserName(2));
+    ASSERT_TRUE(found.ok() && *found != nullptr);
+    EXPECT_EQ((*found)->tokens().size(), std::min<size_t>(history, 5));
+    EXPECT_EQ((*found)->tokens().back(), TestToken(14));
+  }
+}
+
+class DamagedStore : public testing::Test {
+ protected:
+  void SetUp() override { Fill(partition_.store(), 200); }
+
+  // What RocksDB's folder holds under `key` from now on.
+  void Overwrite(const std::string& key, const std::string& value) {
+    partition_.Close();
+    rocksdb::DB* db = nullptr;
+    ASSERT_TRUE(rocksdb::DB::Open(rocksdb::Options(), Folder().string(), &db).ok());
+    EXPECT_TRUE(db->Put({}, key, value).ok());
+    delete db;
+  }
+  fs::path Folder() const { return directory_.path() / "partition-3"; }
+
+  TemporaryDirectory directory_;
+  OnePartition partition_{SmallOptions(directory_.path())};
+};
+
+TEST_F(DamagedStore, NamesPartitionAndUserOfACorruptValue) {
+  Overwrite("uuser-7", "garbage");
+  partition_.Reopen();
+  UserStateStore& store = partition_.store();
+  const std::vector<std::string_view> ids = {"user-6", "user-7", "new"};
+  for (int attempt = 0; attempt < 2; ++attempt) {
+    const auto loaded = store.Load(ids);
+    ASSERT_FALSE(loaded.ok());
+    EXPECT_EQ(loaded.error().code(), ErrorCode::kCorrupt);
+    EXPECT_NE(loaded.error().message().find("partition 3"), std::string::npos) << loaded.error().message();
+    EXPECT_NE(loaded.error().message().find("user \"user-7\""), std::string::npos) << loaded.error().message();
+  }
+  const auto found = store.Find("user-7");
+  ASSERT_FALSE(found.ok());
+  EXPECT_NE(found.error().message().find("user-7"), std::string::npos);
+  const Status each = store.ForEach([](const UserState&) { return true; });
+  ASSERT_FALSE(each.ok());
+  EXPECT_NE(each.error().message().find("user-7"), std::string::npos);
+  // The others live on.
+  EXPECT_TRUE(LoadOne(store, "user-6").ok());
+  EXPECT_TRUE(store.Apply(Offset{5000}).ok());
+}
+
+TEST_F(DamagedStore, RefusesACorruptPosition) {
+  Overwrite("mposition", "x");
+  EXPECT_THROW(partition_.Reopen(), std::runtime_error);
+}
+
+TEST_F(DamagedStore, ReportsDamagedTableFiles) {
+  partition_.Reopen();
+  Fill(partition_.store(), 5000);
+  partition_.Reopen();  // recovery turns the log into a table file
+  partition_.Close();
+  int damaged = 0;
+  for (const auto& entry : fs::directory_iterator(Folder())) {
+    if (entry.path().extension() != ".sst") continue;
+    std::fstream file(entry.path(), std::ios::in | std::ios::out | std::ios::binary);
+    file.seekp(static_cast<std::streamoff>(entry.file_size() / 2));
+    file.write("damage", 6);
+    ++damaged;
+  }
+  ASSERT_GT(damaged, 0);
+  partition_.Reopen();
+  int corrupt = 0;
+  for (int n = 0; n < 5000; ++n) {
+    const Status loaded = LoadOne(partition_.store(), UserName(n));
+    if (loaded.ok()) continue;
+    ++corrupt;
+    EXPECT_EQ(loaded.error().code(), ErrorCode::kCorrupt) << loaded.error().message();
+    EXPECT_NE(loaded.error().message().find(UserName(n)), std::string::npos);
+  }
+  EXPECT_GT(corrupt, 0);
+}
+
+TEST(RocksDbOptions, AreTakenVerbatim) {
+  const TemporaryDirectory directory;
+  StateOptions options = SmallOptions(directory.path());
+  options.rocksdb_options = "max_open_files=33;compression=kNoCompression;block_based_table_factory={block_size=8192;}";
+  OnePartition partition(options);
+  Fill(partition.store(), 10);
+  partition.Close();
+  std::string persisted;
+  for (const auto& entry : fs::directory_iterator(directory.path() / "partition-3")) {
+    if (!entry.path().filename().string().starts_with("OPTIONS")) continue;
+    std::ifstream file(entry.path());
+    persisted.assign(std::istreambuf_iterator<char>(file), {});
+  }
+  EXPECT_NE(persisted.find("max_open_files=33"), std::string::npos);
+  EXPECT_NE(persisted.find("  compression=kNoCompression"), std::string::npos);
+  EXPECT_NE(persisted.find("block_size=8192"), std::string::npos);
+  EXPECT_NE(persisted.find("cache_index_and_filter_blocks=true"), std::string::npos) << "ours stay where none is given";
+  partition.Reopen();
+  EXPECT_TRUE(LoadOne(partition.store(), UserName(1)).ok());
+}
+
+TEST(RocksDbOptions, AreRefusedWithTheirName) {
+  for (const char* const text : {"no_such_option=1", "max_open_files=many", "max_open_files", "{"}) {
+    const TemporaryDirectory directory;
+    StateOptions options = SmallOptions(directory.path());
+    options.rocksdb_options = text;
+    const auto opened = StateDirectory::Open(options);
+    ASSERT_FALSE(opened.ok()) << text;
+    EXPECT_EQ(opened.error().code(), ErrorCode::kInvalidArgument);
+    EXPECT_NE(opened.error().message().find("state.rocksdb_options: \"" + std::string(text)), std::string::npos)
+        << opened.error().message();
+  }
+}
+
+}  // namespace
+}  // namespace freshet

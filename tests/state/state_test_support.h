@@ -1,0 +1,117 @@
+// What the tests of state/ share: folders that clean up, random tokens, and a user as a plain value to compare with.
+#pragma once
+
+#include <gtest/gtest.h>
+#include <stdlib.h>
+
+#include <filesystem>
+#include <memory>
+#include <ostream>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "state/store.h"
+
+namespace freshet {
+
+class TemporaryDirectory {
+ public:
+  TemporaryDirectory() {
+    std::string pattern = (std::filesystem::temp_directory_path() / "freshet-state-XXXXXX").string();
+    if (::mkdtemp(pattern.data()) == nullptr) std::abort();
+    path_ = pattern;
+  }
+  ~TemporaryDirectory() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path_, ignored);
+  }
+  TemporaryDirectory(const TemporaryDirectory&) = delete;
+  TemporaryDirectory& operator=(const TemporaryDirectory&) = delete;
+
+  const std::filesystem::path& path() const { return path_; }
+
+ private:
+  std::filesystem::path path_;
+};
+
+// A directory of one partition, opened anew by Reopen().
+class OnePartition {
+ public:
+  explicit OnePartition(StateOptions options) : options_(std::move(options)) { Reopen(); }
+
+  UserStateStore& store() { return *store_; }
+  void Reopen() {
+    Close();
+    auto directory = StateDirectory::Open(options_);
+    if (!directory.ok()) throw std::runtime_error(directory.error().message());
+    directory_ = std::move(*directory);
+    auto store = directory_->OpenPartition(PartitionId{3});
+    if (!store.ok()) throw std::runtime_error(store.error().message());
+    store_ = std::move(*store);
+  }
+  void Close() {
+    store_.reset();
+    directory_.reset();
+  }
+
+ private:
+  StateOptions options_;
+  std::unique_ptr<StateDirectory> directory_;
+  std::unique_ptr<UserStateStore> store_;
+};
+
+inline StateOptions SmallOptions(const std::filesystem::path& directory, size_t history = 8) {
+  StateOptions options;
+  options.directory = directory;
+  options.application = "test";
+  options.history = history;
+  options.hot_cache_bytes = size_t{1} << 20;
+  options.block_cache_bytes = size_t{4} << 20;
+  options.write_buffer_bytes = size_t{1} << 20;
+  return options;
+}
+
+// A user's durable content by the book: every token kept, cut when it is compared.
+struct PlainUser {
+  std::vector<Token> tokens;
+  Profile profile;
+  Offset applied_offset{-1};
+
+  bool operator==(const PlainUser&) const = default;
+
+  bool Append(const Token& token, Offset offset) {
+    if (offset <= applied_offset) return false;
+    tokens.push_back(token);
+    profile.Add(token.time_ms);
+    applied_offset = offset;
+    return true;
+  }
+  PlainUser Newest(size_t history) const {
+    PlainUser cut = *this;
+    if (tokens.size() > history) cut.tokens.assign(tokens.end() - static_cast<std::ptrdiff_t>(history), tokens.end());
+    return cut;
+  }
+};
+
+inline PlainUser Plain(const UserState& user) {
+  return {{user.tokens().begin(), user.tokens().end()}, user.profile(), user.applied_offset()};
+}
+
+inline std::ostream& operator<<(std::ostream& out, const PlainUser& user) {
+  out << "offset " << Raw(user.applied_offset) << ", " << user.profile.events << " events, tokens";
+  for (const Token& token : user.tokens) out << ' ' << Raw(token.item) << '@' << token.time_ms;
+  return out;
+}
+
+inline Token TestToken(uint64_t n) {
+  return Token{ItemHash{n * 0x9E3779B97F4A7C15u}, TypeHash{static_cast<uint32_t>(n % 3)},
+               static_cast<int64_t>(1'500'000'000'000 + n * 1000)};
+}
+
+inline Token RandomToken(std::mt19937_64& random) {
+  return Token{ItemHash{random()}, TypeHash{static_cast<uint32_t>(random())},
+               static_cast<int64_t>(random() % 4'000'000'000'000)};
+}
+
+}  // namespace freshet

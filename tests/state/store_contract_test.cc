@@ -1,0 +1,255 @@
+// What state/store.h promises, on the memory store and on RocksDB.
+#include <gtest/gtest.h>
+
+#include <functional>
+
+#include "tests/state/state_test_support.h"
+
+namespace freshet {
+namespace {
+
+constexpr size_t kHistory = 8;
+
+// A store under test; Restart() is what a restart of the process leaves (a memory store: nothing to do).
+class StoreUnderTest {
+ public:
+  virtual ~StoreUnderTest() = default;
+  virtual UserStateStore& store() = 0;
+  virtual void Restart() = 0;
+};
+
+class MemoryUnderTest : public StoreUnderTest {
+ public:
+  UserStateStore& store() override { return *store_; }
+  void Restart() override {}
+
+ private:
+  std::unique_ptr<UserStateStore> store_ = MakeMemoryStore(kHistory);
+};
+
+class RocksDbUnderTest : public StoreUnderTest {
+ public:
+  UserStateStore& store() override { return partition_.store(); }
+  void Restart() override { partition_.Reopen(); }
+
+ private:
+  TemporaryDirectory directory_;
+  OnePartition partition_{SmallOptions(directory_.path(), kHistory)};
+};
+
+using Make = std::function<std::unique_ptr<StoreUnderTest>()>;
+
+class StoreContract : public testing::TestWithParam<std::pair<std::string, Make>> {
+ protected:
+  UserStateStore& store() { return under_test_->store(); }
+  void Restart() { under_test_->Restart(); }
+
+  std::vector<UserState*> Load(const std::vector<std::string_view>& users) {
+    const auto loaded = store().Load(users);
+    if (!loaded.ok()) throw std::runtime_error(loaded.error().message());
+    return {loaded->begin(), loaded->end()};
+  }
+  UserState* Find(std::string_view user) {
+    const auto found = store().Find(user);
+    if (!found.ok()) throw std::runtime_error(found.error().message());
+    return *found;
+  }
+  bool Append(std::string_view user, int64_t offset) {
+    return Load({user})[0]->Append(TestToken(static_cast<uint64_t>(offset)), Offset{offset}, kUnknownItem);
+  }
+  void Apply(int64_t position) {
+    const Status applied = store().Apply(Offset{position});
+    ASSERT_TRUE(applied.ok()) << applied.error().message();
+  }
+  std::vector<std::string> DurableIds() {
+    std::vector<std::string> ids;
+    const Status status = store().ForEach([&](const UserState& user) {
+      ids.push_back(user.user_id());
+      return true;
+    });
+    EXPECT_TRUE(status.ok());
+    return ids;
+  }
+
+ private:
+  std::unique_ptr<StoreUnderTest> under_test_ = GetParam().second();
+};
+
+TEST_P(StoreContract, ANewStoreHasNoPositionAndNoUsers) {
+  EXPECT_EQ(store().Position(), std::nullopt);
+  EXPECT_TRUE(DurableIds().empty());
+  EXPECT_EQ(Find("nobody"), nullptr);
+  const UserState* const user = Load({"nobody"})[0];
+  EXPECT_EQ(user->user_id(), "nobody");
+  EXPECT_EQ(user->applied_offset(), Offset{-1});
+  EXPECT_TRUE(user->tokens().empty());
+}
+
+TEST_P(StoreContract, AppliedUsersAndPositionComeBack) {
+  for (int64_t offset = 0; offset < 20; ++offset) Append(offset % 3 == 0 ? "a" : "b", offset);
+  const PlainUser a = Plain(*Load({"a"})[0]);
+  const PlainUser b = Plain(*Load({"b"})[0]);
+  Apply(20);
+  Restart();
+  EXPECT_EQ(store().Position(), Offset{20});
+  const auto users = Load({"b", "a", "c"});
+  EXPECT_EQ(Plain(*users[0]), b);
+  EXPECT_EQ(Plain(*users[1]), a);
+  EXPECT_EQ(Plain(*users[2]), PlainUser());
+  EXPECT_EQ(users[1]->applied_offset(), Offset{18});
+  EXPECT_EQ(users[1]->profile().events, 7);
+}
+
+TEST_P(StoreContract, DeltasOfManyAppliesAddUp) {
+  PlainUser plain;
+  for (int64_t offset = 0; offset < 100; ++offset) {
+    ASSERT_TRUE(Append("a", offset));
+    plain.Append(TestToken(static_cast<uint64_t>(offset)), Offset{offset});
+    if (offset % 3 == 0) Apply(offset + 1);
+    if (offset % 10 == 0 && offset % 3 == 0) Restart();
+  }
+  Apply(100);
+  Restart();
+  EXPECT_EQ(Plain(*Load({"a"})[0]), plain.Newest(kHistory));
+}
+
+TEST_P(StoreContract, RepeatedUsersAreOneUser) {
+  const auto users = Load({"a", "b", "a", "a"});
+  ASSERT_EQ(users.size(), 4u);
+  EXPECT_EQ(users[0], users[2]);
+  EXPECT_EQ(users[0], users[3]);
+  EXPECT_NE(users[0], users[1]);
+  users[0]->Append(TestToken(1), Offset{1}, kUnknownItem);
+  users[2]->Append(TestToken(2), Offset{2}, kUnknownItem);
+  Apply(3);
+  Restart();
+  EXPECT_EQ(Load({"a"})[0]->profile().events, 2);
+  EXPECT_EQ(Load({"a", "a"})[1]->profile().events, 2);
+}
+
+TEST_P(StoreContract, LoadKeepsWhatWasAppendedBeforeTheApply) {
+  Append("a", 0);
+  Append("b", 1);
+  EXPECT_EQ(Load({"a"})[0]->profile().events, 1);
+  Append("a", 2);
+  EXPECT_EQ(Load({"b", "a"})[1]->profile().events, 2);
+  EXPECT_EQ(store().Stats().unsaved_users, 2);
+  EXPECT_GT(store().Stats().unsaved_bytes, 0);
+  Apply(3);
+  EXPECT_EQ(store().Stats().unsaved_users, 0);
+  EXPECT_EQ(store().Stats().unsaved_bytes, 0);
+}
+
+TEST_P(StoreContract, DiscardReturnsToWhatWasApplied) {
+  Append("a", 0);
+  Apply(1);
+  Append("a", 1);
+  Append("b", 2);
+  store().Discard();
+  EXPECT_EQ(store().Position(), Offset{1});
+  EXPECT_EQ(store().Stats().unsaved_users, 0);
+  EXPECT_EQ(Load({"a"})[0]->profile().events, 1);
+  EXPECT_EQ(Load({"a"})[0]->applied_offset(), Offset{0});
+  EXPECT_EQ(Find("b"), nullptr);
+  // The retry is taken in once.
+  EXPECT_TRUE(Append("a", 1));
+  EXPECT_TRUE(Append("b", 2));
+  Apply(3);
+  Restart();
+  EXPECT_EQ(Load({"a"})[0]->profile().events, 2);
+  EXPECT_EQ(Load({"b"})[0]->profile().events, 1);
+}
+
+TEST_P(StoreContract, ReplayChangesNothing) {
+  for (int64_t offset = 0; offset < 10; ++offset) Append("a", offset);
+  Apply(5);  // state may be ahead of the position that it stores
+  Restart();
+  const PlainUser before = Plain(*Load({"a"})[0]);
+  for (int64_t offset = 5; offset < 10; ++offset) EXPECT_FALSE(Append("a", offset));
+  EXPECT_EQ(Plain(*Load({"a"})[0]), before);
+  Apply(10);
+  EXPECT_EQ(store().Position(), Offset{10});
+}
+
+TEST_P(StoreContract, FindNeitherCreatesNorCounts) {
+  Append("a", 0);
+  ASSERT_NE(Find("a"), nullptr);  // changed, not yet applied
+  Apply(1);
+  Restart();
+  const StoreStats before = store().Stats();
+  EXPECT_EQ(Find("b"), nullptr);
+  ASSERT_NE(Find("a"), nullptr);
+  EXPECT_EQ(Find("a")->profile().events, 1);
+  EXPECT_EQ(store().Stats().hits, before.hits);
+  EXPECT_EQ(store().Stats().misses, before.misses);
+  EXPECT_EQ(DurableIds(), std::vector<std::string>{"a"});
+}
+
+TEST_P(StoreContract, AChangeThroughFindIsApplied) {
+  Append("a", 0);
+  Apply(1);
+  Restart();
+  Find("a")->Append(TestToken(1), Offset{1}, kUnknownItem);
+  Apply(2);
+  Restart();
+  EXPECT_EQ(Load({"a"})[0]->profile().events, 2);
+}
+
+TEST_P(StoreContract, ForEachGoesByIdThroughWhatIsApplied) {
+  const std::vector<std::string> ids = {"", std::string("a\0b", 3), "ab", "b", "u", "\x7f", "\xc3\xa4", "\xff\xff"};
+  int64_t offset = 0;
+  for (size_t i = 0; i < ids.size(); ++i) Append(ids[(i * 3) % ids.size()], offset++);
+  Apply(offset);
+  Append("unsaved", offset);
+  Load({"loaded only"});
+  EXPECT_EQ(DurableIds(), ids);
+  int visited = 0;
+  ASSERT_TRUE(store().ForEach([&](const UserState&) { return ++visited < 3; }).ok());
+  EXPECT_EQ(visited, 3);
+}
+
+TEST_P(StoreContract, PositionNeverGoesBack) {
+  Apply(7);
+  EXPECT_FALSE(store().Apply(Offset{6}).ok());
+  EXPECT_EQ(store().Position(), Offset{7});
+  Apply(7);
+  Restart();
+  EXPECT_EQ(store().Position(), Offset{7});
+}
+
+TEST_P(StoreContract, ManyUsersAtOnce) {
+  std::vector<std::string> ids;
+  for (int n = 0; n < 3000; ++n) ids.push_back("user-" + std::to_string(n % 2000));
+  const std::vector<std::string_view> views(ids.begin(), ids.end());
+  int64_t offset = 0;
+  for (UserState* const user : Load(views)) {
+    user->Append(TestToken(static_cast<uint64_t>(offset)), Offset{offset}, kUnknownItem);
+    ++offset;
+  }
+  Apply(offset);
+  Restart();
+  const auto users = Load(views);
+  for (size_t n = 0; n < ids.size(); ++n) {
+    ASSERT_EQ(users[n]->user_id(), ids[n]);
+    ASSERT_EQ(users[n]->profile().events, n % 2000 < 1000 ? 2 : 1);
+  }
+  EXPECT_TRUE(Load({}).empty());
+}
+
+TEST_P(StoreContract, StatsCountHitsAndMisses) {
+  Load({"a", "b"});
+  Load({"a", "c", "b"});
+  EXPECT_EQ(store().Stats().misses, 3);
+  EXPECT_EQ(store().Stats().hits, 2);
+  EXPECT_EQ(store().Stats().hot_users, 3);
+  EXPECT_GT(store().Stats().hot_bytes, 0);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    , StoreContract,
+    testing::Values(std::pair<std::string, Make>("Memory", [] { return std::make_unique<MemoryUnderTest>(); }),
+                    std::pair<std::string, Make>("RocksDb", [] { return std::make_unique<RocksDbUnderTest>(); })),
+    [](const auto& kind) { return kind.param.first; });
+
+}  // namespace
+}  // namespace freshet
