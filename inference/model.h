@@ -71,8 +71,13 @@ struct Model {
 // or infinite; vocabulary rows that are out of order, repeated or colliding, or not as many as config.json says.
 Result<std::unique_ptr<const Model>> LoadModel(const std::filesystem::path& directory);
 
-// A model of this shape with seeded random weights (normal, sd .1, biases .02) and items "i1".., types "view"; for
-// tests and benchmarks.
+// Writes the four files of a model directory, which LoadModel() reads back as the same model, version and all (but for
+// the name, which is the directory's). Makes the directory where there is none.
+[[nodiscard]] Status WriteModelDirectory(const Model& model, const std::filesystem::path& directory);
+
+// A model of this shape with seeded random weights (normal, sd .1, biases .02) and items "i1"..,
+// types "view", "type2"..; for
+// tests and benchmarks. REQUIRES: the sizes are ones that LoadModel() would accept.
 std::unique_ptr<const Model> RandomModel(const ModelConfig& config, uint64_t seed);
 
 }  // namespace freshet

@@ -1,0 +1,84 @@
+// The engine's vector kernels (Highway, dispatched at run time) and, in namespace plain, the same by the book.
+//
+// All fp32, row-major. Kernels work in whole vectors: memory that is read or written may be touched up to kPad floats
+// past its end, so buffers need that much room; what is written there is meaningless. None allocates. Thread-safe.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "core/key_value_cache.h"
+
+namespace freshet {
+
+inline constexpr size_t kPad = 16;
+
+struct AttentionShape {
+  size_t dim = 0;
+  size_t heads = 0;  // divides dim
+
+  size_t head_dim() const { return dim / heads; }
+};
+
+// One query row against the ring of cached rows, slots 0..slots-1 in any order of time.
+struct AttentionRow {
+  const float* query = nullptr;  // [dim]
+  // Block b holds slots 16b.. : at `layer_offset` keys [dim, 16] (transposed), then values [16, dim].
+  const AlignedFloats* blocks = nullptr;
+  size_t layer_offset = 0;
+  size_t slots = 0;                 // >= 1
+  const float* bias_pos = nullptr;  // [heads] rows of `bias_pos_stride`, by slot
+  size_t bias_pos_stride = 0;
+  const float* bias_time = nullptr;  // [heads, 129], by bucket; null: none
+  const uint8_t* buckets = nullptr;  // [slots] time bucket of each slot; kPad more are read; used with bias_time
+  float inverse_scale = 1;           // 1 / C
+  float* weights = nullptr;          // scratch, [heads, slots rounded up to 16]
+  float* out = nullptr;              // [dim]
+};
+
+// out = Σ_slots SiLU(query · key + bias_pos + bias_time) / C · value, for each head.
+void SiluAttention(const AttentionShape& shape, const AttentionRow& row);
+
+// y = LN(x) = (x - mean) / sqrt(variance + eps) over `dim` values.
+void LayerNorm(const float* x, size_t dim, float eps, float* y);
+
+// y = u ⊙ LN(x).
+void GatedLayerNorm(const float* u, const float* x, size_t dim, float eps, float* y);
+
+// x = x / (1 + exp(-x)), in place.
+void Silu(float* x, size_t count);
+
+// buckets[i] = TimeBucket(now_s - times_s[i]).
+void TimeBuckets(const int64_t* times_s, size_t count, int64_t now_s, uint8_t* buckets);
+
+// A score and its row as one number: greater is better (higher score, then lower row).
+using RankKey = uint64_t;
+RankKey MakeRankKey(float score, uint32_t row);
+float ScoreOf(RankKey key);
+uint32_t RowOf(RankKey key);
+
+// Appends keys of `scores` [count], rows `first_row`.., that are above `threshold` to keys[found..], until `found`
+// reaches `limit` or more (at most limit + kPad - 1, kPad keys past which may be written). Returns how many scores were
+// looked at; all, or a multiple of kPad. NaN is never above. `scores` may be read kPad floats past its end.
+size_t ScanAbove(const float* scores, size_t count, uint32_t first_row, float threshold, size_t limit, RankKey* keys,
+                 size_t& found);
+
+void SortDescending(std::span<RankKey> keys);
+void SortAscending(std::span<uint32_t> rows);
+
+// The instruction set in use, e.g. "AVX3"; for benchmarks' headings.
+const char* KernelTarget();
+
+namespace plain {
+
+void SiluAttention(const AttentionShape& shape, const AttentionRow& row);
+void LayerNorm(const float* x, size_t dim, float eps, float* y);
+void GatedLayerNorm(const float* u, const float* x, size_t dim, float eps, float* y);
+void Silu(float* x, size_t count);
+void TimeBuckets(const int64_t* times_s, size_t count, int64_t now_s, uint8_t* buckets);
+size_t ScanAbove(const float* scores, size_t count, uint32_t first_row, float threshold, size_t limit, RankKey* keys,
+                 size_t& found);
+
+}  // namespace plain
+}  // namespace freshet

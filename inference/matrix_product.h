@@ -1,0 +1,60 @@
+// y = x · W on oneDNN, for one W's shape and any number of rows up to a limit. All row-major.
+//
+// Primitives are made once, for 1, 2, 4, .. rows; a call takes the cheapest split of its rows into these.
+// Threads: MatrixProduct is immutable and shared; a Context belongs to one thread. Each thread that runs a product
+// makes OpenMP, which oneDNN is built on, single-threaded for itself: freshet's own workers are the parallelism.
+// W stays in its plain layout: measured on AVX-512, oneDNN's own blocked layouts gain nothing for inner <= 128.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+
+#include "core/result.h"
+
+namespace freshet {
+
+// What the product computes in. Types with fewer bits come here.
+enum class NumberType { kFloat32 };
+
+struct MatrixProductOptions {
+  size_t inner = 0;         // columns of x, rows of W
+  size_t columns = 0;       // of W and y
+  size_t max_rows = 1;      // at a time; rounded up to a power of two
+  bool accumulate = false;  // y += x · W + bias, instead of y = x · W
+  NumberType type = NumberType::kFloat32;
+};
+
+class MatrixProduct {
+ public:
+  // What a thread needs to run one product.
+  class Context {
+   public:
+    ~Context();
+
+   private:
+    friend class MatrixProduct;
+    Context();
+    struct Parts;
+    std::unique_ptr<Parts> parts_;
+  };
+
+  static Result<std::unique_ptr<const MatrixProduct>> Make(const MatrixProductOptions& options);
+  ~MatrixProduct();
+
+  std::unique_ptr<Context> MakeContext() const;
+
+  // x [rows, inner], weights [inner, columns], bias [columns] (null unless `accumulate`), y [rows, columns]. x and y
+  // have room for RoundedRows(rows) rows, and those of y past `rows` get meaningless values.
+  // REQUIRES: 1 <= rows <= max_rows.
+  void Run(size_t rows, const float* x, const float* weights, const float* bias, float* y, Context& context) const;
+
+  // `rows` rounded up to a power of two.
+  static size_t RoundedRows(size_t rows);
+
+ private:
+  struct Parts;
+  explicit MatrixProduct(std::unique_ptr<const Parts> parts);
+  std::unique_ptr<const Parts> parts_;
+};
+
+}  // namespace freshet

@@ -1,0 +1,18 @@
+// config.json of a model directory, checked key by key.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "core/result.h"
+#include "inference/model.h"
+
+namespace freshet {
+
+// Errors name the key, the value, and what was expected.
+Result<ModelConfig> ParseModelConfig(std::string_view text);
+
+// The same the other way round, one key a line.
+std::string ModelConfigText(const ModelConfig& config);
+
+}  // namespace freshet

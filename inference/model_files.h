@@ -1,0 +1,67 @@
+// What the files of a model directory hold, and the version that follows from them; shared by loader and writer.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "inference/model.h"
+
+struct XXH3_state_s;
+
+namespace freshet {
+
+inline constexpr std::string_view kConfigFile = "config.json";
+inline constexpr std::string_view kTypesFile = "event_types.tsv";
+inline constexpr std::string_view kItemsFile = "items.tsv";
+inline constexpr std::string_view kWeightsFile = "model.safetensors";
+
+// A tensor that a model of some shape has; all are F32.
+struct TensorSpec {
+  std::string name;
+  std::vector<size_t> shape;
+  std::string_view meaning;  // of the shape: "[dim, 4·dim]"
+};
+
+// Every tensor of model.safetensors.
+std::vector<TensorSpec> TensorSpecs(const ModelConfig& config);
+
+// Where a model keeps them, in the order of TensorSpecs().
+template <typename AnyModel>
+auto TensorStorage(AnyModel& model) {
+  std::vector<decltype(&model.item_embedding)> storage = {&model.item_embedding, &model.type_embedding};
+  for (auto& layer : model.layers) {
+    storage.insert(storage.end(), {&layer.uvqk, &layer.out, &layer.out_bias, &layer.bias_pos});
+    if (model.config.time_bias) storage.push_back(&layer.bias_time);
+  }
+  return storage;
+}
+
+// Hash of the four files, taken in the order of their names: for each its name, a zero byte, its length (u64,
+// little-endian) and its bytes. XXH3, 64 bit.
+class VersionHash {
+ public:
+  VersionHash();
+  ~VersionHash();
+
+  void BeginFile(std::string_view name, uint64_t length);
+  void Add(std::span<const std::byte> bytes);
+  void Add(std::string_view bytes);
+  // Sets the model's version and tag.
+  void Finish(Model& model) const;
+
+ private:
+  XXH3_state_s* state_;
+};
+
+// A model without weights and version, its layers in number.
+std::unique_ptr<Model> NewModel(std::string name, const ModelConfig& config, Vocabulary vocabulary);
+
+// Sets version and tag of a model that was not loaded: those that its files would have.
+void SetVersion(Model& model);
+
+}  // namespace freshet

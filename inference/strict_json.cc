@@ -1,0 +1,32 @@
+#include "inference/strict_json.h"
+
+#include <nlohmann/json.hpp>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace freshet {
+
+Result<nlohmann::json> ParseStrictJson(std::string_view text) {
+  using Json = nlohmann::json;
+  std::vector<std::set<std::string>> open_objects;
+  std::string repeated;
+  const auto watch_keys = [&](int, Json::parse_event_t event, Json& value) {
+    if (event == Json::parse_event_t::object_start) open_objects.emplace_back();
+    if (event == Json::parse_event_t::object_end) open_objects.pop_back();
+    if (event == Json::parse_event_t::key && !open_objects.back().insert(value.get<std::string>()).second) {
+      repeated = value.get<std::string>();
+    }
+    return true;
+  };
+  try {
+    Json json = Json::parse(text, watch_keys);
+    if (!repeated.empty()) return Error(ErrorCode::kCorrupt, "key \"" + repeated + "\" comes twice");
+    return json;
+  } catch (const Json::exception& exception) {
+    return Error(ErrorCode::kCorrupt, std::string("not JSON: ") + exception.what());
+  }
+}
+
+}  // namespace freshet

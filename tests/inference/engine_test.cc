@@ -1,0 +1,303 @@
+#include "inference/engine.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <random>
+
+#include "tests/inference/model_files.h"
+#include "tests/support/seed.h"
+
+namespace freshet {
+namespace {
+
+constexpr double kTolerance = 1e-5;
+
+// Times that stand still, tick, jump, and run backwards.
+std::vector<ModelToken> RandomTokens(const ModelConfig& config, size_t count, std::mt19937_64& random) {
+  std::vector<ModelToken> tokens;
+  int64_t time = 1'500'000'000;
+  const auto below = [&](uint64_t bound) { return static_cast<int64_t>(random() % bound); };
+  for (size_t i = 0; i < count; ++i) {
+    switch (random() % 5) {
+      case 0:
+        break;
+      case 1:
+        time += below(100);
+        break;
+      case 2:
+        time += below(1'000'000);
+        break;
+      case 3:
+        time -= below(100'000);
+        break;
+      default:
+        time += below(2) == 0 ? below(400'000'000) : below(4'000'000'000) - 3'000'000'000;
+    }
+    tokens.push_back({ItemRow{static_cast<uint32_t>(below(static_cast<uint64_t>(config.items)))},
+                      TypeRow{static_cast<uint32_t>(below(static_cast<uint64_t>(config.event_types)))}, time});
+  }
+  return tokens;
+}
+
+// max |a - b| / max |b|, over one row.
+double RelativeError(const float* a, const float* b, size_t count) {
+  double worst = 0, largest = 1e-30;
+  for (size_t i = 0; i < count; ++i) {
+    if (!std::isfinite(a[i])) return std::numeric_limits<double>::infinity();
+    worst = std::max(worst, std::abs(static_cast<double>(a[i]) - b[i]));
+    largest = std::max(largest, std::abs(static_cast<double>(b[i])));
+  }
+  return worst / largest;
+}
+
+// The worst over rows of [rows, dim].
+double WorstRow(const std::vector<float>& a, const std::vector<float>& b, size_t dim) {
+  EXPECT_EQ(a.size(), b.size());
+  double worst = 0;
+  for (size_t i = 0; i < b.size(); i += dim) worst = std::max(worst, RelativeError(&a[i], &b[i], dim));
+  return worst;
+}
+
+struct Fixture {
+  explicit Fixture(const ModelConfig& config, uint64_t seed, size_t max_rows = 64)
+      : model(RandomModel(config, seed)),
+        engine(Engine::Make(*model).value()),
+        scratch(engine->MakeScratch(max_rows)) {}
+
+  size_t dim() const { return static_cast<size_t>(model->config.dim); }
+
+  // Outputs [tokens, dim] of taking in the tokens, `chunk` at a time.
+  std::vector<float> Run(std::span<const ModelToken> tokens, KeyValueCache& cache, size_t chunk) {
+    std::vector<float> outputs(tokens.size() * dim());
+    std::vector<StepRow> rows;
+    for (size_t i = 0; i < tokens.size(); ++i) rows.push_back({&cache, tokens[i], &outputs[i * dim()]});
+    for (size_t i = 0; i < rows.size(); i += chunk) {
+      engine->Step(std::span(rows).subspan(i, std::min(chunk, rows.size() - i)), *scratch);
+    }
+    return outputs;
+  }
+
+  std::unique_ptr<const Model> model;
+  std::unique_ptr<const Engine> engine;
+  std::unique_ptr<Engine::Scratch> scratch;
+};
+
+ModelConfig RandomConfig(std::mt19937_64& random) {
+  ModelConfig config = SmallConfig();
+  const auto pick = [&](std::initializer_list<int> choices) { return std::data(choices)[random() % choices.size()]; };
+  config.layers = pick({1, 2, 3, 4});
+  config.heads = pick({1, 2, 4});
+  config.dim = config.heads * pick({3, 4, 8, 16, 21, 32});
+  config.window = pick({1, 2, 5, 15, 16, 17, 33});
+  config.time_bias = random() % 4 != 0;
+  config.similarity = random() % 2 == 0 ? Similarity::kCosine : Similarity::kDot;
+  if (random() % 2 == 0) config.attention_scale = 1;
+  return config;
+}
+
+std::string Describe(const ModelConfig& config) {
+  return "d " + std::to_string(config.dim) + " H " + std::to_string(config.heads) + " L " +
+         std::to_string(config.layers) + " W " + std::to_string(config.window) +
+         (config.time_bias ? " with time bias" : "");
+}
+
+TEST(EngineLaw, EveryPrefixOfTwoHundredUsersEqualsFullForward) {
+  std::mt19937_64 random(TestSeed());
+  double worst = 0;
+  for (int user = 0; user < 200; ++user) {
+    const ModelConfig config = RandomConfig(random);
+    Fixture f(config, random());
+    const size_t window = static_cast<size_t>(config.window);
+    const auto tokens = RandomTokens(config, 1 + random() % (3 * window + 5), random);
+    KeyValueCache cache;
+    const auto stepped = f.Run(tokens, cache, 1);
+    const double error = WorstRow(stepped, FullForward(*f.model, tokens), f.dim());
+    ASSERT_LE(error, kTolerance) << Describe(config) << ", user " << user;
+    worst = std::max(worst, error);
+  }
+  RecordProperty("worst_relative_error", std::to_string(worst));
+  std::cout << "worst relative error " << worst << "\n";
+}
+
+// FullForward() over a prefix is the first rows of FullForward() over the whole: causality, which the test above uses.
+TEST(EngineLaw, FullForwardOfAPrefixIsAPrefix) {
+  std::mt19937_64 random(TestSeed());
+  Fixture f(SmallConfig(), 1);
+  const auto tokens = RandomTokens(f.model->config, 17, random);
+  const auto whole = FullForward(*f.model, tokens);
+  for (size_t length = 1; length < tokens.size(); ++length) {
+    const auto prefix = FullForward(*f.model, std::span(tokens).first(length));
+    EXPECT_TRUE(std::equal(prefix.begin(), prefix.end(), whole.begin())) << length;
+  }
+}
+
+TEST(EngineLaw, HoldsForTheShapesToShip) {
+  std::mt19937_64 random(TestSeed());
+  for (const auto& [layers, window, dim, heads] : {std::array{4, 50, 64, 2}, {2, 200, 64, 2}, {4, 50, 128, 4}}) {
+    ModelConfig config = SmallConfig();
+    config.layers = layers, config.window = window, config.dim = dim, config.heads = heads;
+    Fixture f(config, random(), 256);
+    const auto tokens = RandomTokens(config, 3 * static_cast<size_t>(window), random);
+    KeyValueCache cache;
+    EXPECT_LE(WorstRow(f.Run(tokens, cache, 256), FullForward(*f.model, tokens), f.dim()), kTolerance)
+        << Describe(config);
+  }
+}
+
+TEST(EngineLaw, ChunksEqualSingleSteps) {
+  std::mt19937_64 random(TestSeed());
+  for (int i = 0; i < 30; ++i) {
+    const ModelConfig config = RandomConfig(random);
+    Fixture f(config, random(), 16);
+    const auto tokens = RandomTokens(config, 60, random);
+    KeyValueCache one_by_one, chunked;
+    const auto expected = f.Run(tokens, one_by_one, 1);
+    EXPECT_LE(WorstRow(f.Run(tokens, chunked, 1 + random() % 40), expected, f.dim()), kTolerance) << Describe(config);
+    EXPECT_EQ(chunked.times_s, one_by_one.times_s);
+    EXPECT_EQ(chunked.events, one_by_one.events);
+  }
+}
+
+TEST(EngineLaw, UsersMixedInABatchDoNotTouchEachOther) {
+  std::mt19937_64 random(TestSeed());
+  for (int round = 0; round < 10; ++round) {
+    const ModelConfig config = RandomConfig(random);
+    Fixture f(config, random(), 32);
+    constexpr size_t kUsers = 9;
+    std::vector<std::vector<ModelToken>> tokens(kUsers);
+    std::vector<std::vector<float>> outputs(kUsers);
+    std::vector<KeyValueCache> caches(kUsers);
+    std::vector<size_t> taken(kUsers);
+    for (size_t user = 0; user < kUsers; ++user) {
+      tokens[user] = RandomTokens(config, 40, random);
+      outputs[user].resize(40 * f.dim());
+    }
+    std::vector<StepRow> rows;
+    for (size_t left = kUsers * 40; left > 0;) {
+      const size_t user = random() % kUsers;
+      if (taken[user] == 40) continue;
+      const size_t next = taken[user]++;
+      rows.push_back({&caches[user], tokens[user][next], &outputs[user][next * f.dim()]});
+      --left;
+    }
+    f.engine->Step(rows, *f.scratch);
+    for (size_t user = 0; user < kUsers; ++user) {
+      EXPECT_LE(WorstRow(outputs[user], FullForward(*f.model, tokens[user]), f.dim()), kTolerance) << Describe(config);
+    }
+  }
+}
+
+TEST(EngineLaw, BatchesOfOneAndOf256Agree) {
+  std::mt19937_64 random(TestSeed());
+  ModelConfig config = SmallConfig();
+  config.dim = 64, config.layers = 4, config.window = 50;
+  Fixture f(config, 3, 256);
+  constexpr size_t kUsers = 256;
+  std::vector<KeyValueCache> alone(kUsers), together(kUsers);
+  std::vector<float> expected(kUsers * f.dim()), outputs(kUsers * f.dim());
+  for (int event = 0; event < 5; ++event) {
+    const auto tokens = RandomTokens(config, kUsers, random);
+    std::vector<StepRow> rows;
+    for (size_t user = 0; user < kUsers; ++user) {
+      const StepRow row = {&alone[user], tokens[user], &expected[user * f.dim()]};
+      f.engine->Step({&row, 1}, *f.scratch);
+      rows.push_back({&together[user], tokens[user], &outputs[user * f.dim()]});
+    }
+    f.engine->Step(rows, *f.scratch);
+    EXPECT_LE(WorstRow(outputs, expected, f.dim()), kTolerance);
+  }
+}
+
+TEST(EngineLaw, RebuildFromRingHistoryContinuesTheCache) {
+  std::mt19937_64 random(TestSeed());
+  for (int i = 0; i < 20; ++i) {
+    const ModelConfig config = RandomConfig(random);
+    Fixture f(config, random());
+    const auto tokens = RandomTokens(config, config.ring_history() + 150, random);
+    const size_t cut = tokens.size() - 50;
+    KeyValueCache continued, rebuilt;
+    f.Run(std::span(tokens).first(cut), continued, 64);
+    f.Run(std::span(tokens).subspan(cut - config.ring_history(), config.ring_history()), rebuilt, 64);
+    const auto tail = std::span(tokens).subspan(cut);
+    const auto expected = f.Run(tail, continued, 7);
+    EXPECT_LE(WorstRow(f.Run(tail, rebuilt, 7), expected, f.dim()), kTolerance) << Describe(config);
+  }
+}
+
+TEST(EngineLaw, ExactHistoryIsWhatTheNewestOutputNeeds) {
+  std::mt19937_64 random(TestSeed());
+  ModelConfig config = SmallConfig();
+  config.layers = 3, config.window = 6;
+  Fixture f(config, 5);
+  const auto tokens = RandomTokens(config, 60, random);
+  const auto newest = [&](size_t history) {
+    const auto outputs = FullForward(*f.model, std::span(tokens).last(history));
+    return std::vector<float>(outputs.end() - config.dim, outputs.end());
+  };
+  const auto expected = newest(60);
+  EXPECT_EQ(newest(config.exact_history()), expected);
+  EXPECT_GT(WorstRow(newest(config.exact_history() - 1), expected, f.dim()), 1e-4);
+}
+
+TEST(EngineLaw, RowsWithoutOutputChangeNothingElse) {
+  std::mt19937_64 random(TestSeed());
+  for (int i = 0; i < 30; ++i) {
+    const ModelConfig config = RandomConfig(random);
+    Fixture f(config, random(), 8);
+    const auto tokens = RandomTokens(config, 70, random);
+    const auto expected = FullForward(*f.model, tokens);
+    KeyValueCache cache;
+    std::vector<float> outputs(expected.size(), -7);
+    std::vector<StepRow> rows;
+    for (size_t row = 0; row < tokens.size(); ++row) {
+      // Whole chunks without output, whole chunks with it, and mixed ones.
+      const bool wanted = row < 16 ? false : row < 24 ? true : random() % 2 == 0;
+      rows.push_back({&cache, tokens[row], wanted ? &outputs[row * f.dim()] : nullptr});
+    }
+    f.engine->Step(rows, *f.scratch);
+    for (size_t row = 0; row < rows.size(); ++row) {
+      const float* const output = &outputs[row * f.dim()];
+      if (rows[row].user_vector == nullptr) {
+        EXPECT_EQ(*output, -7);
+      } else {
+        EXPECT_LE(RelativeError(output, &expected[row * f.dim()], f.dim()), kTolerance) << Describe(config);
+      }
+    }
+  }
+}
+
+TEST(Engine, TagsTheCacheAndCountsItsBytes) {
+  std::mt19937_64 random(TestSeed());
+  for (const int window : {1, 5, 16, 20, 50}) {
+    ModelConfig config = SmallConfig();
+    config.window = window;
+    Fixture f(config, 1);
+    KeyValueCache cache;
+    EXPECT_EQ(f.engine->CacheBytes(0), cache.Bytes());
+    for (const ModelToken& token : RandomTokens(config, 70, random)) {
+      f.Run({&token, 1}, cache, 1);
+      ASSERT_EQ(cache.model, f.model->tag);
+      ASSERT_EQ(f.engine->CacheBytes(cache.events), cache.Bytes()) << cache.events;
+      ASSERT_EQ(cache.times_s.size(), static_cast<size_t>(std::min<int64_t>(cache.events, window)));
+    }
+    EXPECT_EQ(cache.events, 70);
+  }
+}
+
+TEST(Engine, TakesCountersFarBeyondTheWindow) {
+  std::mt19937_64 random(TestSeed());
+  Fixture f(SmallConfig(), 2);
+  const auto tokens = RandomTokens(f.model->config, 200, random);
+  KeyValueCache cache, far;
+  f.Run(std::span(tokens).first(100), cache, 64);
+  f.Run(std::span(tokens).first(100), far, 64);
+  far.events += f.model->config.window * (int64_t{1} << 33);
+  const auto tail = std::span(tokens).subspan(100);
+  EXPECT_EQ(f.Run(tail, far, 64), f.Run(tail, cache, 64));
+}
+
+}  // namespace
+}  // namespace freshet
