@@ -5,6 +5,7 @@
 #include <array>
 #include <utility>
 
+#include "ingest/timestamp.h"
 #include "pipeline/config_values.h"
 
 namespace freshet {
@@ -32,7 +33,9 @@ Setting Text(std::string_view path, std::string expected, std::string_view descr
 
 bool Anything(std::string_view) { return true; }
 bool NotEmpty(std::string_view text) { return !text.empty(); }
-bool IsStart(std::string_view text) { return text == "earliest" || text == "latest" || IsIso8601(text); }
+bool IsStart(std::string_view text) {
+  return text == "earliest" || text == "latest" || ParseIso8601Ms(text).value_or(-1) >= 0;
+}
 
 template <typename Get>
 Setting Topic(std::string_view path, std::string_view description, Get get) {

@@ -39,31 +39,6 @@ std::string FormatWithUnit(uint64_t number, const Units<N>& units) {
   return std::to_string(number / units[unit].second) + std::string(units[unit].first);
 }
 
-// Takes `digits` digits off the front of `text`, if they are there and between `low` and `high`.
-bool TakeNumber(std::string_view& text, size_t digits, int low, int high) {
-  if (text.size() < digits || !std::all_of(text.begin(), text.begin() + static_cast<ptrdiff_t>(digits),
-                                           [](char c) { return c >= '0' && c <= '9'; })) {
-    return false;
-  }
-  int number = 0;
-  std::from_chars(text.data(), text.data() + digits, number);
-  text.remove_prefix(digits);
-  return number >= low && number <= high;
-}
-
-bool Take(std::string_view& text, char c) {
-  if (text.empty() || text.front() != c) return false;
-  text.remove_prefix(1);
-  return true;
-}
-
-// What may follow a time: nothing, Z, or an offset from UTC.
-bool IsZone(std::string_view text) {
-  if (text.empty() || text == "Z") return true;
-  if (!Take(text, '+') && !Take(text, '-')) return false;
-  return TakeNumber(text, 2, 0, 23) && Take(text, ':') && TakeNumber(text, 2, 0, 59) && text.empty();
-}
-
 }  // namespace
 
 std::optional<uint64_t> ParseSize(std::string_view text) { return ParseWithUnit(text, kSizeUnits); }
@@ -91,23 +66,6 @@ bool IsTopicName(std::string_view text) {
            c == '-';
   };
   return !text.empty() && text.size() <= 249 && text != "." && text != ".." && std::ranges::all_of(text, legal);
-}
-
-bool IsIso8601(std::string_view text) {
-  const bool date = TakeNumber(text, 4, 1970, 9999) && Take(text, '-') && TakeNumber(text, 2, 1, 12) &&
-                    Take(text, '-') && TakeNumber(text, 2, 1, 31);
-  if (!date || text.empty()) return date;
-  if (!Take(text, 'T') && !Take(text, ' ')) return false;
-  if (!TakeNumber(text, 2, 0, 23) || !Take(text, ':') || !TakeNumber(text, 2, 0, 59)) return false;
-  if (Take(text, ':')) {
-    if (!TakeNumber(text, 2, 0, 60)) return false;
-    if (Take(text, '.')) {
-      if (!TakeNumber(text, 1, 0, 9)) return false;
-      while (TakeNumber(text, 1, 0, 9)) {
-      }
-    }
-  }
-  return IsZone(text);
 }
 
 bool IsHostAndPort(std::string_view text) {

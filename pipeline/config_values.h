@@ -25,9 +25,6 @@ std::optional<int64_t> ParseWhole(std::string_view text);
 // neither "." nor "..".
 bool IsTopicName(std::string_view text);
 
-// "2024-05-01", "2024-05-01T12:00", "…:30", "…:30.250", with or without Z or an offset such as +02:00 behind a time.
-bool IsIso8601(std::string_view text);
-
 // "127.0.0.1:8080", "[::1]:8080", "localhost:0".
 bool IsHostAndPort(std::string_view text);
 

@@ -1,0 +1,105 @@
+#include "pipeline/generate.h"
+
+#include <array>
+#include <charconv>
+#include <string>
+#include <string_view>
+
+#include "pipeline/clickstream.h"
+#include "pipeline/text_file.h"
+
+namespace freshet {
+namespace {
+
+constexpr uint64_t kMostUsers = 100'000'000;
+constexpr uint64_t kMostItems = 1'000'000'000;
+constexpr uint64_t kMostEvents = 1'000'000'000'000;
+constexpr size_t kWriteBytes = size_t{1} << 20;
+constexpr uint64_t kEventsBetweenCalls = 4096;
+
+void AppendNumber(uint64_t number, std::string& out) {
+  std::array<char, 20> digits;
+  const auto end = std::to_chars(digits.data(), digits.data() + digits.size(), number).ptr;
+  out.append(digits.data(), end);
+}
+
+void AppendEvent(uint64_t number, const Click& click, std::string& out) {
+  out.append("{\"event_id\":\"e");
+  AppendNumber(number, out);
+  out.append("\",\"user_id\":\"u");
+  AppendNumber(uint64_t{click.user} + 1, out);
+  out.append("\",\"item_id\":\"i");
+  AppendNumber(uint64_t{click.item} + 1, out);
+  out.append("\",\"event_type\":\"").append(kClickTypeNames[static_cast<size_t>(click.type)]);
+  out.append("\",\"timestamp\":");
+  AppendNumber(static_cast<uint64_t>(click.time_ms), out);
+  out.append(",\"properties\":{\"session\":\"s");
+  AppendNumber(click.session, out);
+  out.append("\"}}\n");
+}
+
+Status CheckCount(std::string_view flag, uint64_t count, uint64_t most) {
+  if (count >= 1 && count <= most) return {};
+  return Error(ErrorCode::kInvalidArgument, std::string(flag) + ": " + std::to_string(count) +
+                                                ": expected a whole number from 1 to " + std::to_string(most));
+}
+
+Status Check(const GenerateOptions& options) {
+  RETURN_IF_ERROR(CheckCount("--users", options.users, kMostUsers));
+  RETURN_IF_ERROR(CheckCount("--items", options.items, kMostItems));
+  RETURN_IF_ERROR(CheckCount("--events", options.events, kMostEvents));
+  if (options.output.filename().empty() || options.output.filename() == CataloguePath(options).filename()) {
+    return Error(ErrorCode::kInvalidArgument, "--output: \"" + options.output.string() +
+                                                  "\": expected a file's name other than items.jsonl, which is the "
+                                                  "catalogue's");
+  }
+  return {};
+}
+
+Status WriteCatalogue(const Catalogue& catalogue, const std::filesystem::path& path) {
+  ASSIGN_OR_RETURN(auto file, TextFile::Create(path));
+  std::string text;
+  for (uint32_t item = 0; item < catalogue.items(); ++item) {
+    catalogue.AppendJson(item, text);
+    if (text.size() < kWriteBytes) continue;
+    RETURN_IF_ERROR(file->Write(text));
+    text.clear();
+  }
+  RETURN_IF_ERROR(file->Write(text));
+  return file->Close();
+}
+
+}  // namespace
+
+std::filesystem::path CataloguePath(const GenerateOptions& options) {
+  return options.output.parent_path() / "items.jsonl";
+}
+
+Status Generate(const GenerateOptions& options, const std::function<bool(uint64_t events)>& go_on) {
+  RETURN_IF_ERROR(Check(options));
+  std::error_code ignored;  // where the folder cannot be made, the file cannot either, and that error names the file
+  if (options.output.has_parent_path()) std::filesystem::create_directories(options.output.parent_path(), ignored);
+
+  const Catalogue catalogue(static_cast<uint32_t>(options.items));
+  RETURN_IF_ERROR(WriteCatalogue(catalogue, CataloguePath(options)));
+  ASSIGN_OR_RETURN(auto file, TextFile::Create(options.output));
+  Clickstream clicks(catalogue, static_cast<uint32_t>(options.users), options.events, options.seed);
+  std::string text;
+  for (uint64_t number = 1; number <= options.events; ++number) {
+    AppendEvent(number, clicks.Next(), text);
+    if (text.size() >= kWriteBytes) {
+      RETURN_IF_ERROR(file->Write(text));
+      text.clear();
+    }
+    if (number % kEventsBetweenCalls == 0 && !go_on(number)) {
+      return Error(ErrorCode::kCancelled, options.output.string() + ": interrupted after " + std::to_string(number) +
+                                              " events; the file is incomplete");
+    }
+  }
+  RETURN_IF_ERROR(file->Write(text));
+  RETURN_IF_ERROR(file->Close());
+  go_on(options.events);
+  return {};
+}
+
+}  // namespace freshet

@@ -1,0 +1,28 @@
+// `freshet generate`: a synthetic clickstream (clickstream.h) as JSON Lines, and its catalogue beside it.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+
+#include "core/result.h"
+
+namespace freshet {
+
+struct GenerateOptions {
+  uint64_t users = 5000;
+  uint64_t items = 2000;
+  uint64_t events = 200'000;
+  uint64_t seed = 1;
+  std::filesystem::path output;  // events; compressed where the name ends in .gz or .zst
+};
+
+// The catalogue that Generate() writes: items.jsonl in the folder of `output`.
+std::filesystem::path CataloguePath(const GenerateOptions& options);
+
+// Writes the catalogue and then the events; makes the folder where there is none, and replaces files that are there.
+// `go_on` hears the number of events written, every few thousand; false ends the work with kCancelled. Memory: 24 bytes
+// a user. Limits: 1 to 100 M users, 1 to 1e9 items, 1 to 1e12 events.
+Status Generate(const GenerateOptions& options, const std::function<bool(uint64_t events)>& go_on);
+
+}  // namespace freshet
