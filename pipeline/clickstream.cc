@@ -142,7 +142,7 @@ uint32_t Clickstream::SeriesItem(uint32_t user, ClickType& type) {
   if (interest.next == kNotBegun) BeginSeries(interest, category);
   const uint32_t item = interest.series * Catalogue::kSeriesItems + interest.next;
   const uint32_t draw = random_.Below(100);
-  type = draw < 65 ? ClickType::kView : draw < 90 ? ClickType::kCart : ClickType::kPurchase;
+  type = draw < 50 ? ClickType::kView : draw < 80 ? ClickType::kCart : ClickType::kPurchase;
   Advance(interest, category, type);
   return item;
 }
@@ -161,7 +161,7 @@ void Clickstream::Advance(Interest& interest, uint32_t category, ClickType type)
     interest.next = next_part;
     return;
   }
-  if (random_.Chance(30)) return BeginSeries(interest, category);
+  if (random_.Chance(20)) return BeginSeries(interest, category);
   const uint32_t first = catalogue_.FirstSeries(category);
   const uint32_t count = catalogue_.FirstSeries(category + 1) - first;
   interest.series = first + (interest.series - first + 1) % count;

@@ -76,7 +76,7 @@ struct Click {
   int64_t time_ms = 0;  // never earlier than the click before
 };
 
-// The clicks of all users, in time order, over 60 days whatever their number. Memory: 24 bytes a user.
+// The clicks of all users, in time order, over 60 days whatever their number. Memory: 32 bytes a user.
 class Clickstream {
  public:
   static constexpr int64_t kStartMs = 1'704'067'200'000;  // 2024-01-01T00:00:00Z
@@ -88,7 +88,7 @@ class Clickstream {
   Click Next();
 
  private:
-  static constexpr uint32_t kInterests = 3;
+  static constexpr uint32_t kInterests = 4;
   static constexpr uint8_t kNotBegun = 255;
   // A series that a user is going through.
   struct Interest {

@@ -21,7 +21,7 @@ struct GenerateOptions {
 std::filesystem::path CataloguePath(const GenerateOptions& options);
 
 // Writes the catalogue and then the events; makes the folder where there is none, and replaces files that are there.
-// `go_on` hears the number of events written, every few thousand; false ends the work with kCancelled. Memory: 24 bytes
+// `go_on` hears the number of events written, every few thousand; false ends the work with kCancelled. Memory: 32 bytes
 // a user. Limits: 1 to 100 M users, 1 to 1e9 items, 1 to 1e12 events.
 Status Generate(const GenerateOptions& options, const std::function<bool(uint64_t events)>& go_on);
 
