@@ -8,6 +8,8 @@
 #include <boost/asio/steady_timer.hpp>
 #include <boost/beast/core.hpp>
 #include <boost/beast/http.hpp>
+#include <charconv>
+#include <ctime>
 #include <list>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -24,7 +26,6 @@ using boost::system::error_code;
 using tcp = asio::ip::tcp;
 
 constexpr size_t kReadBytes = 4096;
-constexpr size_t kBufferBytes = 16 * 1024;
 constexpr std::chrono::seconds kLingerTime{2};
 constexpr std::chrono::milliseconds kAcceptRetry{100};
 
@@ -56,7 +57,11 @@ std::string HttpDate() {
 // One client. Lives as long as an operation of it is under way.
 class Connection : public std::enable_shared_from_this<Connection> {
  public:
-  Connection(Loop& loop, tcp::socket socket) : loop_(loop), stream_(std::move(socket)), answer_timer_(loop.io) {
+  Connection(Loop& loop, tcp::socket socket)
+      : loop_(loop),
+        stream_(std::move(socket)),
+        buffer_(loop.options.max_header_bytes + 2 * kReadBytes),
+        answer_timer_(loop.io) {
     loop_.connections.insert(this);
   }
   ~Connection() { Forget(); }
@@ -68,14 +73,12 @@ class Connection : public std::enable_shared_from_this<Connection> {
     parser_.emplace();
     parser_->header_limit(loop_.options.max_header_bytes);
     parser_->body_limit(loop_.options.max_body_bytes);
+    header_bytes_ = 0;
+    head_ = false;
     BeginReceiving();
-    if (buffer_.size() > 0) return ReadHeader();
-    stream_.expires_after(patience);
-    stream_.async_read_some(buffer_.prepare(kReadBytes), [self = shared_from_this()](error_code error, size_t bytes) {
-      if (error) return;
-      self->buffer_.commit(bytes);
-      self->ReadHeader();
-    });
+    stream_.expires_after(buffer_.size() > 0 ? loop_.options.read_timeout : patience);
+    if (buffer_.size() > 0) return ParseHeader();
+    ReadHeader();
   }
 
   void Close() {
@@ -95,13 +98,28 @@ class Connection : public std::enable_shared_from_this<Connection> {
   }
 
   void ReadHeader() {
-    stream_.expires_after(loop_.options.read_timeout);
-    wire::async_read_header(stream_, buffer_, *parser_, [self = shared_from_this()](error_code error, size_t) {
-      if (error) return self->Refuse(error);
-      self->head_ = self->parser_->get().method() == wire::verb::head;
-      if (beast::iequals(self->parser_->get()[wire::field::expect], "100-continue")) return self->Continue();
-      self->ReadBody();
+    stream_.async_read_some(buffer_.prepare(kReadBytes), [self = shared_from_this()](error_code error, size_t bytes) {
+      if (error) return;
+      const bool first = self->header_bytes_ + self->buffer_.size() == 0;
+      if (first) self->stream_.expires_after(self->loop_.options.read_timeout);
+      self->buffer_.commit(bytes);
+      self->ParseHeader();
     });
+  }
+
+  // Beast's header_limit holds for what is parsed at once; the sum over several reads is held here.
+  void ParseHeader() {
+    error_code error;
+    const size_t parsed = parser_->put(buffer_.data(), error);
+    buffer_.consume(parsed);
+    header_bytes_ += parsed;
+    if (error && error != wire::error::need_more) return Refuse(error);
+    const size_t held = parser_->is_header_done() ? 0 : buffer_.size();
+    if (header_bytes_ + held > loop_.options.max_header_bytes) return Refuse(wire::error::header_limit);
+    if (!parser_->is_header_done()) return ReadHeader();
+    head_ = parser_->get().method() == wire::verb::head;
+    if (beast::iequals(parser_->get()[wire::field::expect], "100-continue")) return Continue();
+    ReadBody();
   }
 
   void Continue() {
@@ -122,12 +140,12 @@ class Connection : public std::enable_shared_from_this<Connection> {
   // Answers a request that is none, and closes; a client that went away or stays silent is just left.
   void Refuse(error_code error) {
     EndReceiving();
-    if (error == wire::error::end_of_stream || error == wire::error::partial_message) return;
+    if (error == wire::error::partial_message) return;
     if (error.category() != make_error_code(wire::error::bad_method).category()) return;
     keep_alive_ = false;
     if (error == wire::error::body_limit) {
       Send(Problem(413, "the body is over " + std::to_string(loop_.options.max_body_bytes) + " bytes"));
-    } else if (error == wire::error::header_limit || error == wire::error::buffer_overflow) {
+    } else if (error == wire::error::header_limit) {
       const bool in_target = parser_->get().target().empty();
       Send(Problem(in_target ? 414 : 431, "the request's " + std::string(in_target ? "target" : "header") +
                                               " is over " + std::to_string(loop_.options.max_header_bytes) + " bytes"));
@@ -228,11 +246,12 @@ class Connection : public std::enable_shared_from_this<Connection> {
 
   Loop& loop_;
   beast::tcp_stream stream_;
-  beast::flat_buffer buffer_{kBufferBytes};
+  beast::flat_buffer buffer_;  // a header, and what was read beyond it
   std::optional<wire::request_parser<wire::string_body>> parser_;
   wire::response<wire::string_body> response_;
   asio::steady_timer answer_timer_;
-  uint64_t serial_ = 0;  // of the request that is being answered
+  size_t header_bytes_ = 0;  // parsed so far
+  uint64_t serial_ = 0;      // of the request that is being answered
   bool awaiting_ = false;
   bool head_ = false;
   bool keep_alive_ = true;
@@ -290,20 +309,32 @@ class ServerImpl : public Server {
   std::thread thread_;
 };
 
+// "host:port" or "[v6 address]:port" in two; nothing where it is neither.
+std::optional<std::pair<std::string, uint16_t>> ParseAddress(const std::string& listen) {
+  const size_t colon = listen.rfind(':');
+  if (colon == std::string::npos) return std::nullopt;
+  uint16_t port = 0;
+  const char* const end = listen.data() + listen.size();
+  const auto parsed = std::from_chars(listen.data() + colon + 1, end, port);
+  if (parsed.ec != std::errc() || parsed.ptr != end) return std::nullopt;
+  std::string host = listen.substr(0, colon);
+  const bool bracketed = host.size() > 2 && host.front() == '[' && host.back() == ']';
+  if (bracketed) host = host.substr(1, host.size() - 2);
+  const bool is_v6 = host.find(':') != std::string::npos;
+  if (host.empty() || bracketed != is_v6 || host.find_first_of("[]") != std::string::npos) return std::nullopt;
+  return std::pair(std::move(host), port);
+}
+
 Status Listen(Loop& loop) {
   const std::string& listen = loop.options.listen;
-  const size_t colon = listen.rfind(':');
-  std::string host = listen.substr(0, colon);
-  if (host.size() > 2 && host.front() == '[' && host.back() == ']') host = host.substr(1, host.size() - 2);
-  const bool bracketed = listen.starts_with('[');
-  if (colon == std::string::npos || host.empty() || colon + 1 == listen.size() ||
-      bracketed != (host.find(':') != std::string::npos) ||
-      listen.find_first_not_of("0123456789", colon + 1) != std::string::npos) {
+  const auto address = ParseAddress(listen);
+  if (!address) {
     return Error(ErrorCode::kInvalidArgument,
                  "\"" + listen + "\": expected host:port such as 127.0.0.1:8080 or [::1]:8080");
   }
   error_code error;
-  const auto endpoints = tcp::resolver(loop.io).resolve(host, listen.substr(colon + 1), tcp::resolver::passive, error);
+  tcp::resolver resolver(loop.io);
+  const auto endpoints = resolver.resolve(address->first, std::to_string(address->second), error);
   if (error) return Error(ErrorCode::kInvalidArgument, listen + ": " + error.message());
   const tcp::endpoint endpoint = endpoints.begin()->endpoint();
   loop.acceptor.open(endpoint.protocol(), error);

@@ -1,0 +1,255 @@
+#include "pipeline/control_plane.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <chrono>
+#include <nlohmann/json.hpp>
+#include <thread>
+
+#include "tests/pipeline/http/client.h"
+
+namespace freshet {
+namespace {
+
+using nlohmann::json;
+using testing::HasSubstr;
+
+// A control plane with one worker that holds what `holds` answers.
+class ControlPlaneTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    ControlPlaneOptions options;
+    options.listen = "127.0.0.1:0";
+    options.top_k = 20;
+    options.application = "shop";
+    options.model_name = "demo";
+    options.model_version = "9f2c";
+    options.freshet_version = "0.1.0";
+    auto plane = ControlPlane::Start(options, readiness_, *metrics_, queries_);
+    ASSERT_TRUE(plane.ok()) << plane.error().message();
+    plane_ = std::move(plane).value();
+  }
+  void TearDown() override {
+    StopWorker();
+    queries_.Close(0);
+  }
+
+  void StartWorker(std::function<LiveAnswer(const LiveQuery&)> holds) {
+    worker_ = std::thread([this, holds = std::move(holds)] {
+      while (!stop_) {
+        queries_.Answer(0, holds);
+        std::this_thread::sleep_for(std::chrono::microseconds(100));
+      }
+    });
+  }
+  void StopWorker() {
+    stop_ = true;
+    if (worker_.joinable()) worker_.join();
+  }
+  // Answers any user but those that begin with "no", with the id's bytes and k.
+  void StartWorkerForAll() {
+    StartWorker([](const LiveQuery& query) {
+      if (query.user_id.starts_with("no")) return LiveAnswer(std::nullopt);
+      return LiveAnswer(json({{"user_id", query.user_id}, {"k", query.k}}).dump());
+    });
+  }
+
+  HttpAnswer Get(const std::string& target) {
+    const auto answer = HttpGet(plane_->port(), target);
+    EXPECT_TRUE(answer) << target;
+    return answer.value_or(HttpAnswer());
+  }
+  void ExpectProblem(const std::string& target, int status, const std::string& detail) {
+    const HttpAnswer answer = Get(target);
+    EXPECT_EQ(answer.status, status) << target;
+    ASSERT_EQ(answer.headers.at("content-type"), "application/problem+json") << target;
+    const json problem = json::parse(answer.body);
+    EXPECT_EQ(problem.at("type"), "about:blank");
+    EXPECT_EQ(problem.at("status"), status);
+    EXPECT_FALSE(problem.at("title").get<std::string>().empty());
+    EXPECT_THAT(problem.at("detail").get<std::string>(), HasSubstr(detail));
+    EXPECT_EQ(answer.headers.contains("retry-after"), status == 503 || status == 504) << target;
+  }
+
+  Readiness readiness_;
+  LiveQueries queries_{1};
+  std::unique_ptr<Metrics> metrics_ = Metrics::Make("0.1.0", "demo", "9f2c");
+  std::unique_ptr<ControlPlane> plane_;
+  std::thread worker_;
+  std::atomic<bool> stop_{false};
+};
+
+TEST_F(ControlPlaneTest, TellsItsHealth) {
+  readiness_.NotReady("worker 0", "waits for partitions");
+  EXPECT_EQ(Get("/healthz").status, 200);
+  EXPECT_EQ(Get("/healthz?probe=1").status, 200);
+}
+
+TEST_F(ControlPlaneTest, IsReadyWhenAllPartsAre) {
+  EXPECT_EQ(Get("/readyz").status, 200);
+  readiness_.NotReady("worker 0", "waits for partitions");
+  readiness_.NotReady("worker 1", "replays");
+  ExpectProblem("/readyz", 503, "worker 0: waits for partitions; worker 1: replays");
+  EXPECT_THAT(Get("/metrics").body, HasSubstr("\nfreshet_ready 0\n"));
+  readiness_.Ready("worker 0");
+  ExpectProblem("/readyz", 503, "worker 1: replays");
+  readiness_.Ready("worker 1");
+  EXPECT_EQ(Get("/readyz").status, 200);
+  EXPECT_THAT(Get("/metrics").body, HasSubstr("\nfreshet_ready 1\n"));
+}
+
+TEST_F(ControlPlaneTest, ShowsMetrics) {
+  metrics_->Worker(0).AddEvents(7);
+  Get("/nothing");
+  const HttpAnswer answer = Get("/metrics");
+  EXPECT_EQ(answer.status, 200);
+  EXPECT_EQ(answer.headers.at("content-type"), "text/plain; version=0.0.4; charset=utf-8");
+  EXPECT_THAT(answer.body, HasSubstr("\nfreshet_events_total 7\n"));
+  EXPECT_THAT(answer.body, HasSubstr("\nfreshet_http_responses_total{status=\"404\"} 1\n"));
+}
+
+TEST_F(ControlPlaneTest, ShowsStatus) {
+  json status = json::parse(Get("/v1/status").body);
+  EXPECT_EQ(status.at("application"), "shop");
+  EXPECT_EQ(status.at("version"), "0.1.0");
+  EXPECT_EQ(status.at("model"), json({{"name", "demo"}, {"version", "9f2c"}}));
+  EXPECT_EQ(status.at("ready"), true);
+  EXPECT_GE(status.at("uptime_seconds").get<double>(), 0);
+  readiness_.NotReady("model", "loads");
+  status = json::parse(Get("/v1/status").body);
+  EXPECT_EQ(status.at("ready"), false);
+  EXPECT_EQ(status.at("missing"), "model: loads");
+}
+
+TEST_F(ControlPlaneTest, AnswersFromLiveState) {
+  StartWorkerForAll();
+  const HttpAnswer answer = Get("/v1/recommendations/u1");
+  EXPECT_EQ(answer.status, 200);
+  EXPECT_EQ(answer.headers.at("content-type"), "application/json");
+  EXPECT_EQ(json::parse(answer.body), json({{"user_id", "u1"}, {"k", 20}}));
+  EXPECT_EQ(json::parse(Get("/v1/recommendations/u1?k=1").body).at("k"), 1);
+  EXPECT_EQ(json::parse(Get("/v1/recommendations/u1?a=b&k=20&c").body).at("k"), 20);
+  ExpectProblem("/v1/recommendations/nobody", 404, "no user \"nobody\"");
+}
+
+TEST_F(ControlPlaneTest, DecodesTheUser) {
+  StartWorkerForAll();
+  const auto user = [&](const std::string& encoded) {
+    return json::parse(Get("/v1/recommendations/" + encoded).body).at("user_id").get<std::string>();
+  };
+  EXPECT_EQ(user("a%2Fb"), "a/b");
+  EXPECT_EQ(user("a+b%20c"), "a+b c");
+  EXPECT_EQ(user("%C3%A9t%c3%a9"), "été");
+  EXPECT_EQ(user("100%25"), "100%");
+  EXPECT_EQ(user("%3Fk=3%23"), "?k=3#");
+  for (const std::string bad : {"%", "a%2", "%zz", "%+1", "a%2x"}) {
+    ExpectProblem("/v1/recommendations/" + bad, 400, "hexadecimal");
+  }
+  ExpectProblem("/v1/recommendations/no%ff", 404, "no user");
+}
+
+TEST_F(ControlPlaneTest, RefusesABadK) {
+  StartWorkerForAll();
+  for (const std::string bad : {"0", "21", "-1", "x", "", "1x", "1.5", "99999999999999999999"}) {
+    ExpectProblem("/v1/recommendations/u1?k=" + bad, 400, "expected 1 to 20");
+  }
+  ExpectProblem("/v1/recommendations/u1?k", 400, "expected 1 to 20");
+}
+
+TEST_F(ControlPlaneTest, KnowsOnlyItsPathsAndMethods) {
+  for (const std::string path : {"/", "/healthz/", "/v1", "/v1/recommendations", "/v1/recommendations/",
+                                 "/v1/recommendations/a/b", "/../etc/passwd", "/v1/users/u1"}) {
+    ExpectProblem(path, 404, "nothing is at " + path);
+  }
+  for (const std::string method : {"POST", "DELETE", "OPTIONS", "BREW"}) {
+    const auto answer =
+        HttpExchange(plane_->port(), method + " /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n");
+    ASSERT_TRUE(answer);
+    EXPECT_EQ(answer->status, 405) << method;
+    EXPECT_EQ(answer->headers.at("allow"), "GET, HEAD");
+  }
+  HttpClient client(plane_->port());
+  ASSERT_TRUE(client.Send("HEAD /v1/status HTTP/1.1\r\nHost: x\r\n\r\n"));
+  EXPECT_EQ(client.Receive(true)->status, 200);
+}
+
+TEST_F(ControlPlaneTest, PassesErrorsOn) {
+  StartWorker([](const LiveQuery& query) -> LiveAnswer {
+    if (query.user_id == "later") return Error(ErrorCode::kUnavailable, "the store is being moved");
+    return Error(ErrorCode::kCorrupt, "the state is not readable");
+  });
+  ExpectProblem("/v1/recommendations/later", 503, "the store is being moved");
+  ExpectProblem("/v1/recommendations/never", 500, "the state is not readable");
+}
+
+TEST_F(ControlPlaneTest, AnUnknownUserMayComeWhileNotReady) {
+  StartWorkerForAll();
+  readiness_.NotReady("worker 0", "waits for partitions");
+  ExpectProblem("/v1/recommendations/nobody", 503, "waits for partitions");
+  EXPECT_EQ(Get("/v1/recommendations/u1").status, 200);
+}
+
+TEST_F(ControlPlaneTest, RefusesWhereTheMailboxIsFull) {
+  for (size_t i = 0; i < LiveQueries::kMailboxSize; ++i) ASSERT_TRUE(queries_.Ask({"u", 1}, [](const LiveAnswer&) {}));
+  ExpectProblem("/v1/recommendations/u1", 503, "too many questions");
+  StartWorkerForAll();
+  for (int i = 0; i < 1000 && Get("/v1/recommendations/u1").status != 200; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  EXPECT_EQ(Get("/v1/recommendations/u1").status, 200);
+}
+
+TEST_F(ControlPlaneTest, DoesNotWaitForAStuckWorker) {
+  HttpClient waiting(plane_->port());
+  ASSERT_TRUE(waiting.Send("GET /v1/recommendations/u1 HTTP/1.1\r\nHost: x\r\n\r\n"));
+  EXPECT_EQ(Get("/healthz").status, 200) << "others are served meanwhile";
+  const auto answer = waiting.Receive();
+  ASSERT_TRUE(answer);
+  EXPECT_EQ(answer->status, 504);
+  EXPECT_EQ(answer->headers.at("retry-after"), "1");
+}
+
+TEST_F(ControlPlaneTest, StopsWithQuestionsOpenAndTakesNoLateAnswer) {
+  HttpClient waiting(plane_->port());
+  ASSERT_TRUE(waiting.Send("GET /v1/recommendations/u1 HTTP/1.1\r\nHost: x\r\n\r\n"));
+  std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  plane_.reset();
+  EXPECT_TRUE(waiting.WaitForClose());
+  int asked = 0;
+  queries_.Answer(0, [&](const LiveQuery&) {
+    ++asked;
+    return LiveAnswer("late");
+  });
+  EXPECT_EQ(asked, 1);
+}
+
+TEST_F(ControlPlaneTest, ManyClientsAtOnce) {
+  StartWorkerForAll();
+  std::atomic<int> wrong{0};
+  std::vector<std::thread> clients;
+  for (int c = 0; c < 8; ++c) {
+    clients.emplace_back([&, c] {
+      HttpClient client(plane_->port());
+      for (int i = 0; i < 200; ++i) {
+        const std::string user = "u" + std::to_string(c * 1000 + i);
+        const auto answer = client.Get("/v1/recommendations/" + user + "?k=3");
+        if (!answer || answer->body != "{\"k\":3,\"user_id\":\"" + user + "\"}") ++wrong;
+      }
+    });
+  }
+  for (auto& client : clients) client.join();
+  EXPECT_EQ(wrong, 0);
+}
+
+TEST_F(ControlPlaneTest, NamesTheKeyOfAnAddressInUse) {
+  ControlPlaneOptions options;
+  options.listen = "127.0.0.1:" + std::to_string(plane_->port());
+  const auto second = ControlPlane::Start(options, readiness_, *metrics_, queries_);
+  ASSERT_FALSE(second.ok());
+  EXPECT_EQ(second.error().message(), "http.listen: " + options.listen + ": address already in use");
+}
+
+}  // namespace
+}  // namespace freshet
