@@ -76,7 +76,7 @@ class Layer {
         return setting.set_below(rest, value, loading_.config, loading_.problems);
       }
     }
-    if (!IsSection(value.path)) return loading_.problems.Unknown(value);
+    if (!IsSection(value.path)) return loading_.problems.Unknown(value, NearestKey(value.path));
     if (value.node.IsNull()) return;
     if (!value.node.IsMap()) return loading_.problems.Expected(value, "a map of settings");
     SetEntries(value);
@@ -115,14 +115,23 @@ void ReportRepeatedKeys(const ConfigValue& value, ProblemList& problems, int dep
   }
 }
 
-// The documents of a YAML text; a syntax error is a problem of `where`.
-std::vector<YAML::Node> ParseYaml(const std::string& text, const std::function<void(const YAML::Exception&)>& failed) {
+// The documents of a YAML text, or nothing once `failed` was told the line and column (from 0) and what is wrong there.
+std::optional<std::vector<YAML::Node>> ParseYaml(
+    const std::string& text, const std::function<void(const YAML::Mark& mark, const std::string& message)>& failed) {
   try {
     return YAML::LoadAll(text);
   } catch (const YAML::Exception& error) {
-    failed(error);
-    return {};
+    failed(error.mark, error.msg);
+    return std::nullopt;
   }
+}
+
+// yaml-cpp takes the end of the text for the end of a quote that was never closed. An end-of-document marker is
+// harmless behind anything but that.
+bool LeavesQuoteOpen(const std::string& text) {
+  bool open = false;
+  ParseYaml(text + "\n...\n", [&](const YAML::Mark&, const std::string&) { open = true; });
+  return open;
 }
 
 std::optional<std::string> ReadWhole(const std::string& path) {
@@ -140,16 +149,18 @@ void LoadFile(const std::string& path, Loading& loading) {
   ProblemList& problems = loading.problems;
   const auto content = ReadWhole(path);
   if (!content) return problems.Add(path + ": cannot be read: " + std::strerror(errno) + "; from -c");
-  const auto documents = ParseYaml(*content, [&](const YAML::Exception& error) {
-    problems.Add(path + ":" + std::to_string(error.mark.line + 1) + ": not YAML: " + error.msg + " (column " +
-                 std::to_string(error.mark.column + 1) + ")");
+  const auto documents = ParseYaml(*content, [&](const YAML::Mark& mark, const std::string& message) {
+    problems.Add(path + ":" + std::to_string(mark.line + 1) + ": not YAML: " + message + " (column " +
+                 std::to_string(mark.column + 1) + ")");
   });
-  if (documents.size() > 1) {
-    return problems.Add(path + ": " + std::to_string(documents.size()) + " YAML documents: expected one; from -c");
+  if (!documents) return;
+  if (LeavesQuoteOpen(*content)) return problems.Add(path + ": not YAML: a quote is not closed");
+  if (documents->size() > 1) {
+    return problems.Add(path + ": " + std::to_string(documents->size()) + " YAML documents: expected one; from -c");
   }
-  if (documents.empty() || documents[0].IsNull()) return;
-  const ConfigValue document{"", documents[0], path, true};
-  if (!documents[0].IsMap()) {
+  if (documents->empty() || documents->front().IsNull()) return;
+  const ConfigValue document{"", documents->front(), path, true};
+  if (!documents->front().IsMap()) {
     return problems.Add(path + ": " + document.Found() + ": expected a map of settings; " + document.From());
   }
   ReportRepeatedKeys(document, problems);
@@ -158,16 +169,14 @@ void LoadFile(const std::string& path, Loading& loading) {
 
 // One value from the environment or the command line; `text` is YAML.
 void SetText(const std::string& path, const std::string& text, const std::string& source, Loading& loading) {
-  const YAML::Node nothing;
-  bool good = true;
-  const auto documents = ParseYaml(text, [&](const YAML::Exception& error) {
-    good = false;
-    const YAML::Node as_text(text);
-    const ConfigValue value{path, as_text, source};
-    loading.problems.Expected(value, "YAML, perhaps in quotes (" + error.msg + ")");
-  });
-  if (!good) return;
-  const ConfigValue value{path, documents.empty() ? nothing : documents[0], source};
+  const YAML::Node nothing, as_text(text);
+  const auto failed = [&](const YAML::Mark&, const std::string& message) {
+    loading.problems.Expected({path, as_text, source}, "YAML, perhaps in quotes (" + message + ")");
+  };
+  const auto documents = ParseYaml(text, failed);
+  if (!documents) return;
+  if (LeavesQuoteOpen(text)) return failed({}, "a quote is not closed");
+  const ConfigValue value{path, documents->empty() ? nothing : documents->front(), source};
   ReportRepeatedKeys(value, loading.problems);
   Layer(loading).Set(value);
 }
@@ -248,9 +257,8 @@ void ProblemList::Unsupported(const ConfigValue& value, std::string_view expecte
       value.From());
 }
 
-void ProblemList::Unknown(const ConfigValue& value) {
-  Add(value.path + ": unknown key, the nearest known one is " + std::string(NearestKey(value.path)) + "; " +
-      value.From());
+void ProblemList::Unknown(const ConfigValue& value, std::string_view nearest) {
+  Add(value.path + ": unknown key, the nearest known one is " + std::string(nearest) + "; " + value.From());
 }
 
 ConfigResult LoadConfig(const ConfigInput& input) {

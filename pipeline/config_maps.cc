@@ -1,6 +1,7 @@
 // The settings that are maps: kafka.properties, and where each field of an event is.
 #include <yaml-cpp/yaml.h>
 
+#include <algorithm>
 #include <array>
 
 #include "pipeline/config_schema.h"
@@ -47,6 +48,12 @@ void SetUnit(const ConfigValue& value, EventMapping& mapping, ProblemList& probl
   problems.Expected(value, "s, ms, us or iso8601");
 }
 
+std::string NearestPart(std::string_view part, bool has_unit) {
+  std::vector<std::string_view> parts = {"path", "constant", "map"};
+  if (has_unit) parts.push_back("unit");
+  return std::string(*std::ranges::min_element(parts, {}, [&](auto known) { return EditDistance(part, known); }));
+}
+
 // Sets one part of a field: path, constant, map, an entry of the map, and for the timestamp its unit.
 void SetPart(std::string_view part, const ConfigValue& value, EventMapping& mapping, FieldMapping EventMapping::*member,
              ProblemList& problems) {
@@ -65,7 +72,8 @@ void SetPart(std::string_view part, const ConfigValue& value, EventMapping& mapp
     if (!text) return problems.Expected(value, "a text");
     field.values[std::string(part.substr(4))] = *text;
   } else {
-    problems.Unknown(value);
+    const std::string prefix = value.path.substr(0, value.path.size() - part.size());
+    problems.Unknown(value, prefix + NearestPart(part, member == &EventMapping::timestamp));
   }
 }
 

@@ -37,7 +37,7 @@ class ProblemList {
  public:
   void Expected(const ConfigValue& value, std::string_view expected);
   void Unsupported(const ConfigValue& value, std::string_view expected);
-  void Unknown(const ConfigValue& value);
+  void Unknown(const ConfigValue& value, std::string_view nearest);
   void Add(std::string line) { lines_.push_back(std::move(line)); }
 
   std::vector<std::string> Take() { return std::move(lines_); }
