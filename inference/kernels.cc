@@ -245,12 +245,31 @@ void TimeBuckets(const int64_t* times_s, size_t count, int64_t now_s, uint8_t* b
   TimeBucketsOfVector(rest, now_s, buckets + i, table);
 }
 
+using Words = hn::RebindToUnsigned<Floats>;
+
+// Bits of floats as numbers in the order of the floats; -0 becomes +0.
+HWY_INLINE hn::Vec<Words> OrderedBits(Vector score) {
+  const Words du;
+  const auto sign = hn::Set(du, 0x80000000u);
+  const auto bits = hn::BitCast(du, hn::Add(score, hn::Zero(Floats())));
+  const auto negative = hn::Ne(hn::And(bits, sign), hn::Zero(du));
+  return hn::IfThenElse(negative, hn::Not(bits), hn::Or(bits, sign));
+}
+
+void OrderScores(const float* scores, size_t count, uint32_t* ordered) {
+  const Floats d;
+  for (size_t i = 0; i < count; i += kLanes) {
+    const Vector score = hn::LoadU(d, scores + i);
+    const auto is_number = hn::RebindMask(Words(), hn::Eq(score, score));
+    hn::StoreU(hn::IfThenElseZero(is_number, OrderedBits(score)), Words(), ordered + i);
+  }
+}
+
 size_t ScanAbove(const float* scores, size_t count, uint32_t first_row, float threshold, size_t limit, RankKey* keys,
                  size_t& found) {
   const Floats d;
-  const hn::RebindToUnsigned<Floats> du;
+  const Words du;
   const Vector bound = hn::Set(d, threshold);
-  const auto sign = hn::Set(du, 0x80000000u);
   const auto lane_rows = hn::Iota(du, first_row);
   size_t kept = found;
   size_t i = 0;
@@ -261,13 +280,10 @@ size_t ScanAbove(const float* scores, size_t count, uint32_t first_row, float th
       auto above = hn::Gt(score, bound);
       if (HWY_UNLIKELY(count - j < kLanes)) above = hn::And(above, hn::FirstN(d, count - j));
       if (HWY_LIKELY(hn::AllFalse(d, above))) continue;
-      const auto bits = hn::BitCast(du, hn::Add(score, hn::Zero(d)));
-      const auto negative = hn::Ne(hn::And(bits, sign), hn::Zero(du));
-      const auto ordered = hn::IfThenElse(negative, hn::Not(bits), hn::Or(bits, sign));
       const auto rows = hn::Not(hn::Add(lane_rows, hn::Set(du, static_cast<uint32_t>(j))));
       const auto mask = hn::RebindMask(du, above);
       // A key's low half comes first in memory.
-      hn::StoreInterleaved2(hn::Compress(rows, mask), hn::Compress(ordered, mask), du,
+      hn::StoreInterleaved2(hn::Compress(rows, mask), hn::Compress(OrderedBits(score), mask), du,
                             reinterpret_cast<uint32_t*>(keys + kept));
       kept += hn::CountTrue(d, above);
     }
@@ -292,6 +308,7 @@ HWY_EXPORT(LayerNorm);
 HWY_EXPORT(GatedLayerNorm);
 HWY_EXPORT(Silu);
 HWY_EXPORT(TimeBuckets);
+HWY_EXPORT(OrderScores);
 HWY_EXPORT(ScanAbove);
 HWY_EXPORT(KernelTarget);
 
@@ -318,6 +335,10 @@ void TimeBuckets(const int64_t* times_s, size_t count, int64_t now_s, uint8_t* b
   HWY_DYNAMIC_DISPATCH(TimeBuckets)(times_s, count, now_s, buckets, BucketTable::Get());
 }
 
+void OrderScores(const float* scores, size_t count, uint32_t* ordered) {
+  HWY_DYNAMIC_DISPATCH(OrderScores)(scores, count, ordered);
+}
+
 size_t ScanAbove(const float* scores, size_t count, uint32_t first_row, float threshold, size_t limit, RankKey* keys,
                  size_t& found) {
   return HWY_DYNAMIC_DISPATCH(ScanAbove)(scores, count, first_row, threshold, limit, keys, found);
@@ -326,6 +347,8 @@ size_t ScanAbove(const float* scores, size_t count, uint32_t first_row, float th
 const char* KernelTarget() { return HWY_DYNAMIC_DISPATCH(KernelTarget)(); }
 
 void SortDescending(std::span<RankKey> keys) { Sorter()(keys.data(), keys.size(), hwy::SortDescending()); }
+
+void SortDescending(std::span<uint32_t> ordered) { Sorter()(ordered.data(), ordered.size(), hwy::SortDescending()); }
 
 void SortAscending(std::span<uint32_t> rows) { Sorter()(rows.data(), rows.size(), hwy::SortAscending()); }
 

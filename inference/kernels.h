@@ -57,6 +57,10 @@ using RankKey = uint64_t;
 RankKey MakeRankKey(float score, uint32_t row);
 float ScoreOf(RankKey key);
 uint32_t RowOf(RankKey key);
+float ScoreOfOrdered(uint32_t ordered);  // of an upper half
+
+// The upper half of RankKey for each score, 0 for NaN.
+void OrderScores(const float* scores, size_t count, uint32_t* ordered);
 
 // Appends keys of `scores` [count], rows `first_row`.., that are above `threshold` to keys[found..], until `found`
 // reaches `limit` or more (at most limit + kPad - 1, kPad keys past which may be written). Returns how many scores were
@@ -65,6 +69,7 @@ size_t ScanAbove(const float* scores, size_t count, uint32_t first_row, float th
                  size_t& found);
 
 void SortDescending(std::span<RankKey> keys);
+void SortDescending(std::span<uint32_t> ordered);
 void SortAscending(std::span<uint32_t> rows);
 
 // The instruction set in use, e.g. "AVX3"; for benchmarks' headings.
@@ -77,6 +82,7 @@ void LayerNorm(const float* x, size_t dim, float eps, float* y);
 void GatedLayerNorm(const float* u, const float* x, size_t dim, float eps, float* y);
 void Silu(float* x, size_t count);
 void TimeBuckets(const int64_t* times_s, size_t count, int64_t now_s, uint8_t* buckets);
+void OrderScores(const float* scores, size_t count, uint32_t* ordered);
 size_t ScanAbove(const float* scores, size_t count, uint32_t first_row, float threshold, size_t limit, RankKey* keys,
                  size_t& found);
 

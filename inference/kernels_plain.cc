@@ -6,16 +6,22 @@
 
 namespace freshet {
 
-RankKey MakeRankKey(float score, uint32_t row) {
+namespace {
+
+uint32_t OrderedBits(float score) {
   const uint32_t bits = std::bit_cast<uint32_t>(score + 0.0f);  // -0 ties with +0
-  const uint32_t ordered = (bits & 0x80000000u) != 0 ? ~bits : bits | 0x80000000u;
-  return RankKey{ordered} << 32 | ~row;
+  return (bits & 0x80000000u) != 0 ? ~bits : bits | 0x80000000u;
 }
 
-float ScoreOf(RankKey key) {
-  const uint32_t ordered = static_cast<uint32_t>(key >> 32);
+}  // namespace
+
+RankKey MakeRankKey(float score, uint32_t row) { return RankKey{OrderedBits(score)} << 32 | ~row; }
+
+float ScoreOfOrdered(uint32_t ordered) {
   return std::bit_cast<float>((ordered & 0x80000000u) != 0 ? ordered & 0x7FFFFFFFu : ~ordered);
 }
+
+float ScoreOf(RankKey key) { return ScoreOfOrdered(static_cast<uint32_t>(key >> 32)); }
 
 uint32_t RowOf(RankKey key) { return ~static_cast<uint32_t>(key); }
 
@@ -67,6 +73,10 @@ void TimeBuckets(const int64_t* times_s, size_t count, int64_t now_s, uint8_t* b
     const uint64_t delta = static_cast<uint64_t>(now_s) - static_cast<uint64_t>(times_s[i]);
     buckets[i] = static_cast<uint8_t>(TimeBucket(static_cast<int64_t>(delta)));
   }
+}
+
+void OrderScores(const float* scores, size_t count, uint32_t* ordered) {
+  for (size_t i = 0; i < count; ++i) ordered[i] = std::isnan(scores[i]) ? 0 : OrderedBits(scores[i]);
 }
 
 size_t ScanAbove(const float* scores, size_t count, uint32_t first_row, float threshold, size_t limit, RankKey* keys,

@@ -13,8 +13,10 @@
 namespace freshet {
 namespace {
 
-constexpr size_t kMaxRequests = 64;  // at a time: with a block's items, their scores stay in L2
-constexpr size_t kMaxBlockItems = 1024;
+// At a time. Larger groups gain nothing in the product; with kSpanBlocks blocks, a group's scores (1 MB) stay in L2.
+constexpr size_t kMaxRequests = 64;
+constexpr size_t kSpanBlocks = 4;
+constexpr size_t kMaxBlockItems = 960;  // oneDNN copies W for widths that are multiples of 512
 constexpr float kNever = -std::numeric_limits<float>::infinity();
 
 // The item table as scores need it: E_c, for cosine E_c / max(‖E_c‖, eps) / temperature; in blocks, each [d, items].
@@ -24,12 +26,15 @@ struct Catalogue {
   size_t block_items = 0;
   std::vector<AlignedFloats> blocks;
   std::unique_ptr<const MatrixProduct> product;
+
+  size_t spans() const { return (blocks.size() + kSpanBlocks - 1) / kSpanBlocks; }
 };
 
+// The best of one request so far.
 struct Selection {
-  std::vector<RankKey> keys;
+  std::vector<RankKey> keys;  // candidates
   size_t found = 0;
-  float threshold = kNever;  // below every candidate still to come
+  float threshold = kNever;  // only what is above can still get in
   std::vector<uint32_t> excluded;
   size_t next_excluded = 0;
 };
@@ -37,9 +42,20 @@ struct Selection {
 struct RankBuffers {
   size_t max_requests = 0;
   AlignedFloats users;   // [requests, d]
-  AlignedFloats scores;  // [requests, block_items]
+  AlignedFloats scores;  // [span blocks, requests, block_items]
   std::vector<Selection> selections;
   std::unique_ptr<MatrixProduct::Context> context;
+};
+
+// One user's scores of a span: rows first_row.. of the catalogue, in pieces of block_items.
+struct SpanScores {
+  size_t first_row = 0;
+  size_t items = 0;
+  float* scores = nullptr;  // of the first block; the next block's are `block_stride` further on
+  size_t block_items = 0;
+  size_t block_stride = 0;
+
+  float* At(size_t item) const { return scores + item / block_items * block_stride + item % block_items; }
 };
 
 // By what an item's embedding is multiplied.
@@ -61,9 +77,9 @@ void FillBlocks(const Model& model, Catalogue& catalogue) {
 }
 
 // Candidates in a request's buffer at which it is cut back to its k best.
-size_t Limit(size_t k) { return k + std::max<size_t>(k, 128); }
+size_t Limit(size_t k) { return k + std::max<size_t>(3 * k, 128); }
 
-void Begin(const RankRequest& request, Selection& selection) {
+void Begin(const RankRequest& request, size_t spans, Selection& selection) {
   const size_t capacity = Limit(request.top.size()) + 2 * kPad;
   if (selection.keys.size() < capacity) selection.keys.resize(capacity);
   selection.found = 0;
@@ -71,33 +87,65 @@ void Begin(const RankRequest& request, Selection& selection) {
   selection.excluded.resize(request.excluded.size());
   std::transform(request.excluded.begin(), request.excluded.end(), selection.excluded.begin(),
                  [](ItemRow row) { return Raw(row); });
-  SortAscending(selection.excluded);
+  if (spans > 1) SortAscending(selection.excluded);  // a single span takes them all, in any order
   selection.next_excluded = 0;
+}
+
+void Exclude(const SpanScores& span, Selection& selection) {
+  const std::vector<uint32_t>& excluded = selection.excluded;
+  size_t& next = selection.next_excluded;
+  for (; next < excluded.size() && excluded[next] < span.first_row + span.items; ++next) {
+    *span.At(excluded[next] - span.first_row) = kNever;
+  }
+  if (span.first_row == 0) *span.At(0) = kNever;
 }
 
 // Best first, at most k. Candidates to come have higher rows, so a tie with the last one kept is lost.
 void Cut(size_t k, Selection& selection) {
-  SortDescending({selection.keys.data(), selection.found});
+  SortDescending(std::span(selection.keys.data(), selection.found));
   if (selection.found < k) return;
   selection.found = k;
   selection.threshold = ScoreOf(selection.keys[k - 1]);
 }
 
-// Takes a block's scores [items], rows first_row.., into the selection. `scores` are changed.
-void Select(size_t k, size_t first_row, size_t items, float* scores, Selection& selection) {
-  const std::vector<uint32_t>& excluded = selection.excluded;
-  size_t& next = selection.next_excluded;
-  for (; next < excluded.size() && excluded[next] < first_row + items; ++next) {
-    scores[excluded[next] - first_row] = kNever;
+// A score that somewhat more than k of the span's are likely to be above, judged by a sample of them.
+float GuessThreshold(size_t k, const SpanScores& span) {
+  constexpr size_t kSample = 256;  // what the sort does in one go, without partitioning
+  if (span.items < 2 * kSample) return kNever;
+  const double expected = static_cast<double>(k) * kSample / static_cast<double>(span.items);
+  const size_t rank = static_cast<size_t>(expected + 2.5 * std::sqrt(expected)) + 1;
+  if (rank >= kSample / 2) return kNever;
+  uint32_t sample[kSample];
+  const size_t vectors = span.items / kPad;
+  for (size_t i = 0; i < kSample / kPad; ++i) {
+    OrderScores(span.At(i * vectors / (kSample / kPad) * kPad), kPad, sample + i * kPad);
   }
-  if (first_row == 0) scores[0] = kNever;
-  const size_t limit = Limit(k);
-  for (size_t done = 0;;) {
-    done += ScanAbove(scores + done, items - done, static_cast<uint32_t>(first_row + done), selection.threshold, limit,
-                      selection.keys.data(), selection.found);
-    if (done == items) return;
-    Cut(k, selection);
+  SortDescending(std::span<uint32_t>(sample));
+  return sample[rank] == 0 ? kNever : ScoreOfOrdered(sample[rank]);
+}
+
+// Takes in what is above the threshold.
+void Scan(size_t k, const SpanScores& span, Selection& selection) {
+  for (size_t block = 0; block < span.items; block += span.block_items) {
+    const size_t end = std::min(span.items, block + span.block_items);
+    for (size_t done = block;;) {
+      done += ScanAbove(span.At(block) + (done - block), end - done, static_cast<uint32_t>(span.first_row + done),
+                        selection.threshold, Limit(k), selection.keys.data(), selection.found);
+      if (done == end) break;
+      Cut(k, selection);
+    }
   }
+}
+
+// Takes a span's scores into the selection. The scores of excluded items are changed.
+void Select(size_t k, const SpanScores& span, Selection& selection) {
+  Exclude(span, selection);
+  if (span.first_row == 0) selection.threshold = GuessThreshold(k, span);
+  Scan(k, span, selection);
+  if (span.first_row > 0 || selection.found >= k || selection.threshold == kNever) return;
+  selection.found = 0;  // the guess was too high
+  selection.threshold = kNever;
+  Scan(k, span, selection);
 }
 
 void Finish(RankRequest& request, Selection& selection) {
@@ -108,14 +156,21 @@ void Finish(RankRequest& request, Selection& selection) {
   }
 }
 
-// Calls visit(first_row, items, scores [users, block_items]) for each block of the catalogue.
+// Calls visit(user, its SpanScores) for each user and span, spans in order.
 template <typename Visit>
-void ScoreBlocks(const Catalogue& catalogue, size_t users, RankBuffers& buffers, Visit visit) {
-  for (size_t b = 0; b < catalogue.blocks.size(); ++b) {
-    const size_t first_row = b * catalogue.block_items;
-    catalogue.product->Run(users, buffers.users.get(), catalogue.blocks[b].get(), nullptr, buffers.scores.get(),
-                           *buffers.context);
-    visit(first_row, std::min(catalogue.block_items, catalogue.items - first_row), buffers.scores.get());
+void ScoreSpans(const Catalogue& catalogue, size_t users, RankBuffers& buffers, Visit visit) {
+  const size_t width = catalogue.block_items;
+  const size_t block_stride = MatrixProduct::RoundedRows(buffers.max_requests) * width;
+  for (size_t first_block = 0; first_block < catalogue.blocks.size(); first_block += kSpanBlocks) {
+    const size_t end_block = std::min(first_block + kSpanBlocks, catalogue.blocks.size());
+    for (size_t block = first_block; block < end_block; ++block) {
+      catalogue.product->Run(users, buffers.users.get(), catalogue.blocks[block].get(), nullptr,
+                             &buffers.scores[(block - first_block) * block_stride], *buffers.context);
+    }
+    const size_t first_row = first_block * width, end_row = std::min(end_block * width, catalogue.items);
+    for (size_t user = 0; user < users; ++user) {
+      visit(user, SpanScores{first_row, end_row - first_row, &buffers.scores[user * width], width, block_stride});
+    }
   }
 }
 
@@ -148,7 +203,7 @@ std::unique_ptr<Ranker::Scratch> Ranker::MakeScratch(size_t max_requests) const 
   buffers.max_requests = std::clamp<size_t>(max_requests, 1, kMaxRequests);
   const size_t rows = MatrixProduct::RoundedRows(buffers.max_requests);
   buffers.users = AllocateAligned(rows * parts_->dim);
-  buffers.scores = AllocateAligned(rows * parts_->block_items + kPad);
+  buffers.scores = AllocateAligned(kSpanBlocks * rows * parts_->block_items + kPad);
   buffers.selections.resize(buffers.max_requests);
   buffers.context = parts_->product->MakeContext();
   return scratch;
@@ -160,13 +215,11 @@ void Ranker::TopK(std::span<RankRequest> requests, Scratch& scratch) const {
     const auto group = requests.first(std::min(requests.size(), buffers.max_requests));
     for (size_t i = 0; i < group.size(); ++i) {
       std::memcpy(&buffers.users[i * parts_->dim], group[i].user_vector, parts_->dim * sizeof(float));
-      Begin(group[i], buffers.selections[i]);
+      Begin(group[i], parts_->spans(), buffers.selections[i]);
     }
-    ScoreBlocks(*parts_, group.size(), buffers, [&](size_t first_row, size_t items, float* scores) {
-      for (size_t i = 0; i < group.size(); ++i) {
-        const size_t k = group[i].top.size();
-        if (k > 0) Select(k, first_row, items, scores + i * parts_->block_items, buffers.selections[i]);
-      }
+    ScoreSpans(*parts_, group.size(), buffers, [&](size_t i, const SpanScores& span) {
+      const size_t k = group[i].top.size();
+      if (k > 0) Select(k, span, buffers.selections[i]);
     });
     for (size_t i = 0; i < group.size(); ++i) Finish(group[i], buffers.selections[i]);
     requests = requests.subspan(group.size());
@@ -180,10 +233,10 @@ void Ranker::ScoreAll(std::span<const float* const> user_vectors, float* scores,
     for (size_t i = 0; i < group.size(); ++i) {
       std::memcpy(&buffers.users[i * parts_->dim], group[i], parts_->dim * sizeof(float));
     }
-    ScoreBlocks(*parts_, group.size(), buffers, [&](size_t first_row, size_t items, const float* block) {
-      for (size_t i = 0; i < group.size(); ++i) {
-        std::memcpy(scores + (done + i) * parts_->items + first_row, block + i * parts_->block_items,
-                    items * sizeof(float));
+    ScoreSpans(*parts_, group.size(), buffers, [&](size_t i, const SpanScores& span) {
+      float* const row = scores + (done + i) * parts_->items + span.first_row;
+      for (size_t item = 0; item < span.items; item += span.block_items) {
+        std::memcpy(row + item, span.At(item), std::min(span.block_items, span.items - item) * sizeof(float));
       }
     });
   }

@@ -1,0 +1,185 @@
+#include "inference/ranker.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+#include <random>
+
+#include "tests/inference/model_files.h"
+#include "tests/support/seed.h"
+
+namespace freshet {
+namespace {
+
+// A model of integer weights: dot products are exact, so that fast and plain scores are equal, ties and all.
+std::unique_ptr<Model> IntegerModel(int items, int dim, std::mt19937_64& random) {
+  ModelConfig config = SmallConfig();
+  config.items = items;
+  config.dim = dim;
+  config.heads = 1;
+  config.similarity = Similarity::kDot;
+  auto model = std::make_unique<Model>(*RandomModel(config, random()));
+  for (float& value : model->item_embedding) value = static_cast<float>(static_cast<int>(random() % 7) - 3);
+  return model;
+}
+
+struct Requests {
+  Requests(const Model& model, size_t count, std::mt19937_64& random, bool integers) {
+    const size_t d = static_cast<size_t>(model.config.dim), items = static_cast<size_t>(model.config.items);
+    std::normal_distribution<float> normal;
+    for (size_t i = 0; i < count; ++i) {
+      auto& vector = vectors.emplace_back(d);
+      for (float& value : vector) {
+        value = integers ? static_cast<float>(static_cast<int>(random() % 5) - 2) : normal(random);
+      }
+      auto& rows = excluded.emplace_back(random() % 3 == 0 ? 0 : random() % (items + 3));
+      for (ItemRow& row : rows) row = ItemRow{static_cast<uint32_t>(random() % items)};
+      const size_t k = random() % 5 == 0 ? random() % (2 * items) : 1 + random() % 100;
+      fast_top.emplace_back(k);
+      plain_top.emplace_back(k);
+    }
+    for (size_t i = 0; i < count; ++i) {
+      fast.push_back({vectors[i].data(), excluded[i], fast_top[i]});
+      plain.push_back({vectors[i].data(), excluded[i], plain_top[i]});
+    }
+  }
+
+  std::vector<std::vector<float>> vectors;
+  std::vector<std::vector<ItemRow>> excluded;
+  std::vector<std::vector<ScoredItem>> fast_top, plain_top;
+  std::vector<RankRequest> fast, plain;
+};
+
+void ExpectEqualFound(const Requests& requests) {
+  for (size_t i = 0; i < requests.fast.size(); ++i) {
+    ASSERT_EQ(requests.fast[i].found, requests.plain[i].found) << "request " << i;
+    for (size_t place = 0; place < requests.fast[i].found; ++place) {
+      ASSERT_EQ(requests.fast_top[i][place].row, requests.plain_top[i][place].row)
+          << "request " << i << " at " << place;
+      ASSERT_EQ(requests.fast_top[i][place].score, requests.plain_top[i][place].score);
+    }
+  }
+}
+
+// Few distinct scores: nearly everything is a tie.
+TEST(Ranker, EqualsPlainTwinWithTiesAndExclusions) {
+  std::mt19937_64 random(TestSeed());
+  for (const int items : {1, 2, 15, 16, 17, 511, 512, 959, 960, 961, 3416, 3840, 3841, 9000}) {
+    for (const int dim : {1, 3, 16, 50}) {
+      const auto model = IntegerModel(items, dim, random);
+      const auto ranker = Ranker::Make(*model).value();
+      const auto scratch = ranker->MakeScratch(1 + random() % 80);
+      Requests requests(*model, 1 + random() % 20, random, true);
+      ranker->TopK(requests.fast, *scratch);
+      TopKPlain(*model, requests.plain);
+      ExpectEqualFound(requests);
+      if (HasFatalFailure()) FAIL() << items << " items, dim " << dim;
+    }
+  }
+}
+
+TEST(Ranker, CosineScoresEqualPlainTwin) {
+  std::mt19937_64 random(TestSeed());
+  ModelConfig config = SmallConfig();
+  config.items = 3416;
+  config.dim = 64;
+  const auto model = RandomModel(config, random());
+  const auto ranker = Ranker::Make(*model).value();
+  const auto scratch = ranker->MakeScratch(64);
+  Requests requests(*model, 100, random, false);
+  ranker->TopK(requests.fast, *scratch);
+  TopKPlain(*model, requests.plain);
+  for (size_t i = 0; i < 100; ++i) {
+    ASSERT_EQ(requests.fast[i].found, requests.plain[i].found);
+    for (size_t place = 0; place < requests.fast[i].found; ++place) {
+      ASSERT_NEAR(requests.fast_top[i][place].score, requests.plain_top[i][place].score, 1e-3);
+    }
+  }
+}
+
+// The guess at a threshold fails where the sampled scores are the best ones; the answer must not.
+TEST(Ranker, EqualsPlainTwinOnSortedCatalogues) {
+  std::mt19937_64 random(TestSeed());
+  for (const bool rising : {false, true}) {
+    for (const int items : {700, 3416, 12000}) {
+      auto model = IntegerModel(items, 1, random);
+      for (int row = 0; row < items; ++row) {
+        const bool sampled = row / 16 % 2 == 0;
+        model->item_embedding[static_cast<size_t>(row)] =
+            static_cast<float>((rising ? row : items - row) + (sampled && row % 32 < 8 ? 100'000 : 0));
+      }
+      const auto ranker = Ranker::Make(*model).value();
+      const auto scratch = ranker->MakeScratch(8);
+      Requests requests(*model, 30, random, true);
+      ranker->TopK(requests.fast, *scratch);
+      TopKPlain(*model, requests.plain);
+      ExpectEqualFound(requests);
+    }
+  }
+}
+
+TEST(Ranker, TakesBatchesOfEverySizeAlike) {
+  std::mt19937_64 random(TestSeed());
+  const auto model = IntegerModel(2000, 32, random);
+  const auto ranker = Ranker::Make(*model).value();
+  Requests requests(*model, 200, random, true);
+  TopKPlain(*model, requests.plain);
+  for (const size_t batch : {1, 2, 3, 7, 33, 64, 200}) {
+    const auto scratch = ranker->MakeScratch(batch);
+    for (size_t i = 0; i < 200; i += batch) {
+      ranker->TopK(std::span(requests.fast).subspan(i, std::min(batch, 200 - i)), *scratch);
+    }
+    ExpectEqualFound(requests);
+  }
+}
+
+TEST(Ranker, NeverAnswersWhatIsNotANumber) {
+  std::mt19937_64 random(TestSeed());
+  for (const float strange : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
+    const auto model = IntegerModel(3416, 8, random);
+    const auto ranker = Ranker::Make(*model).value();
+    const auto scratch = ranker->MakeScratch(4);
+    const std::vector<float> vector(8, strange);
+    std::vector<ScoredItem> top(10);
+    RankRequest request = {vector.data(), {}, top};
+    ranker->TopK({&request, 1}, *scratch);
+    for (size_t i = 0; i < request.found; ++i) EXPECT_FALSE(std::isnan(top[i].score));
+  }
+}
+
+TEST(Ranker, KOfZeroFindsNothing) {
+  std::mt19937_64 random(TestSeed());
+  const auto model = IntegerModel(100, 4, random);
+  const auto ranker = Ranker::Make(*model).value();
+  const auto scratch = ranker->MakeScratch(1);
+  const std::vector<float> vector(4, 1);
+  RankRequest request = {vector.data(), {}, {}, 99};
+  ranker->TopK({&request, 1}, *scratch);
+  EXPECT_EQ(request.found, 0u);
+}
+
+TEST(Ranker, ScoreAllGivesEveryRowsScore) {
+  std::mt19937_64 random(TestSeed());
+  for (const int items : {1, 100, 4000}) {
+    const auto model = IntegerModel(items, 5, random);
+    const auto ranker = Ranker::Make(*model).value();
+    const auto scratch = ranker->MakeScratch(3);
+    Requests requests(*model, 8, random, true);
+    std::vector<const float*> vectors;
+    for (const auto& vector : requests.vectors) vectors.push_back(vector.data());
+    std::vector<float> scores(8 * static_cast<size_t>(items));
+    ranker->ScoreAll(vectors, scores.data(), *scratch);
+    for (size_t i = 0; i < scores.size(); ++i) {
+      float expected = 0;
+      for (size_t c = 0; c < 5; ++c) {
+        expected +=
+            vectors[i / static_cast<size_t>(items)][c] * model->item_embedding[i % static_cast<size_t>(items) * 5 + c];
+      }
+      ASSERT_EQ(scores[i], expected) << i;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace freshet
