@@ -20,6 +20,7 @@ namespace {
 constexpr size_t kBatch = 256;
 constexpr int kBatchesPerApply = 16;  // 4096 events
 constexpr size_t kHistory = 197;
+constexpr size_t kPlenty = size_t{4} << 30;  // hot bytes: nobody is evicted
 
 [[noreturn]] void Die(const std::string& message) {
   std::fprintf(stderr, "state_bench: %s\n", message.c_str());
@@ -74,15 +75,16 @@ class Bench {
 
   // Gives each user `events` events.
   void Fill(int events) {
-    for (int round = 0; round < events; ++round) {
-      for (size_t first = 0; first < ids_.size(); first += kBatch) {
-        users_.assign(ids_.begin() + static_cast<std::ptrdiff_t>(first),
-                      ids_.begin() + static_cast<std::ptrdiff_t>(std::min(first + kBatch, ids_.size())));
-        Append(Load());
-        if (first / kBatch % kBatchesPerApply == 0) Apply();
-      }
+    store_->SetHotBytes(kPlenty);
+    for (size_t first = 0; first < ids_.size(); first += kBatch) {
+      users_.assign(ids_.begin() + static_cast<std::ptrdiff_t>(first),
+                    ids_.begin() + static_cast<std::ptrdiff_t>(std::min(first + kBatch, ids_.size())));
+      const std::span<UserState* const> users = Load();
+      for (int round = 0; round < events; ++round) Append(users);
+      if (first / kBatch % kBatchesPerApply == 0) Apply();
     }
     Apply();
+    store_->SetHotBytes(options_.hot_cache_bytes);
   }
 
   void DrawUsers() {
@@ -123,8 +125,6 @@ class Bench {
   std::unique_ptr<UserStateStore> store_;
   int64_t next_ = 0;
 };
-
-constexpr size_t kPlenty = size_t{4} << 30;
 
 void LoadHit(benchmark::State& state) {
   Bench bench(static_cast<int>(state.range(0)), kPlenty);
