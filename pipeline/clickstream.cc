@@ -103,7 +103,7 @@ Clickstream::Clickstream(const Catalogue& catalogue, uint32_t users, uint64_t ev
 }
 
 Click Clickstream::Next() {
-  time_us_ += (random_.Next() >> 32) * (2 * mean_gap_us_) >> 32;
+  time_us_ += (random_.Next() >> 44) * (2 * mean_gap_us_) >> 20;  // below 2^20 * 2^44, whatever the number of events
   Session& session = sessions_[random_.Below(sessions_.size())];
   const uint32_t users = static_cast<uint32_t>(interests_.size());
   if (session.number == 0)
