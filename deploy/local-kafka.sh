@@ -151,7 +151,7 @@ start() {
   setsid java -Xms64m -Xmx384m -XX:+UseSerialGC -Dorg.slf4j.simpleLogger.showDateTime=true -cp "$jars/*" kafka.Kafka \
     "$directory/server.properties" >>"$directory/broker.log" 2>&1 </dev/null 9>&- &
   echo $! >"$directory/pid"
-  for _ in {1..240}; do
+  for _ in {1..720}; do  # a busy machine takes its time
     if answers; then
       echo "Apache Kafka $kafka_version runs at $(cat "$directory/address") (pid $(cat "$directory/pid"), data in $directory)"
       return
@@ -159,7 +159,7 @@ start() {
     sleep 0.25
     running_pid >/dev/null || fail "the broker ended: $(tail -n 5 "$directory/broker.log")"
   done
-  fail "the broker does not answer after a minute; see $directory/broker.log"
+  fail "the broker does not answer after three minutes; see $directory/broker.log"
 }
 
 stop() {

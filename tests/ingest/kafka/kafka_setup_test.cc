@@ -1,0 +1,118 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <string>
+#include <vector>
+
+#include "ingest/kafka.h"
+#include "tests/ingest/kafka/test_broker.h"
+
+namespace freshet {
+namespace {
+
+using testing::AllOf;
+using testing::HasSubstr;
+using testing::Not;
+
+KafkaOptions Options(const std::string& address) {
+  KafkaOptions options;
+  options.application = UniqueName("group");
+  options.bootstrap_servers = address;
+  options.source_topic = "in";
+  options.recommendations_topic = "out";
+  options.dead_letters_topic = "dead";
+  return options;
+}
+
+bool NeverWait(const std::string& reason) {
+  ADD_FAILURE() << "waits: " << reason;
+  return false;
+}
+
+TEST(KafkaSetup, TopicsThatExistAreFine) {
+  TestBroker& broker = TestBroker::Shared();
+  KafkaOptions options = Options(broker.address());
+  options.source_topic = broker.NewTopic("in", 1);
+  options.recommendations_topic = broker.NewTopic("out", 1);
+  options.dead_letters_topic = broker.NewTopic("dead", 1);
+  const Status status = CheckTopics(options, NeverWait);
+  EXPECT_TRUE(status.ok()) << status.error().message();
+}
+
+TEST(KafkaSetup, MissingTopicsAreNamedWithTheCommandThatMakesThem) {
+  TestBroker& broker = TestBroker::Shared();
+  KafkaOptions options = Options(broker.address());
+  options.source_topic = broker.NewTopic("present", 1);
+  options.recommendations_topic = UniqueName("missing-out");
+  options.dead_letters_topic = UniqueName("missing-dead");
+  const Status status = CheckTopics(options, NeverWait);
+  ASSERT_FALSE(status.ok());
+  EXPECT_EQ(status.error().code(), ErrorCode::kInvalidArgument);
+  EXPECT_THAT(status.error().message(),
+              AllOf(HasSubstr(options.recommendations_topic + ", " + options.dead_letters_topic),
+                    Not(HasSubstr(options.source_topic)),
+                    HasSubstr("kafka-topics.sh --bootstrap-server " + broker.address() + " --create --topic " +
+                              options.recommendations_topic)));
+  // Looking for them made none.
+  EXPECT_FALSE(CheckTopics(options, NeverWait).ok());
+}
+
+TEST(KafkaSetup, WaitsForABrokerThatIsDownUntilToldNotTo) {
+  std::vector<std::string> reasons;
+  const auto began = std::chrono::steady_clock::now();
+  const Status status = CheckTopics(Options("127.0.0.1:1"), [&](const std::string& reason) {
+    reasons.push_back(reason);
+    return reasons.size() < 3;
+  });
+  ASSERT_FALSE(status.ok());
+  EXPECT_EQ(status.error().code(), ErrorCode::kCancelled);
+  EXPECT_EQ(reasons.size(), 3u);
+  EXPECT_THAT(reasons.back(), AllOf(HasSubstr("127.0.0.1:1"), HasSubstr("refused")));
+  EXPECT_LT(std::chrono::steady_clock::now() - began, std::chrono::seconds(30));
+}
+
+TEST(KafkaSetup, PropertiesGoToLibrdkafkaVerbatimAndItsRefusalNamesTheKey) {
+  struct Case {
+    std::string name;
+    std::string value;
+    std::string expected;
+  };
+  for (const Case& test :
+       {Case{"no.such.property", "1", "kafka.properties.no.such.property: No such configuration property"},
+        Case{"session.timeout.ms", "soon", "kafka.properties.session.timeout.ms: Invalid value"},
+        Case{"session.timeout.ms", "-5", "kafka.properties.session.timeout.ms: "},
+        Case{"security.protocol", "carrier_pigeon", "kafka.properties.security.protocol: Invalid value"},
+        Case{"enable.auto.commit", "true", "kafka.properties.enable.auto.commit: freshet decides this itself"},
+        Case{"auto.offset.reset", "latest", "source.on_offset_gap"}}) {
+    KafkaOptions options = Options("127.0.0.1:1");
+    options.properties[test.name] = test.value;
+    const auto source = MakeKafkaSource(options);
+    const auto sink = MakeKafkaSink(options);
+    ASSERT_FALSE(source.ok()) << test.name;
+    ASSERT_FALSE(sink.ok()) << test.name;
+    EXPECT_EQ(source.error().code(), ErrorCode::kInvalidArgument);
+    EXPECT_THAT(source.error().message(), HasSubstr(test.expected));
+    EXPECT_THAT(sink.error().message(), HasSubstr(test.expected));
+  }
+  KafkaOptions contradiction = Options("127.0.0.1:1");
+  contradiction.properties["acks"] = "1";
+  const auto sink = MakeKafkaSink(contradiction);
+  ASSERT_FALSE(sink.ok());
+  EXPECT_THAT(sink.error().message(), AllOf(HasSubstr("kafka.properties"), HasSubstr("acks")));
+}
+
+TEST(KafkaSetup, AStartThatIsNoTimeIsRefused) {
+  KafkaOptions options = Options("127.0.0.1:1");
+  options.start = "yesterday";
+  const auto source = MakeKafkaSource(options);
+  ASSERT_FALSE(source.ok());
+  EXPECT_THAT(source.error().message(), HasSubstr("source.start: \"yesterday\""));
+}
+
+TEST(KafkaSetup, TheDescriptionNamesVersionAndAssignor) {
+  EXPECT_THAT(KafkaClientDescription(), AllOf(HasSubstr("librdkafka "), HasSubstr("assignor")));
+}
+
+}  // namespace
+}  // namespace freshet

@@ -1,0 +1,421 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <functional>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "ingest/kafka.h"
+#include "tests/ingest/kafka/recording_listener.h"
+#include "tests/ingest/kafka/test_broker.h"
+
+namespace freshet {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+using std::chrono::steady_clock;
+using testing::ElementsAre;
+using testing::ElementsAreArray;
+using testing::HasSubstr;
+
+constexpr PartitionId kFirst{0};
+
+std::vector<std::string> Numbers(int first, int end) {
+  std::vector<std::string> numbers;
+  for (int number = first; number < end; ++number) numbers.push_back(std::to_string(number));
+  return numbers;
+}
+
+// A consumer with its listener, and what it read.
+struct Member {
+  RecordingListener listener;
+  std::unique_ptr<EventSource> source;
+  RecordBatch batch;
+  std::map<PartitionId, std::vector<std::string>> values;
+  std::map<PartitionId, Offset> positions;
+
+  explicit Member(const KafkaOptions& options) {
+    auto made = MakeKafkaSource(options);
+    EXPECT_TRUE(made.ok()) << made.error().message();
+    source = std::move(made).value();
+    const Status opened = source->Open(listener);
+    EXPECT_TRUE(opened.ok()) << opened.error().message();
+  }
+
+  Status PollOnce(size_t max_records = 100, milliseconds wait = milliseconds(100)) {
+    batch.Clear();
+    const auto polled = source->Poll(batch, max_records, wait);
+    if (!polled.ok()) return polled.error();
+    for (const RawRecord& record : batch.records) values[record.partition].emplace_back(record.value);
+    for (const PartitionPosition& position : batch.positions) positions[position.partition] = position.next;
+    return {};
+  }
+
+  // Polls until `done`; gives up after a minute.
+  Status PollUntil(const std::function<bool()>& done, size_t max_records = 100) {
+    const auto until = steady_clock::now() + seconds(60);
+    while (!done()) {
+      if (steady_clock::now() > until) return Error(ErrorCode::kInternal, "the test waits in vain");
+      RETURN_IF_ERROR(PollOnce(max_records));
+    }
+    return {};
+  }
+
+  // Polls until the position of `partition` is `next`.
+  Status PollTo(PartitionId partition, int64_t next) {
+    return PollUntil([&] { return positions.count(partition) != 0 && positions[partition] >= Offset{next}; });
+  }
+};
+
+class KafkaSourceTest : public testing::Test {
+ protected:
+  KafkaOptions OptionsFor(const std::string& topic) {
+    KafkaOptions options;
+    options.application = UniqueName("group");
+    options.bootstrap_servers = broker_.address();
+    options.source_topic = topic;
+    options.properties = {{"session.timeout.ms", "6000"}, {"heartbeat.interval.ms", "500"}};
+    return options;
+  }
+
+  TestBroker& broker_ = TestBroker::Shared();
+};
+
+#define ASSERT_OK(expression)                       \
+  do {                                              \
+    const Status ok_ = (expression);                \
+    ASSERT_TRUE(ok_.ok()) << ok_.error().message(); \
+  } while (false)
+
+TEST_F(KafkaSourceTest, DeliversKeysAndValuesByteForByteAndInOrder) {
+  const std::string topic = broker_.NewTopic("bytes", 1);
+  const std::string binary("\0\xff\n{\"", 5);
+  broker_.Produce(
+      topic, 0,
+      {{"k", "v"}, {std::nullopt, binary}, {binary, std::nullopt}, {"", ""}, {"big", std::string(900000, 'x')}});
+  Member member(OptionsFor(topic));
+  std::vector<std::pair<std::string, std::string>> read;
+  while (read.size() < 5) {
+    member.batch.Clear();
+    ASSERT_TRUE(member.source->Poll(member.batch, 2, seconds(10)).ok());
+    ASSERT_LE(member.batch.records.size(), 2u);
+    for (const RawRecord& record : member.batch.records) {
+      EXPECT_EQ(record.topic, topic);
+      EXPECT_EQ(record.partition, kFirst);
+      EXPECT_EQ(record.shown_partition, kFirst);
+      EXPECT_EQ(Raw(record.offset), static_cast<int64_t>(read.size()));
+      EXPECT_EQ(record.shown_offset, record.offset);
+      EXPECT_EQ(record.key.data() == nullptr, read.size() == 1);
+      EXPECT_EQ(record.value.data() == nullptr, read.size() == 2);
+      read.emplace_back(record.key, record.value);
+    }
+  }
+  EXPECT_THAT(read, ElementsAre(std::pair("k", "v"), std::pair("", binary), std::pair(binary, ""), std::pair("", ""),
+                                std::pair("big", std::string(900000, 'x'))));
+  ASSERT_OK(member.source->Close());
+  EXPECT_THAT(member.listener.revoked, ElementsAre(std::pair(kFirst, false)));
+}
+
+TEST_F(KafkaSourceTest, NothingToReadIsAnEmptyBatchWithinTheWait) {
+  Member member(OptionsFor(broker_.NewTopic("empty", 1)));
+  ASSERT_OK(member.PollUntil([&] { return !member.listener.assigned.empty(); }));
+  const auto began = steady_clock::now();
+  ASSERT_OK(member.PollOnce(100, milliseconds(200)));
+  EXPECT_LT(steady_clock::now() - began, seconds(5));
+  EXPECT_TRUE(member.batch.records.empty());
+  EXPECT_TRUE(member.batch.positions.empty());
+}
+
+TEST_F(KafkaSourceTest, ReadsOnAtTheStoresPositionAndTellsWhatIsAnswered) {
+  const std::string topic = broker_.NewTopic("resume", 1);
+  broker_.ProduceNumbers(topic, 0, 0, 10);
+  const KafkaOptions options = OptionsFor(topic);
+  {
+    Member member(options);
+    ASSERT_OK(member.PollTo(kFirst, 10));
+    EXPECT_EQ(member.listener.assigned.at(kFirst).committed, std::nullopt);
+    ASSERT_OK(member.source->Commit(std::vector<PartitionPosition>{{kFirst, Offset{7}}}));
+    ASSERT_OK(member.source->Close());
+  }
+  EXPECT_EQ(broker_.Committed(options.application, topic, 0), 7);
+  Member member(options);
+  member.listener.stored[kFirst] = Offset{4};
+  ASSERT_OK(member.PollTo(kFirst, 10));
+  EXPECT_EQ(member.listener.assigned.at(kFirst).committed, Offset{7});
+  EXPECT_THAT(member.values[kFirst], ElementsAreArray(Numbers(4, 10)));
+}
+
+TEST_F(KafkaSourceTest, WithoutStateReadsFromTheStartButNotBehindTheCommittedOffset) {
+  const std::string topic = broker_.NewTopic("start", 1);
+  broker_.ProduceNumbers(topic, 0, 0, 10);  // times 2017-07-14T02:40:00Z and a second later each
+  struct Case {
+    const char* start;
+    std::optional<int64_t> committed;
+    int expected;
+  };
+  for (const Case& test : {Case{"earliest", std::nullopt, 0}, Case{"earliest", 6, 0}, Case{"latest", std::nullopt, 10},
+                           Case{"latest", 6, 6}, Case{"2017-07-14T02:40:03Z", std::nullopt, 3},
+                           Case{"2017-07-14T02:40:08Z", 6, 6}, Case{"2030-01-01T00:00:00Z", std::nullopt, 10}}) {
+    SCOPED_TRACE(std::string(test.start) + (test.committed ? ", committed" : ""));
+    KafkaOptions options = OptionsFor(topic);
+    options.start = test.start;
+    if (test.committed) broker_.Commit(options.application, topic, 0, *test.committed);
+    Member member(options);
+    ASSERT_OK(member.PollUntil([&] { return !member.listener.assigned.empty(); }));
+    if (test.expected < 10) {
+      ASSERT_OK(member.PollTo(kFirst, 10));
+    }
+    for (int i = 0; i < 3; ++i) ASSERT_OK(member.PollOnce());
+    EXPECT_THAT(member.values[kFirst], ElementsAreArray(Numbers(test.expected, 10)));
+    EXPECT_EQ(member.listener.assigned.at(kFirst).committed.has_value(), test.committed.has_value());
+  }
+}
+
+TEST_F(KafkaSourceTest, ControlRecordsMoveThePositionAndAbortedOnesAreNotDelivered) {
+  const std::string topic = broker_.NewTopic("transactions", 1);
+  broker_.ProduceTransaction(topic, 0, 0, 3, true);
+  broker_.ProduceTransaction(topic, 0, 100, 3, false);
+  broker_.ProduceTransaction(topic, 0, 3, 2, true);
+  Member member(OptionsFor(topic));
+  ASSERT_OK(member.PollTo(kFirst, broker_.End(topic, 0)));
+  EXPECT_THAT(member.values[kFirst], ElementsAreArray(Numbers(0, 5)));
+  EXPECT_THAT(member.source->Lag(), ElementsAre(std::pair(kFirst, 0)));
+}
+
+TEST_F(KafkaSourceTest, LagIsWhatTheInputHoldsBeyondTheDelivered) {
+  const std::string topic = broker_.NewTopic("lag", 1);
+  broker_.ProduceNumbers(topic, 0, 0, 10);
+  Member member(OptionsFor(topic));
+  ASSERT_OK(member.PollUntil([&] { return member.values[kFirst].size() >= 4; }, 4));
+  EXPECT_THAT(member.source->Lag(), ElementsAre(std::pair(kFirst, 6)));
+}
+
+class KafkaRebalanceTest : public KafkaSourceTest, public testing::WithParamInterface<const char*> {};
+
+TEST_P(KafkaRebalanceTest, PartitionsMoveAndNoRecordIsLostOrReordered) {
+  constexpr int kPartitions = 4;
+  constexpr int kRecords = 500;
+  const std::string topic = broker_.NewTopic("rebalance", kPartitions);
+  for (int partition = 0; partition < kPartitions; ++partition) broker_.ProduceNumbers(topic, partition, 0, kRecords);
+  KafkaOptions options = OptionsFor(topic);
+  options.properties["partition.assignment.strategy"] = GetParam();
+
+  Member first(options);
+  const auto commit_all = [](Member& member) {
+    std::vector<PartitionPosition> positions;
+    for (const auto& [partition, next] : member.positions) {
+      if (member.listener.current.count(partition) != 0) positions.push_back({partition, next});
+    }
+    return member.source->Commit(positions);
+  };
+  ASSERT_OK(first.PollUntil([&] { return first.values.size() == 4; }, 50));
+  EXPECT_EQ(first.listener.current.size(), 4u);
+  ASSERT_OK(commit_all(first));
+
+  // What the pipeline does: a revoked partition is committed while it is still ours.
+  first.listener.on_revoked = [&](PartitionId partition, bool lost) {
+    EXPECT_FALSE(lost);
+    if (first.positions.count(partition) == 0) return Status();
+    return first.source->Commit(std::vector<PartitionPosition>{{partition, first.positions[partition]}});
+  };
+  Member second(options);
+  const auto start = steady_clock::now();
+  while (first.listener.current.size() != 2 || second.listener.current.size() != 2) {
+    ASSERT_LT(steady_clock::now() - start, seconds(60));
+    ASSERT_OK(first.PollOnce(10, milliseconds(20)));
+    ASSERT_OK(second.PollOnce(10, milliseconds(20)));
+  }
+  std::set<PartitionId> owned = first.listener.current;
+  owned.insert(second.listener.current.begin(), second.listener.current.end());
+  EXPECT_EQ(owned.size(), 4u);
+  for (Member* member : {&first, &second}) {
+    for (const PartitionId partition : std::set(member->listener.current))
+      ASSERT_OK(member->PollTo(partition, kRecords));
+  }
+  // Each partition's values are one or two runs in order, the second beginning where the first was committed.
+  for (int partition = 0; partition < kPartitions; ++partition) {
+    std::vector<std::string> values = first.values[PartitionId{partition}];
+    const auto& after = second.values[PartitionId{partition}];
+    values.insert(values.end(), after.begin(), after.end());
+    EXPECT_THAT(values, ElementsAreArray(Numbers(0, kRecords))) << "partition " << partition;
+  }
+  // The last member takes everything back.
+  ASSERT_OK(commit_all(second));
+  ASSERT_OK(second.source->Close());
+  ASSERT_OK(first.PollUntil([&] { return first.listener.current.size() == 4; }));
+}
+
+INSTANTIATE_TEST_SUITE_P(Assignors, KafkaRebalanceTest, testing::Values("range,roundrobin", "cooperative-sticky"),
+                         [](const auto& test) { return std::string(test.param[0] == 'r' ? "Eager" : "Cooperative"); });
+
+class KafkaGapTest : public KafkaSourceTest {
+ protected:
+  // A topic of which offsets 0..11 are gone and 12..19 are there.
+  void SetUp() override {
+    topic_ = broker_.NewTopic("gap", 1);
+    broker_.ProduceNumbers(topic_, 0, 0, 20);
+    broker_.DeleteRecords(topic_, 0, 12);
+    options_ = OptionsFor(topic_);
+  }
+
+  std::string Name() const { return topic_ + "[0]"; }
+
+  // Reads with the store at `stored` until something happens.
+  Status Run(Member& member, std::optional<Offset> stored) {
+    if (stored) member.listener.stored[kFirst] = *stored;
+    return member.PollTo(kFirst, 20);
+  }
+
+  std::string topic_;
+  KafkaOptions options_;
+};
+
+TEST_F(KafkaGapTest, FailsWithTheDecisionThatIsNeeded) {
+  Member member(options_);
+  const Status status = Run(member, Offset{7});
+  ASSERT_FALSE(status.ok());
+  EXPECT_EQ(status.error().code(), ErrorCode::kNeedsDecision);
+  EXPECT_EQ(status.error().message(),
+            Name() +
+                ": input begins at offset 12, state is at 7: 5 events are gone. Set source.on_offset_gap to "
+                "rebuild or accept");
+  ASSERT_OK(member.source->Close());
+  EXPECT_THAT(member.listener.revoked, ElementsAre(std::pair(kFirst, false)));
+}
+
+TEST_F(KafkaGapTest, AcceptGoesOnWhereTheInputBegins) {
+  options_.on_offset_gap = OffsetGapPolicy::kAccept;
+  Member member(options_);
+  ASSERT_OK(Run(member, Offset{7}));
+  EXPECT_THAT(member.values[kFirst], ElementsAreArray(Numbers(12, 20)));
+  EXPECT_TRUE(member.listener.rebuilt.empty());
+}
+
+TEST_F(KafkaGapTest, RebuildEmptiesTheStateAndStartsAnew) {
+  options_.on_offset_gap = OffsetGapPolicy::kRebuild;
+  broker_.Commit(options_.application, topic_, 0, 15);
+  Member member(options_);
+  ASSERT_OK(Run(member, Offset{7}));
+  EXPECT_THAT(member.values[kFirst], ElementsAreArray(Numbers(12, 20)));
+  ASSERT_EQ(member.listener.rebuilt.size(), 1u);
+  EXPECT_EQ(member.listener.rebuilt[0].committed, Offset{15});
+}
+
+TEST_F(KafkaGapTest, StateBeyondTheEndNeedsARebuild) {
+  for (const auto policy : {OffsetGapPolicy::kFail, OffsetGapPolicy::kAccept}) {
+    options_.on_offset_gap = policy;
+    Member member(options_);
+    const Status status = Run(member, Offset{31});
+    ASSERT_FALSE(status.ok());
+    EXPECT_EQ(status.error().code(), ErrorCode::kNeedsDecision);
+    EXPECT_THAT(status.error().message(), HasSubstr("input ends at offset 20, state is at 31"));
+  }
+  options_.on_offset_gap = OffsetGapPolicy::kRebuild;
+  Member member(options_);
+  ASSERT_OK(Run(member, Offset{31}));
+  EXPECT_THAT(member.values[kFirst], ElementsAreArray(Numbers(12, 20)));
+}
+
+TEST_F(KafkaGapTest, CommittedOffsetOutsideTheInputNeedsADecision) {
+  broker_.Commit(options_.application, topic_, 0, 31);
+  {
+    Member member(options_);
+    const Status status = Run(member, std::nullopt);
+    ASSERT_FALSE(status.ok());
+    EXPECT_EQ(status.error().code(), ErrorCode::kNeedsDecision);
+    EXPECT_THAT(status.error().message(), HasSubstr("input ends at offset 20, the group's committed offset is 31"));
+  }
+  options_.on_offset_gap = OffsetGapPolicy::kAccept;
+  {
+    Member member(options_);
+    ASSERT_OK(Run(member, std::nullopt));
+    EXPECT_EQ(member.listener.assigned.at(kFirst).committed, std::nullopt);
+    EXPECT_THAT(member.values[kFirst], ElementsAreArray(Numbers(12, 20)));
+  }
+  // Unanswered records that are gone, and no state to tell of them.
+  options_.on_offset_gap = OffsetGapPolicy::kFail;
+  broker_.Commit(options_.application, topic_, 0, 3);
+  Member member(options_);
+  const Status status = Run(member, std::nullopt);
+  ASSERT_FALSE(status.ok());
+  EXPECT_THAT(status.error().message(),
+              HasSubstr("input begins at offset 12, the group's committed offset is 3: 9 events are gone"));
+}
+
+// The log loses records that a running consumer has not fetched yet.
+class KafkaRunningGapTest : public KafkaSourceTest, public testing::WithParamInterface<OffsetGapPolicy> {};
+
+TEST_P(KafkaRunningGapTest, IsNeverSilent) {
+  const std::string topic = broker_.NewTopic("running-gap", 1);
+  std::vector<std::pair<std::optional<std::string>, std::optional<std::string>>> records;
+  for (int number = 0; number < 60; ++number)
+    records.emplace_back("key", std::to_string(number) + std::string(5000, ' '));
+  broker_.Produce(topic, 0, records);
+  KafkaOptions options = OptionsFor(topic);
+  options.on_offset_gap = GetParam();
+  options.properties["queued.min.messages"] =
+      "1";  // fetches a batch, that is a record, only when the last one was read
+  options.properties["max.partition.fetch.bytes"] = "1000";
+
+  Member member(options);
+  ASSERT_OK(member.PollUntil([&] { return member.values[kFirst].size() >= 5; }, 1));
+  broker_.DeleteRecords(topic, 0, 50);
+  const Status status = member.PollTo(kFirst, 60);
+  const auto& values = member.values[kFirst];
+  size_t before = 0;
+  while (before < values.size() && std::stoi(values[before]) == static_cast<int>(before)) ++before;
+  ASSERT_LT(before, 50u) << "everything was fetched before it was deleted: the test tests nothing";
+  if (GetParam() == OffsetGapPolicy::kFail) {
+    ASSERT_FALSE(status.ok());
+    EXPECT_EQ(status.error().code(), ErrorCode::kNeedsDecision);
+    EXPECT_THAT(status.error().message(), HasSubstr("input begins at offset 50"));
+    EXPECT_EQ(before, values.size());
+    return;
+  }
+  ASSERT_OK(status);
+  ASSERT_EQ(values.size(), before + 10);
+  for (size_t i = 0; i < 10; ++i) EXPECT_EQ(std::stoi(values[before + i]), static_cast<int>(50 + i));
+  EXPECT_EQ(member.listener.rebuilt.size(), GetParam() == OffsetGapPolicy::kRebuild ? 1u : 0u);
+}
+
+INSTANTIATE_TEST_SUITE_P(Policies, KafkaRunningGapTest,
+                         testing::Values(OffsetGapPolicy::kFail, OffsetGapPolicy::kAccept, OffsetGapPolicy::kRebuild),
+                         [](const auto& test) {
+                           return std::string(test.param == OffsetGapPolicy::kFail     ? "Fail"
+                                              : test.param == OffsetGapPolicy::kAccept ? "Accept"
+                                                                                       : "Rebuild");
+                         });
+
+TEST_F(KafkaSourceTest, ATopicThatIsDeletedIsAnError) {
+  const std::string topic = broker_.NewTopic("deleted", 1);
+  broker_.ProduceNumbers(topic, 0, 0, 3);
+  KafkaOptions options = OptionsFor(topic);
+  options.properties["topic.metadata.refresh.interval.ms"] = "500";
+  options.properties["topic.metadata.propagation.max.ms"] = "500";
+  Member member(options);
+  ASSERT_OK(member.PollTo(kFirst, 3));
+  broker_.DeleteTopic(topic);
+  const Status status = member.PollUntil([] { return false; });
+  ASSERT_FALSE(status.ok());
+  EXPECT_THAT(status.error().message(), HasSubstr(topic));
+  EXPECT_EQ(status.error().code(), ErrorCode::kIo);
+}
+
+TEST_F(KafkaSourceTest, AListenersErrorEndsPollAndTheSourceStillCloses) {
+  const std::string topic = broker_.NewTopic("listener", 2);
+  Member member(OptionsFor(topic));
+  member.listener.on_assigned = [](const Assignment&) -> Status { return Error(ErrorCode::kIo, "disk on fire"); };
+  const Status status = member.PollUntil([] { return false; });
+  ASSERT_FALSE(status.ok());
+  EXPECT_EQ(status.error().message(), "disk on fire");
+  ASSERT_OK(member.source->Close());
+  EXPECT_TRUE(member.listener.revoked.empty());
+}
+
+}  // namespace
+}  // namespace freshet
