@@ -8,7 +8,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 readonly sample=var/quickstart
-readonly users=2000 items=1000 events=100000
+readonly users=2000 items=2000 events=100000  # the demo model knows the catalogue of 2,000 items, not these users
 
 step() {  # title, command...
   local title=$1 start=$SECONDS
@@ -29,7 +29,7 @@ build() {
 generate() {
   rm -rf "$sample"
   mkdir -p "$sample"
-  build/release/bin/freshet generate --users "$users" --items "$items" --events "$events" --seed 1 --output "$sample/events.jsonl"
+  build/release/bin/freshet generate --users "$users" --items "$items" --events "$events" --seed 2 --output "$sample/events.jsonl"
 }
 
 replay() {
