@@ -3,8 +3,10 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
-#include <map>
+#include <iostream>
+#include <limits>
 #include <random>
 
 #include "tests/inference/model_files.h"

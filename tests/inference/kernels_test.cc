@@ -1,0 +1,219 @@
+#include "inference/kernels.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <random>
+#include <vector>
+
+#include "inference/matrix_product.h"
+#include "inference/model.h"
+#include "tests/support/seed.h"
+
+namespace freshet {
+namespace {
+
+constexpr double kTolerance = 2e-6;
+constexpr size_t kWidths[] = {1, 2, 3, 4, 7, 8, 9, 15, 16, 17, 24, 31, 32, 33, 48, 63, 64, 65, 100, 128, 200};
+
+std::vector<float> Normal(size_t count, float deviation, std::mt19937_64& random) {
+  std::normal_distribution<float> normal(0, deviation);
+  std::vector<float> values(count + kPad);
+  for (float& value : values) value = normal(random);
+  return values;
+}
+
+// max |a - b| / max |b| over `count` values.
+double RelativeError(const float* a, const float* b, size_t count) {
+  double worst = 0, largest = 1e-30;
+  for (size_t i = 0; i < count; ++i) {
+    if (!std::isfinite(a[i])) return std::numeric_limits<double>::infinity();
+    worst = std::max(worst, std::abs(static_cast<double>(a[i]) - b[i]));
+    largest = std::max(largest, std::abs(static_cast<double>(b[i])));
+  }
+  return worst / largest;
+}
+
+TEST(LayerNorm, EqualsPlainTwin) {
+  std::mt19937_64 random(TestSeed());
+  for (const size_t dim : kWidths) {
+    for (const float deviation : {1.0f, 1e-4f, 1e3f}) {
+      const auto x = Normal(dim, deviation, random), u = Normal(dim, 1, random);
+      std::vector<float> y(dim + kPad), expected(dim + kPad);
+      LayerNorm(x.data(), dim, 1e-6f, y.data());
+      plain::LayerNorm(x.data(), dim, 1e-6f, expected.data());
+      EXPECT_LE(RelativeError(y.data(), expected.data(), dim), kTolerance) << dim;
+      GatedLayerNorm(u.data(), x.data(), dim, 1e-6f, y.data());
+      plain::GatedLayerNorm(u.data(), x.data(), dim, 1e-6f, expected.data());
+      EXPECT_LE(RelativeError(y.data(), expected.data(), dim), kTolerance) << dim;
+    }
+  }
+}
+
+TEST(LayerNorm, OfEqualValuesIsZero) {
+  const std::vector<float> x(20 + kPad, 5.0f);
+  std::vector<float> y(20 + kPad, 1.0f);
+  LayerNorm(x.data(), 20, 1e-6f, y.data());
+  EXPECT_EQ(std::vector<float>(y.begin(), y.begin() + 20), std::vector<float>(20));
+}
+
+TEST(Silu, IsRightToTheLastBitsEverywhere) {
+  std::vector<float> x;
+  for (double value = -200; value <= 200; value += .0137) x.push_back(static_cast<float>(value));
+  for (float value = 1e-30f; value < 1e30f; value *= 3) x.insert(x.end(), {value, -value});
+  x.insert(x.end(), {0.0f, -0.0f});
+  const size_t count = x.size();
+  x.resize(count + kPad);
+  std::vector<float> y = x, expected = x;
+  Silu(y.data(), count);
+  plain::Silu(expected.data(), count);
+  for (size_t i = 0; i < count; ++i) {
+    // Beyond -80 the true value is too small to matter.
+    const double tolerance = x[i] < -80 ? std::abs(x[i]) * 1e-34 : std::abs(expected[i]) * 1e-6;
+    ASSERT_NEAR(y[i], expected[i], tolerance) << x[i];
+  }
+}
+
+TEST(Silu, EqualsPlainTwinForAllCounts) {
+  std::mt19937_64 random(TestSeed());
+  for (const size_t count : kWidths) {
+    auto y = Normal(count, 3, random), expected = y;
+    Silu(y.data(), count);
+    plain::Silu(expected.data(), count);
+    EXPECT_LE(RelativeError(y.data(), expected.data(), count), kTolerance) << count;
+  }
+}
+
+// A ring of random keys and values for one layer that is not the first.
+struct Ring {
+  Ring(size_t dim, size_t slots, std::mt19937_64& random) : layer_offset(2 * dim * 16) {
+    for (size_t first = 0; first < slots; first += 16) {
+      blocks.push_back(AllocateAligned(2 * layer_offset + kPad));
+      const auto values = Normal(2 * layer_offset, .5f, random);
+      std::copy_n(values.begin(), 2 * layer_offset, blocks.back().get());
+    }
+  }
+  size_t layer_offset;
+  std::vector<AlignedFloats> blocks;
+};
+
+TEST(SiluAttention, EqualsPlainTwinForAllShapes) {
+  std::mt19937_64 random(TestSeed());
+  for (const size_t heads : {1, 2, 3, 4}) {
+    for (const size_t head_dim : {1, 2, 3, 5, 8, 13, 16, 17, 24, 32, 40, 64, 100}) {
+      for (const size_t slots : {1, 2, 15, 16, 17, 31, 33, 50, 64, 65, 100, 128, 200}) {
+        const AttentionShape shape = {heads * head_dim, heads};
+        const Ring ring(shape.dim, slots, random);
+        const size_t stride = (slots + 15) / 16 * 16 + kPad;
+        const auto query = Normal(shape.dim, 1, random), bias = Normal(heads * stride, .1f, random);
+        const auto bias_time = Normal(heads * 129, .1f, random);
+        std::vector<uint8_t> buckets(stride + kPad);
+        for (uint8_t& bucket : buckets) bucket = static_cast<uint8_t>(random() % 129);
+        std::vector<float> weights(heads * stride), out(shape.dim + kPad), expected(shape.dim + kPad);
+        AttentionRow row;
+        row.query = query.data(), row.blocks = ring.blocks.data(), row.layer_offset = ring.layer_offset;
+        row.slots = slots, row.bias_pos = bias.data(), row.bias_pos_stride = stride;
+        if (random() % 4 != 0) row.bias_time = bias_time.data();
+        row.buckets = buckets.data(), row.inverse_scale = .02f, row.weights = weights.data(), row.out = out.data();
+        SiluAttention(shape, row);
+        row.out = expected.data();
+        plain::SiluAttention(shape, row);
+        ASSERT_LE(RelativeError(out.data(), expected.data(), shape.dim), 1e-5)
+            << heads << " heads of " << head_dim << ", " << slots << " slots";
+      }
+    }
+  }
+}
+
+TEST(RankKey, OrdersByScoreThenLowerRow) {
+  const float infinity = std::numeric_limits<float>::infinity();
+  const float ascending[] = {-infinity, -1e30f, -1, -1e-40f, 0, 1e-40f, 1, 1e30f, infinity};
+  for (size_t i = 0; i < std::size(ascending); ++i) {
+    const RankKey key = MakeRankKey(ascending[i], 7);
+    EXPECT_EQ(ScoreOf(key), ascending[i]);
+    EXPECT_EQ(RowOf(key), 7u);
+    EXPECT_GT(key, MakeRankKey(ascending[i], 8));
+    if (i > 0) {
+      EXPECT_GT(key, MakeRankKey(ascending[i - 1], 0));
+    }
+  }
+  EXPECT_EQ(MakeRankKey(-0.0f, 3), MakeRankKey(0.0f, 3));
+}
+
+TEST(ScanAbove, EqualsPlainTwin) {
+  std::mt19937_64 random(TestSeed());
+  for (int round = 0; round < 300; ++round) {
+    const size_t count = 1 + random() % 300, limit = 1 + random() % 100;
+    auto scores = Normal(count, 1, random);
+    for (float& score : scores) {
+      if (random() % 10 == 0) score = std::numeric_limits<float>::quiet_NaN();
+      if (random() % 10 == 0) score = -std::numeric_limits<float>::infinity();
+      if (random() % 10 == 0) score = random() % 2 == 0 ? 0.0f : -0.0f;
+    }
+    const float threshold = random() % 3 == 0 ? -std::numeric_limits<float>::infinity() : scores[random() % count];
+    std::vector<RankKey> keys(limit + 2 * kPad), expected(limit + 2 * kPad);
+    size_t found = random() % limit, expected_found = found;
+    const size_t start = found;
+    EXPECT_EQ(ScanAbove(scores.data(), count, 1000, threshold, limit, keys.data(), found),
+              plain::ScanAbove(scores.data(), count, 1000, threshold, limit, expected.data(), expected_found));
+    ASSERT_EQ(found, expected_found);
+    for (size_t i = start; i < found; ++i) ASSERT_EQ(keys[i], expected[i]) << "key " << i;
+  }
+}
+
+TEST(OrderScores, EqualsPlainTwinAndPutsNaNLast) {
+  std::mt19937_64 random(TestSeed());
+  auto scores = Normal(100, 1, random);
+  scores[3] = std::numeric_limits<float>::quiet_NaN();
+  scores[4] = -0.0f;
+  std::vector<uint32_t> ordered(100 + kPad), expected(100 + kPad);
+  OrderScores(scores.data(), 100, ordered.data());
+  plain::OrderScores(scores.data(), 100, expected.data());
+  EXPECT_TRUE(std::equal(expected.begin(), expected.begin() + 100, ordered.begin()));
+  EXPECT_EQ(ordered[3], 0u);
+}
+
+TEST(Sort, OrdersKeysAndRows) {
+  std::mt19937_64 random(TestSeed());
+  for (const size_t count : {0, 1, 2, 100, 257, 1000}) {
+    std::vector<RankKey> keys(count);
+    for (RankKey& key : keys) key = random();
+    SortDescending(std::span(keys));
+    EXPECT_TRUE(std::is_sorted(keys.rbegin(), keys.rend()));
+    std::vector<uint32_t> rows(count);
+    for (uint32_t& row : rows) row = static_cast<uint32_t>(random());
+    SortAscending(rows);
+    EXPECT_TRUE(std::is_sorted(rows.begin(), rows.end()));
+  }
+}
+
+TEST(MatrixProduct, EqualsThreeLoopsForEveryNumberOfRows) {
+  std::mt19937_64 random(TestSeed());
+  for (const bool accumulate : {false, true}) {
+    for (const auto& [inner, columns] : {std::pair<size_t, size_t>{1, 1}, {3, 5}, {16, 64}, {50, 17}, {64, 256}}) {
+      const auto product =
+          MatrixProduct::Make({.inner = inner, .columns = columns, .max_rows = 40, .accumulate = accumulate}).value();
+      const auto context = product->MakeContext();
+      const auto weights = Normal(inner * columns, 1, random), bias = Normal(columns, 1, random);
+      for (size_t rows = 1; rows <= 40; ++rows) {
+        const auto x = Normal(64 * inner, 1, random);
+        auto y = Normal(64 * columns, 1, random), expected = y;
+        for (size_t row = 0; row < rows; ++row) {
+          for (size_t c = 0; c < columns; ++c) {
+            double sum = accumulate ? static_cast<double>(expected[row * columns + c]) + bias[c] : 0;
+            for (size_t i = 0; i < inner; ++i)
+              sum += static_cast<double>(x[row * inner + i]) * weights[i * columns + c];
+            expected[row * columns + c] = static_cast<float>(sum);
+          }
+        }
+        product->Run(rows, x.data(), weights.data(), accumulate ? bias.data() : nullptr, y.data(), *context);
+        ASSERT_LE(RelativeError(y.data(), expected.data(), rows * columns), kTolerance) << rows << " rows";
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace freshet
