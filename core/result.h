@@ -75,7 +75,7 @@ class [[nodiscard]] Result {
     assert(value_);
     return *value_;
   }
-  T&& value() && {
+  T value() && {  // by value: a loop over f().value() must not outlive what it walks
     assert(value_);
     return *std::move(value_);
   }

@@ -4,6 +4,7 @@
 #include <zlib.h>
 #include <zstd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <system_error>
@@ -98,7 +99,7 @@ class OutputFile {
   Status Append(std::string_view bytes) {
     const int64_t before = length_;
     while (!bytes.empty()) {
-      const ssize_t count = write(descriptor_, bytes.data(), bytes.size());
+      const ssize_t count = write(descriptor_, bytes.data(), std::min(bytes.size(), kWriteBytes));
       if (count < 0 && errno == EINTR) continue;
       if (count < 0) {
         const int code = errno;
@@ -108,6 +109,7 @@ class OutputFile {
       }
       length_ += count;
       bytes.remove_prefix(static_cast<size_t>(count));
+      WriteBehind();
     }
     return {};
   }
@@ -116,15 +118,37 @@ class OutputFile {
     if (!regular_ || length_ == length) return;
     // A file that cannot be cut here is cut when it is opened again: the commit log has the length.
     if (ftruncate(descriptor_, length) == 0 && lseek(descriptor_, length, SEEK_SET) == length) length_ = length;
+    started_ = dropped_ = std::min(dropped_, length_);
   }
 
  private:
+  static constexpr size_t kWriteBytes = size_t{1} << 20;
+  static constexpr int64_t kWindowBytes = int64_t{8} << 20;
+
+  // Sends full windows to the disk and gives the page cache of the one before back. A backfill writes far more than
+  // anybody reads soon: left to itself it pushes everything else out of memory, and taking ever new pages costs several
+  // times the copy (docs/decisions.md). Best effort: where the file system knows no such calls, nothing is lost but
+  // that.
+  void WriteBehind() {
+    if (!regular_) return;
+    for (; length_ - started_ >= kWindowBytes; started_ += kWindowBytes) {
+      sync_file_range(descriptor_, started_, kWindowBytes, SYNC_FILE_RANGE_WRITE);
+      if (dropped_ == started_) continue;
+      sync_file_range(descriptor_, dropped_, started_ - dropped_,
+                      SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER);
+      posix_fadvise(descriptor_, dropped_, started_ - dropped_, POSIX_FADV_DONTNEED);
+      dropped_ = started_;
+    }
+  }
+
   const std::string path_;
   const std::string name_;
   const int descriptor_;
   const bool regular_;
   std::mutex mutex_;
   int64_t length_;
+  int64_t started_ = length_;  // sent to the disk up to here
+  int64_t dropped_ = length_;  // and out of the page cache up to here
   const Compression compression_;
 };
 

@@ -64,7 +64,7 @@ Status Run(const ConfigFlags& flags) {
 
   Readiness readiness;
   readiness.NotReady("kafka", "not connected yet");
-  const std::unique_ptr<Metrics> metrics = Metrics::Make(serving.model->name, serving.model->version);
+  const std::unique_ptr<Metrics> metrics = Metrics::Make(kVersion, serving.model->name, serving.model->version);
   LiveQueries queries(WorkersFor(config, 0));
   ASSIGN_OR_RETURN(const std::unique_ptr<ControlPlane> control_plane,
                    ControlPlane::Start(ControlPlaneOptionsFor(config, *serving.model), readiness, *metrics, queries));

@@ -1,0 +1,377 @@
+#include "pipeline/pipeline.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "features/tokenize.h"
+#include "ingest/memory.h"
+#include "tests/support/seed.h"
+#include "tests/support/temporary_directory.h"
+
+namespace freshet {
+namespace {
+
+using nlohmann::json;
+
+ModelConfig SmallConfig() {
+  ModelConfig config;
+  config.items = 60;
+  config.event_types = 2;
+  config.dim = 16;
+  config.layers = 2;
+  config.heads = 2;
+  config.window = 5;
+  config.temperature = 0.05;
+  return config;
+}
+
+ServingModel Serve(uint64_t seed) {
+  ServingModel serving;
+  serving.model = RandomModel(SmallConfig(), seed);
+  serving.engine = Engine::Make(*serving.model).value();
+  serving.ranker = Ranker::Make(*serving.model).value();
+  serving.encoder = std::make_unique<const RecommendationEncoder>(serving.model->name, serving.model->version,
+                                                                  serving.model->vocabulary.item_ids());
+  return serving;
+}
+
+std::string EventJson(const std::string& user, const std::string& item, int64_t time_ms) {
+  return json{{"user_id", user}, {"item_id", item}, {"event_type", "view"}, {"timestamp", time_ms}}.dump();
+}
+
+// `count` events of a few users over two partitions (a user stays in one), some with items that no model knows.
+MemoryTopic RandomTopic(size_t count, uint64_t seed) {
+  MemoryTopic topic;
+  topic.name = "clicks";
+  topic.partitions.resize(2);
+  std::mt19937_64 random(seed);
+  for (size_t i = 0; i < count; ++i) {
+    const uint64_t user = random() % 7;
+    const std::string item = random() % 20 == 0 ? "new" + std::to_string(i) : "i" + std::to_string(1 + random() % 59);
+    topic.partitions[user % 2].push_back(
+        EventJson("u" + std::to_string(user), item, 1'600'000'000'000 + static_cast<int64_t>(random() % 100'000'000)));
+  }
+  return topic;
+}
+
+// Everything around one pipeline. Destroying it without Close() is a crash: what was not committed is gone.
+struct Processor {
+  Processor(const std::filesystem::path& directory, const ServingModel& serving, MemoryTopic& topic, MemorySink& sink,
+            PipelineOptions options = {})
+      : source(topic), decoder(MakeDecoder({}).value()) {
+    StateOptions state;
+    state.directory = directory;
+    state.history = serving.model->config.exact_history();
+    states = StateDirectory::Open(state).value();
+    options.origin = [](PartitionId partition, Offset offset) { return Origin{"clicks", partition, offset}; };
+    pipeline = std::make_unique<Pipeline>(options, serving, *decoder, source, sink, *states, nullptr);
+    EXPECT_TRUE(pipeline->Open().ok());
+  }
+
+  // Micro-batches until the end, at most `steps`.
+  void Run(int steps = 1'000'000) {
+    for (int step = 0; step < steps; ++step) {
+      const auto state = pipeline->Step(std::chrono::milliseconds(0));
+      ASSERT_TRUE(state.ok()) << state.error().message();
+      if (*state == PollState::kEnd) return;
+    }
+  }
+
+  MemorySource source;
+  std::unique_ptr<EventDecoder> decoder;
+  std::unique_ptr<StateDirectory> states;
+  std::unique_ptr<Pipeline> pipeline;
+};
+
+// Recommendations in a sink, by user and sequence number.
+std::map<std::pair<std::string, int64_t>, json> Answers(const MemorySink& sink) {
+  std::map<std::pair<std::string, int64_t>, json> answers;
+  for (const auto& record : sink.committed()) {
+    if (record.stream != Stream::kRecommendations) continue;
+    json value = json::parse(record.value);
+    EXPECT_EQ(value["user_id"], record.key);
+    const auto key = std::pair(record.key, value["sequence_number"].get<int64_t>());
+    EXPECT_TRUE(answers.emplace(key, value).second) << "twice: " << record.value;
+  }
+  return answers;
+}
+
+std::string DigestOf(StateDirectory& states) {
+  StateDigest digest;
+  for (const PartitionId id : states.Partitions().value()) {
+    auto store = states.OpenPartition(id).value();
+    EXPECT_TRUE(store
+                    ->ForEach([&](const UserState& user) {
+                      digest.Add(user);
+                      return true;
+                    })
+                    .ok());
+  }
+  return digest.Hex();
+}
+
+void ExpectSameAnswers(const MemorySink& actual, const MemorySink& expected) {
+  const auto left = Answers(actual), right = Answers(expected);
+  ASSERT_EQ(left.size(), right.size());
+  for (const auto& [key, answer] : right) {
+    const json& other = left.at(key);
+    EXPECT_EQ(other["source"], answer["source"]);
+    ASSERT_EQ(other["items"].size(), answer["items"].size());
+    for (size_t i = 0; i < answer["items"].size(); ++i) {
+      EXPECT_NEAR(other["items"][i]["score"].get<float>(), answer["items"][i]["score"].get<float>(), 1e-3)
+          << key.first << " " << key.second;
+    }
+  }
+}
+
+class PipelineTest : public testing::Test {
+ protected:
+  TemporaryDirectory temporary_;
+  ServingModel serving_ = Serve(3);
+};
+
+TEST_F(PipelineTest, AnswersEveryEventAsTheFullModelDoes) {
+  MemoryTopic topic = RandomTopic(400, TestSeed());
+  MemorySink sink;
+  Processor processor(temporary_.path(), serving_, topic, sink);
+  processor.Run();
+  ASSERT_TRUE(processor.pipeline->Close().ok());
+
+  const auto answers = Answers(sink);
+  EXPECT_EQ(answers.size(), 400U);
+  EXPECT_EQ(processor.pipeline->counts().recommendations, 400);
+
+  // The twin: each user's whole sequence by the book, ranked by a full sort.
+  const Model& model = *serving_.model;
+  std::map<std::string, std::vector<ModelToken>> sequences;
+  for (size_t p = 0; p < topic.partitions.size(); ++p) {
+    for (size_t offset = 0; offset < topic.partitions[p].size(); ++offset) {
+      const json event = json::parse(topic.partitions[p][offset]);
+      const std::string user = event["user_id"];
+      const std::string item = event["item_id"];
+      Event decoded;
+      decoded.item_id = item;
+      decoded.event_type = "view";
+      decoded.timestamp_ms = event["timestamp"];
+      std::vector<ModelToken>& tokens = sequences[user];
+      tokens.push_back(ToModelToken(MakeToken(decoded), model.vocabulary));
+      const std::vector<float> vectors = FullForward(model, tokens);
+      std::vector<ItemRow> seen;
+      for (size_t i = tokens.size() - std::min(tokens.size(), model.config.exact_history()); i < tokens.size(); ++i)
+        seen.push_back(tokens[i].item);
+      std::vector<ScoredItem> top(100);
+      RankRequest request{&vectors[(tokens.size() - 1) * 16], seen, top};
+      TopKPlain(model, {&request, 1});
+
+      const json& answer = answers.at({user, static_cast<int64_t>(tokens.size())});
+      EXPECT_EQ(answer["source"],
+                (json{{"topic", "clicks"}, {"partition", p}, {"offset", offset}, {"event_time", event["timestamp"]}}));
+      ASSERT_EQ(answer["items"].size(), request.found);
+      for (size_t i = 0; i < request.found; ++i)
+        EXPECT_NEAR(answer["items"][i]["score"].get<float>(), top[i].score, 2e-4 * (1 + std::abs(top[i].score)));
+    }
+  }
+}
+
+TEST_F(PipelineTest, BatchSizeChangesNothing) {
+  const MemoryTopic all = RandomTopic(600, TestSeed() + 1);
+  std::string digests[2];
+  MemorySink sinks[2];
+  for (const int which : {0, 1}) {
+    MemoryTopic topic = all;
+    PipelineOptions options;
+    options.max_batch = which == 0 ? 1 : 256;
+    Processor processor(temporary_.path() / std::to_string(which), serving_, topic, sinks[which], options);
+    processor.Run();
+    ASSERT_TRUE(processor.pipeline->Close().ok());
+    digests[which] = DigestOf(*processor.states);
+  }
+  EXPECT_EQ(digests[0], digests[1]);
+  ExpectSameAnswers(sinks[0], sinks[1]);
+}
+
+TEST_F(PipelineTest, CrashesChangeNothing) {
+  const MemoryTopic all = RandomTopic(600, TestSeed() + 2);
+  MemorySink expected;
+  MemoryTopic once = all;
+  Processor oracle(temporary_.path() / "oracle", serving_, once, expected);
+  oracle.Run();
+  ASSERT_TRUE(oracle.pipeline->Close().ok());
+
+  MemorySink sink;
+  MemoryTopic topic = all;
+  PipelineOptions options;
+  options.max_batch = 7;
+  options.commit_interval = std::chrono::milliseconds(0);
+  for (int life = 0; life < 20; ++life) {
+    Processor processor(temporary_.path() / "crashing", serving_, topic, sink, options);
+    processor.Run(5);
+    sink.Abort();  // the process is gone: what it had not committed was never seen
+  }
+  Processor last(temporary_.path() / "crashing", serving_, topic, sink, options);
+  last.Run();
+  ASSERT_TRUE(last.pipeline->Close().ok());
+  EXPECT_EQ(DigestOf(*last.states), DigestOf(*oracle.states));
+  ExpectSameAnswers(sink, expected);
+}
+
+// A crash after the outputs were committed and before the state was: the records in between change state and are not
+// answered again.
+TEST_F(PipelineTest, WhatWasAnsweredIsReplayedSilently) {
+  const MemoryTopic all = RandomTopic(300, TestSeed() + 3);
+  MemorySink expected;
+  MemoryTopic once = all;
+  Processor oracle(temporary_.path() / "oracle", serving_, once, expected);
+  oracle.Run();
+  ASSERT_TRUE(oracle.pipeline->Close().ok());
+
+  MemorySink sink;
+  MemoryTopic topic = once;  // its committed positions are at the end
+  {
+    Processor silent(temporary_.path() / "behind", serving_, topic, sink);
+    silent.Run();
+    ASSERT_TRUE(silent.pipeline->Close().ok());
+    EXPECT_EQ(silent.pipeline->counts().silent, 300);
+    EXPECT_EQ(DigestOf(*silent.states), DigestOf(*oracle.states));
+  }
+  EXPECT_TRUE(sink.committed().empty());
+  EXPECT_EQ(topic.committed, once.committed);
+
+  topic.partitions[0].push_back(EventJson("u0", "i1", 1'700'000'000'000));
+  Processor live(temporary_.path() / "behind", serving_, topic, sink);
+  live.Run();
+  EXPECT_EQ(sink.committed().size(), 1U);
+}
+
+TEST_F(PipelineTest, AnotherModelOnTheSameStateRebuildsItsKeysAndValues) {
+  const MemoryTopic all = RandomTopic(200, TestSeed() + 4);
+  const ServingModel other = Serve(77);
+  MemorySink ignored, swapped, fresh;
+  MemoryTopic topic = all;
+  {
+    Processor first(temporary_.path() / "swap", serving_, topic, ignored);
+    first.Run();
+    ASSERT_TRUE(first.pipeline->Close().ok());
+  }
+  MemoryTopic same = all;
+  for (MemoryTopic* both : {&topic, &same}) both->partitions[1].push_back(EventJson("u1", "i5", 1'700'000'000'000));
+  Processor second(temporary_.path() / "swap", other, topic, swapped);
+  second.Run();
+  Processor only(temporary_.path() / "fresh", other, same, fresh);
+  only.Run();
+  ASSERT_EQ(swapped.committed().size(), 1U);
+  const json after = json::parse(swapped.committed()[0].value);
+  const json expected = Answers(fresh).at({"u1", after["sequence_number"].get<int64_t>()});
+  for (size_t i = 0; i < expected["items"].size(); ++i) {
+    EXPECT_NEAR(after["items"][i]["score"].get<float>(), expected["items"][i]["score"].get<float>(), 1e-3);
+  }
+}
+
+TEST_F(PipelineTest, BadRecordsBecomeDeadLettersAndTheRestGoesOn) {
+  MemoryTopic topic;
+  topic.partitions = {
+      {EventJson("u1", "i1", 1'600'000'000'000), "{", R"({"user_id":"u1"})", EventJson("u1", "i2", 1'600'000'001'000)}};
+  MemorySink sink;
+  Processor processor(temporary_.path(), serving_, topic, sink);
+  processor.Run();
+  EXPECT_EQ(Answers(sink).size(), 2U);
+  std::vector<std::string> values;
+  for (const auto& record : sink.committed()) {
+    if (record.stream == Stream::kDeadLetters) values.push_back(record.value);
+  }
+  EXPECT_THAT(values, testing::ElementsAre("{", R"({"user_id":"u1"})"));
+  EXPECT_EQ(processor.pipeline->counts().dead_letters, 2);
+  EXPECT_EQ(topic.committed[PartitionId{0}], Offset{4});
+}
+
+TEST_F(PipelineTest, EmitModesAnswerWhatTheyPromise) {
+  const MemoryTopic all = RandomTopic(300, TestSeed() + 5);
+  const auto run = [&](Emit emit, const std::string& name, MemorySink& sink) {
+    MemoryTopic topic = all;
+    PipelineOptions options;
+    options.emit = emit;
+    options.max_batch = 50;
+    Processor processor(temporary_.path() / name, serving_, topic, sink, options);
+    processor.Run();
+    if (emit == Emit::kFinal) {
+      EXPECT_TRUE(processor.pipeline->EmitFinal().ok());
+    }
+    EXPECT_TRUE(processor.pipeline->Close().ok());
+    return DigestOf(*processor.states);
+  };
+  MemorySink every, latest, final, none;
+  const std::string digest = run(Emit::kEvery, "every", every);
+  EXPECT_EQ(run(Emit::kLatest, "latest", latest), digest);
+  EXPECT_EQ(run(Emit::kFinal, "final", final), digest);
+  EXPECT_EQ(run(Emit::kNone, "none", none), digest);
+  EXPECT_TRUE(none.committed().empty());
+  const auto all_answers = Answers(every), latest_answers = Answers(latest), final_answers = Answers(final);
+  EXPECT_EQ(final_answers.size(), 7U);
+  EXPECT_LE(latest_answers.size(), 6U * 7U);
+  for (const auto* some : {&latest_answers, &final_answers}) {
+    for (const auto& [key, answer] : *some) {
+      const json& expected = all_answers.at(key);
+      EXPECT_EQ(answer["source"], expected["source"]);
+      EXPECT_NEAR(answer["items"][0]["score"].get<float>(), expected["items"][0]["score"].get<float>(), 1e-3);
+    }
+  }
+}
+
+TEST_F(PipelineTest, LiveAnswersEqualTheNewestRecommendation) {
+  MemoryTopic topic = RandomTopic(100, TestSeed() + 6);
+  MemorySink sink;
+  for (const bool hot : {true, false}) {
+    PipelineOptions options;
+    options.keep_user_vectors = true;
+    if (!hot) options.hot_cache_bytes = 0;
+    MemorySink ignored;
+    MemoryTopic same = topic;
+    Processor processor(temporary_.path() / (hot ? "hot" : "cold"), serving_, same, hot ? sink : ignored, options);
+    processor.Run();
+    for (int user = 0; user < 7; ++user) {
+      const std::string id = "u" + std::to_string(user);
+      const auto answer = processor.pipeline->Answer({id, 5});
+      ASSERT_TRUE(answer.ok() && answer->has_value());
+      const json live = json::parse(**answer);
+      const json newest = Answers(sink).at({id, live["sequence_number"].get<int64_t>()});
+      EXPECT_EQ(live["items"].size(), 5U);
+      EXPECT_EQ(live["source"], newest["source"]);
+      for (size_t i = 0; i < 5; ++i)
+        EXPECT_NEAR(live["items"][i]["score"].get<float>(), newest["items"][i]["score"].get<float>(), 1e-3);
+    }
+    const auto nobody = processor.pipeline->Answer({"nobody", 5});
+    ASSERT_TRUE(nobody.ok());
+    EXPECT_FALSE(nobody->has_value());
+  }
+}
+
+TEST_F(PipelineTest, SeenItemsAreLeftOutOnlyWhereConfigured) {
+  MemoryTopic topic;
+  topic.partitions = {{}};
+  for (int i = 1; i <= 5; ++i)
+    topic.partitions[0].push_back(EventJson("u1", "i" + std::to_string(i), 1'600'000'000'000 + i));
+  for (const bool exclude : {true, false}) {
+    PipelineOptions options;
+    options.exclude_seen = exclude;
+    MemorySink sink;
+    MemoryTopic same = topic;
+    Processor processor(temporary_.path() / (exclude ? "without" : "with"), serving_, same, sink, options);
+    processor.Run();
+    const json newest = Answers(sink).at({"u1", 5});
+    EXPECT_EQ(newest["items"].size(), exclude ? 54U : 59U);
+    for (const json& item : newest["items"]) {
+      const int row = std::stoi(item["item_id"].get<std::string>().substr(1));
+      EXPECT_TRUE(!exclude || row > 5) << row;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace freshet
