@@ -200,7 +200,7 @@ void KafkaSink::Delivered(const rd_kafka_message_t& message) {
     return;
   }
   failure_ = Error(ErrorCode::kIo, "kafka: " + topic + ": a record of " + std::to_string(message.len) +
-                                       " bytes was not delivered: " + rd_kafka_message_errstr(&message));
+                                       " bytes was not delivered: " + rd_kafka_err2str(message.err));
 }
 
 // Publishes a refused dead letter again with half of its value. False where nothing is left to leave out.

@@ -3,56 +3,28 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cstdlib>
 #include <map>
 #include <memory>
 #include <optional>
 #include <string>
-#include <thread>
+#include <utility>
 #include <vector>
 
 #include "ingest/kafka.h"
 #include "ingest/kafka_common.h"
-#include "ingest/timestamp.h"
+#include "ingest/kafka_partitions.h"
 
 namespace freshet {
 namespace {
 
+using kafka::AddPartition;
+using kafka::Facts;
 using kafka::Health;
+using kafka::PartitionList;
 using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
-// Bound of one request on the polling thread. What it does not get by then is asked for again by the next Poll().
-constexpr int kRequestMs = 2000;
-// "No committed offset" and an end before our position can be a stale answer (a coordinator that still loads, a new
-// leader): they are believed only after so many equal answers.
-constexpr int kAnswersToBelieve = 3;
-constexpr milliseconds kBetweenAnswers{200};
-
-using List = std::unique_ptr<rd_kafka_topic_partition_list_t, decltype(&rd_kafka_topic_partition_list_destroy)>;
 using Message = std::unique_ptr<rd_kafka_message_t, decltype(&rd_kafka_message_destroy)>;
-
-// Offsets that the input holds: [begin, end).
-struct Range {
-  Offset begin{};
-  Offset end{};
-
-  bool Holds(Offset position) const { return begin <= position && position <= end; }
-};
-
-// What the brokers say of a partition.
-struct Facts {
-  PartitionId partition{};
-  std::optional<Offset> committed;
-  Range range;
-  Offset start{};  // what source.start means here
-};
-
-// Where reading begins without a state: at source.start, but not behind what is owed an answer.
-Offset StartOf(const Facts& facts) {
-  const Offset start = facts.committed ? std::min(facts.start, *facts.committed) : facts.start;
-  return std::clamp(start, facts.range.begin, facts.range.end);
-}
 
 // "1,889"
 std::string Grouped(int64_t number) {
@@ -61,9 +33,11 @@ std::string Grouped(int64_t number) {
   return digits;
 }
 
+// A copy with the arena's padding; nothing (null) and empty stay apart.
 std::string_view Bytes(const void* bytes, size_t size, Arena& arena) {
+  static constexpr char kEmpty[Arena::kPadding] = {};
   if (bytes == nullptr) return {};
-  return size == 0 ? std::string_view("") : arena.Copy({static_cast<const char*>(bytes), size});
+  return size == 0 ? std::string_view(kEmpty, 0) : arena.Copy({static_cast<const char*>(bytes), size});
 }
 
 class KafkaSource final : public EventSource {
@@ -96,14 +70,10 @@ class KafkaSource final : public EventSource {
   void Drop(PartitionId partition);
   Status Join();
   Status Assign(const rd_kafka_topic_partition_list_t* partitions);
+  Status Leave();
 
-  Result<std::vector<Facts>> LookUp(const std::vector<PartitionId>& partitions);
-  Status LookUpCommitted(std::vector<Facts>& facts);
-  Result<Range> LookUpRange(PartitionId partition);
-  Result<Offset> LookUpStart(PartitionId partition, const Range& range);
   Result<Offset> Announce(Facts facts);
-  Result<Range> Confirm(Range range, PartitionId partition, std::optional<Offset> position);
-  Result<Offset> OverGap(const Facts& facts, Offset position);
+  Result<Offset> OverGap(const Facts& facts, Offset position, const std::string& whose);
 
   Status OnMessage(const rd_kafka_message_t& message, RecordBatch& batch);
   Status OnError(const rd_kafka_message_t& message);
@@ -113,23 +83,16 @@ class KafkaSource final : public EventSource {
   void CatchUp();
   Status CommitPending();
 
-  List MakeList() const { return List(rd_kafka_topic_partition_list_new(8), &rd_kafka_topic_partition_list_destroy); }
-  rd_kafka_topic_partition_t* Add(const List& list, PartitionId partition) const {
-    return rd_kafka_topic_partition_list_add(list.get(), options_.source_topic.c_str(), Raw(partition));
-  }
-  std::string Name(PartitionId partition) const {
-    return options_.source_topic + "[" + std::to_string(Raw(partition)) + "]";
-  }
-
   const KafkaOptions options_;
-  int64_t start_time_ms_ = 0;  // where source.start is a time
   Health health_;
   kafka::Client client_;
+  std::optional<kafka::PartitionLookup> lookup_;
   AssignmentListener* listener_ = nullptr;
 
   std::map<PartitionId, Partition> partitions_;  // announced
   std::vector<PartitionId> joining_;             // assigned by the group, not yet announced
   bool any_stalled_ = false;
+  bool topic_gone_ = false;                // deleted while we read it
   bool assignment_due_ = false;            // the group waits for our answer to `joining_`
   std::map<PartitionId, Offset> pending_;  // commits that the brokers have not taken yet
   RecordBatch* batch_ = nullptr;           // of the running Poll()
@@ -141,19 +104,27 @@ KafkaSource::~KafkaSource() {
   if (client_ == nullptr) return;
   listener_ = nullptr;  // it may be gone; what was not committed comes again
   partitions_.clear();
+  (void)Leave();
+}
+
+// Leaves the group, which revokes all partitions, and ends the client.
+Status KafkaSource::Leave() {
+  batch_ = nullptr;
+  joining_.clear();
   if (assignment_due_) (void)Assign(nullptr);
-  rd_kafka_consumer_close(client_.get());
+  const auto code = rd_kafka_consumer_close(client_.get());
+  if (topic_gone_) {
+    // rd_kafka_destroy() would wait for ever for the partitions of a deleted topic (seen with 2.0.2). The process is
+    // about to end anyway.
+    rd_kafka_set_log_level(client_.get(), 0);
+    (void)client_.release();
+  }
+  client_.reset();
+  return code == RD_KAFKA_RESP_ERR_NO_ERROR ? Status() : Status(kafka::MakeError("close", code));
 }
 
 Status KafkaSource::Connect() {
-  if (options_.start != "earliest" && options_.start != "latest") {
-    const auto time_ms = ParseIso8601Ms(options_.start);
-    if (!time_ms) {
-      return Error(ErrorCode::kInvalidArgument,
-                   "source.start: \"" + options_.start + "\": expected earliest, latest, or an ISO 8601 time");
-    }
-    start_time_ms_ = *time_ms;
-  }
+  ASSIGN_OR_RETURN(const kafka::Start start, kafka::ParseStart(options_.start));
   const auto assignor = kafka::ChooseAssignor();
   const kafka::Properties defaults = {
       {"group.id", options_.application},      {"partition.assignment.strategy", assignor.strategy},
@@ -166,13 +137,14 @@ Status KafkaSource::Connect() {
   ASSIGN_OR_RETURN(
       client_, kafka::MakeClient(kafka::ClientKind::kConsumer, options_, defaults, health_,
                                  [](auto* conf) { rd_kafka_conf_set_rebalance_cb(conf, &KafkaSource::OnRebalance); }));
+  lookup_.emplace(client_.get(), options_.source_topic, start);
   rd_kafka_poll_set_consumer(client_.get());
   return {};
 }
 
 Status KafkaSource::Open(AssignmentListener& listener) {
   listener_ = &listener;
-  const List topics = MakeList();
+  const PartitionList topics = kafka::MakePartitionList();
   rd_kafka_topic_partition_list_add(topics.get(), options_.source_topic.c_str(), RD_KAFKA_PARTITION_UA);
   const auto code = rd_kafka_subscribe(client_.get(), topics.get());
   if (code != RD_KAFKA_RESP_ERR_NO_ERROR) return kafka::MakeError(options_.source_topic, code);
@@ -245,6 +217,7 @@ Status KafkaSource::OnError(const rd_kafka_message_t& message) {
     health_.OnError(client_.get(), message.err, rd_kafka_message_errstr(&message));
     return health_.status();
   }
+  topic_gone_ |= message.err == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
   return Error(ErrorCode::kIo, "kafka: " + options_.source_topic + ": " + rd_kafka_message_errstr(&message));
 }
 
@@ -311,17 +284,17 @@ void KafkaSource::Drop(PartitionId partition) {
 // Announces what the group assigned and begins to read it. Brokers that do not answer put it off to the next Poll().
 Status KafkaSource::Join() {
   if (!assignment_due_) return {};
-  const auto facts = LookUp(joining_);
+  const auto facts = lookup_->Ask(joining_);
   if (!facts.ok() && facts.error().retriable()) {
     spdlog::debug("{}; partitions are taken up later", facts.error().message());
     return {};
   }
-  const List list = MakeList();
+  const PartitionList list = kafka::MakePartitionList();
   Status failure = facts.ok() ? Status() : facts.error();
   for (size_t i = 0; failure.ok() && i < facts.value().size(); ++i) {
     const auto begin = Announce(facts.value()[i]);
     if (begin.ok()) {
-      Add(list, facts.value()[i].partition)->offset = Raw(*begin);
+      AddPartition(list, options_.source_topic, facts.value()[i].partition)->offset = Raw(*begin);
     } else {
       failure = begin.error();
     }
@@ -344,61 +317,11 @@ Status KafkaSource::Assign(const rd_kafka_topic_partition_list_t* partitions) {
   return code == RD_KAFKA_RESP_ERR_NO_ERROR ? Status() : Status(kafka::MakeError("assign", code));
 }
 
-Result<std::vector<Facts>> KafkaSource::LookUp(const std::vector<PartitionId>& partitions) {
-  std::vector<Facts> all;
-  for (const PartitionId partition : partitions) {
-    ASSIGN_OR_RETURN(const Range range, LookUpRange(partition));
-    ASSIGN_OR_RETURN(const Offset start, LookUpStart(partition, range));
-    all.push_back({partition, std::nullopt, range, start});
-  }
-  for (int answer = 0; answer < kAnswersToBelieve; ++answer) {
-    if (answer > 0) std::this_thread::sleep_for(kBetweenAnswers);
-    RETURN_IF_ERROR(LookUpCommitted(all));
-    if (std::all_of(all.begin(), all.end(), [](const Facts& facts) { return facts.committed.has_value(); })) break;
-  }
-  return all;
-}
-
-Status KafkaSource::LookUpCommitted(std::vector<Facts>& all) {
-  if (all.empty()) return {};
-  const List list = MakeList();
-  for (const Facts& facts : all) Add(list, facts.partition);
-  const auto code = rd_kafka_committed(client_.get(), list.get(), kRequestMs);
-  if (code != RD_KAFKA_RESP_ERR_NO_ERROR) return kafka::MakeError("committed offsets", code);
-  for (size_t i = 0; i < all.size(); ++i) {
-    const auto& answer = list->elems[i];
-    if (answer.err != RD_KAFKA_RESP_ERR_NO_ERROR) return kafka::MakeError(Name(all[i].partition), answer.err);
-    if (answer.offset >= 0) all[i].committed = Offset{answer.offset};
-  }
-  return {};
-}
-
-Result<Range> KafkaSource::LookUpRange(PartitionId partition) {
-  int64_t low = 0;
-  int64_t high = 0;
-  const auto code = rd_kafka_query_watermark_offsets(client_.get(), options_.source_topic.c_str(), Raw(partition), &low,
-                                                     &high, kRequestMs);
-  if (code != RD_KAFKA_RESP_ERR_NO_ERROR) return kafka::MakeError(Name(partition), code);
-  return Range{Offset{low}, Offset{high}};
-}
-
-Result<Offset> KafkaSource::LookUpStart(PartitionId partition, const Range& range) {
-  if (options_.start == "earliest") return range.begin;
-  if (options_.start == "latest") return range.end;
-  const List list = MakeList();
-  Add(list, partition)->offset = start_time_ms_;
-  const auto code = rd_kafka_offsets_for_times(client_.get(), list.get(), kRequestMs);
-  const auto& answer = list->elems[0];
-  if (code != RD_KAFKA_RESP_ERR_NO_ERROR) return kafka::MakeError(Name(partition), code);
-  if (answer.err != RD_KAFKA_RESP_ERR_NO_ERROR) return kafka::MakeError(Name(partition), answer.err);
-  return answer.offset >= 0 ? Offset{answer.offset} : range.end;
-}
-
 // Tells the listener of a partition and answers where reading begins.
 Result<Offset> KafkaSource::Announce(Facts facts) {
-  ASSIGN_OR_RETURN(facts.range, Confirm(facts.range, facts.partition, facts.committed));
+  RETURN_IF_ERROR(lookup_->Confirm(facts, facts.committed));
   if (facts.committed && *facts.committed > facts.range.end) {
-    const std::string problem = Name(facts.partition) + ": input ends at offset " +
+    const std::string problem = lookup_->Name(facts.partition) + ": input ends at offset " +
                                 std::to_string(Raw(facts.range.end)) + ", the group's committed offset is " +
                                 std::to_string(Raw(*facts.committed)) +
                                 ": the topic was recreated, or the offset was reset from outside";
@@ -410,39 +333,28 @@ Result<Offset> KafkaSource::Announce(Facts facts) {
   }
   ASSIGN_OR_RETURN(const std::optional<Offset> position, listener_->OnAssigned({facts.partition, facts.committed}));
   Partition& partition = partitions_[facts.partition] = Partition{};
-  Offset begin = position ? *position : StartOf(facts);
-  if (position) {
-    ASSIGN_OR_RETURN(facts.range, Confirm(facts.range, facts.partition, position));
-  }
+  Offset begin = position ? *position : kafka::StartOf(facts);
+  RETURN_IF_ERROR(lookup_->Confirm(facts, position));
   // Without a state of its own the partition owes answers from the committed offset on.
   const Offset owed = position ? *position : facts.committed.value_or(facts.range.begin);
   if (!facts.range.Holds(owed)) {
-    ASSIGN_OR_RETURN(begin, OverGap(facts, owed));
+    ASSIGN_OR_RETURN(begin, OverGap(facts, owed, position ? "state" : "the group's committed offset"));
   }
   partition.next = begin;
-  spdlog::info("kafka: {}: reading from offset {}, committed {}", Name(facts.partition), Raw(begin),
+  spdlog::info("kafka: {}: reading from offset {}, committed {}", lookup_->Name(facts.partition), Raw(begin),
                facts.committed ? std::to_string(Raw(*facts.committed)) : "nothing");
   return begin;
 }
 
-// `range`, asked for again where `position` lies beyond its end, until that is believed.
-Result<Range> KafkaSource::Confirm(Range range, PartitionId partition, std::optional<Offset> position) {
-  for (int answer = 1; answer < kAnswersToBelieve && position && *position > range.end; ++answer) {
-    std::this_thread::sleep_for(kBetweenAnswers);
-    ASSIGN_OR_RETURN(range, LookUpRange(partition));
-  }
-  return range;
-}
-
-// Where reading goes on after records before `position` [exclusive] that the input does not hold: source.on_offset_gap.
-Result<Offset> KafkaSource::OverGap(const Facts& facts, Offset position) {
+// Where reading goes on when the input does not hold `position`, which is `whose`: source.on_offset_gap decides.
+Result<Offset> KafkaSource::OverGap(const Facts& facts, Offset position, const std::string& whose) {
   const bool gone = position < facts.range.begin;
   const int64_t events = Raw(facts.range.begin) - Raw(position);
-  std::string problem = Name(facts.partition) + ": input " + (gone ? "begins" : "ends") + " at offset " +
-                        std::to_string(Raw(gone ? facts.range.begin : facts.range.end)) + ", state is at " +
-                        std::to_string(Raw(position)) + ": ";
-  problem += gone ? Grouped(events) + (events == 1 ? " event is gone" : " events are gone")
-                  : "the topic was recreated or truncated, and its offsets come again";
+  const std::string problem = lookup_->Name(facts.partition) + ": input " + (gone ? "begins" : "ends") + " at offset " +
+                              std::to_string(Raw(gone ? facts.range.begin : facts.range.end)) + ", " + whose +
+                              " is at " + std::to_string(Raw(position)) + ": " +
+                              (gone ? Grouped(events) + (events == 1 ? " event is gone" : " events are gone")
+                                    : "the topic was recreated or truncated, and its offsets come again");
   const auto policy = options_.on_offset_gap;
   // State takes an offset below its own for a repeat: beyond the end it cannot go on, whatever is accepted.
   if (policy == OffsetGapPolicy::kFail || (policy == OffsetGapPolicy::kAccept && !gone)) {
@@ -455,7 +367,7 @@ Result<Offset> KafkaSource::OverGap(const Facts& facts, Offset position) {
   }
   spdlog::warn("{}; state is built anew from {}", problem, options_.start);
   RETURN_IF_ERROR(listener_->OnRebuild({facts.partition, facts.committed}));
-  return StartOf(facts);
+  return kafka::StartOf(facts);
 }
 
 Status KafkaSource::Resume() {
@@ -472,25 +384,23 @@ Status KafkaSource::Resume() {
 }
 
 Status KafkaSource::Resume(PartitionId id, Partition& partition) {
-  ASSIGN_OR_RETURN(Range range, LookUpRange(id));
-  ASSIGN_OR_RETURN(range, Confirm(range, id, partition.next));
-  ASSIGN_OR_RETURN(const Offset start, LookUpStart(id, range));
-  Facts facts{id, std::nullopt, range, start};
+  ASSIGN_OR_RETURN(Facts facts, lookup_->AskRange(id));
+  RETURN_IF_ERROR(lookup_->Confirm(facts, partition.next));
   Offset next = partition.next;
-  if (!range.Holds(next)) {
+  if (!facts.range.Holds(next)) {
     // What was delivered is answered, as long as it is the same log.
-    if (next < range.begin) facts.committed = next;
-    ASSIGN_OR_RETURN(next, OverGap(facts, next));
+    if (next < facts.range.begin) facts.committed = next;
+    ASSIGN_OR_RETURN(next, OverGap(facts, next, "state"));
     if (options_.on_offset_gap == OffsetGapPolicy::kRebuild) {
       Drop(id);
       pending_.erase(id);
     }
   }
-  const List list = MakeList();
-  Add(list, id)->offset = Raw(next);
+  const PartitionList list = kafka::MakePartitionList();
+  AddPartition(list, options_.source_topic, id)->offset = Raw(next);
   const std::unique_ptr<rd_kafka_error_t, decltype(&rd_kafka_error_destroy)> error(
-      rd_kafka_seek_partitions(client_.get(), list.get(), kRequestMs), &rd_kafka_error_destroy);
-  if (error != nullptr) return kafka::MakeError(Name(id), rd_kafka_error_code(error.get()));
+      rd_kafka_seek_partitions(client_.get(), list.get(), kafka::kRequestMs), &rd_kafka_error_destroy);
+  if (error != nullptr) return kafka::MakeError(lookup_->Name(id), rd_kafka_error_code(error.get()));
   partition.next = next;
   return {};
 }
@@ -505,8 +415,9 @@ Status KafkaSource::Commit(std::span<const PartitionPosition> positions) {
 // Commits what is pending. What the brokers do not take now stays pending: state is durable and knows its own position.
 Status KafkaSource::CommitPending() {
   if (pending_.empty()) return {};
-  const List list = MakeList();
-  for (const auto& [partition, next] : pending_) Add(list, partition)->offset = Raw(next);
+  const PartitionList list = kafka::MakePartitionList();
+  for (const auto& [partition, next] : pending_)
+    AddPartition(list, options_.source_topic, partition)->offset = Raw(next);
   auto code = rd_kafka_commit(client_.get(), list.get(), 0);
   for (int i = 0; i < list->cnt && code == RD_KAFKA_RESP_ERR_NO_ERROR; ++i) code = list->elems[i].err;
   switch (code) {
@@ -531,14 +442,9 @@ Status KafkaSource::CommitPending() {
 
 Status KafkaSource::Close() {
   if (client_ == nullptr) return {};
-  if (assignment_due_) {
-    joining_.clear();
-    (void)Assign(MakeList().get());
-  }
-  const auto code = rd_kafka_consumer_close(client_.get());  // revokes
-  client_.reset();
+  const Status left = Leave();
   RETURN_IF_ERROR(std::exchange(failure_, Status()));
-  return code == RD_KAFKA_RESP_ERR_NO_ERROR ? Status() : Status(kafka::MakeError("close", code));
+  return left;
 }
 
 std::vector<std::pair<PartitionId, int64_t>> KafkaSource::Lag() const {

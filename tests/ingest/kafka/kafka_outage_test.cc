@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "ingest/kafka.h"
-#include "tests/ingest/kafka/recording_listener.h"
+#include "tests/ingest/kafka/store_listener.h"
 #include "tests/ingest/kafka/test_broker.h"
 
 namespace freshet {
@@ -58,7 +58,7 @@ TEST_F(KafkaOutageTest, NothingIsLostWhenTheBrokerGoesAndComesBack) {
   auto source = MakeKafkaSource(options_);
   auto sink = MakeKafkaSink(options_);
   ASSERT_TRUE(source.ok() && sink.ok());
-  RecordingListener listener;
+  StoreListener listener;
   ASSERT_TRUE((*source)->Open(listener).ok());
   PollUntil(**source, 50);
 
@@ -98,7 +98,7 @@ TEST_F(KafkaOutageTest, WhoIsAskedToStopNeedNotWaitForTheBroker) {
   auto source = MakeKafkaSource(options_);
   auto sink = MakeKafkaSink(options_);
   ASSERT_TRUE(source.ok() && sink.ok());
-  RecordingListener listener;
+  StoreListener listener;
   ASSERT_TRUE((*source)->Open(listener).ok());
   while (listener.assigned.empty()) PollOnce(**source);
   broker_->Stop();

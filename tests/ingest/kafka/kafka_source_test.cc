@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "ingest/kafka.h"
-#include "tests/ingest/kafka/recording_listener.h"
+#include "tests/ingest/kafka/store_listener.h"
 #include "tests/ingest/kafka/test_broker.h"
 
 namespace freshet {
@@ -33,7 +33,7 @@ std::vector<std::string> Numbers(int first, int end) {
 
 // A consumer with its listener, and what it read.
 struct Member {
-  RecordingListener listener;
+  StoreListener listener;
   std::unique_ptr<EventSource> source;
   RecordBatch batch;
   std::map<PartitionId, std::vector<std::string>> values;
@@ -344,7 +344,7 @@ TEST_F(KafkaGapTest, CommittedOffsetOutsideTheInputNeedsADecision) {
   const Status status = Run(member, std::nullopt);
   ASSERT_FALSE(status.ok());
   EXPECT_THAT(status.error().message(),
-              HasSubstr("input begins at offset 12, the group's committed offset is 3: 9 events are gone"));
+              HasSubstr("input begins at offset 12, the group's committed offset is at 3: 9 events are gone"));
 }
 
 // The log loses records that a running consumer has not fetched yet.

@@ -167,7 +167,15 @@ void TestBroker::CreateTopic(const std::string& name, int partitions,
         CheckTopicResults(results, count);
       });
   rd_kafka_NewTopic_destroy(topic);
-  for (int partition = 0; partition < partitions; ++partition) (void)End(name, partition);
+  rd_kafka_topic_t* const handle = rd_kafka_topic_new(client(), name.c_str(), nullptr);
+  for (bool known = false; !known;) {
+    const rd_kafka_metadata_t* metadata = nullptr;
+    Check(rd_kafka_metadata(client(), 0, handle, &metadata, kTimeoutMs), "metadata");
+    known = metadata->topics[0].err == RD_KAFKA_RESP_ERR_NO_ERROR && metadata->topics[0].partition_cnt == partitions;
+    for (int i = 0; known && i < partitions; ++i) known = metadata->topics[0].partitions[i].leader >= 0;
+    rd_kafka_metadata_destroy(metadata);
+  }
+  rd_kafka_topic_destroy(handle);
 }
 
 void TestBroker::DeleteTopic(const std::string& name) {

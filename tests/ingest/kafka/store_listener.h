@@ -12,7 +12,7 @@
 
 namespace freshet {
 
-struct RecordingListener : AssignmentListener {
+struct StoreListener : AssignmentListener {
   std::map<PartitionId, Offset> stored;  // what the store answers; absent: it has no position
   std::map<PartitionId, Assignment> assigned;
   std::set<PartitionId> current;
