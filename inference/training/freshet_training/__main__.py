@@ -68,6 +68,7 @@ def _train_parser(parser: argparse.ArgumentParser) -> None:
     add("--dropout", type=float, default=options.dropout)
     add("--id-dropout", type=float, default=options.id_dropout, help="share of input items replaced by row 0, unknown")
     add("--hold-out", type=int, choices=(0, 2), default=options.hold_out, help="newest events kept from training")
+    add("--valid-users", type=int, default=options.valid_users, help="at most so many users judge each epoch")
     add("--seed", type=int, default=options.seed)
 
 
@@ -80,7 +81,7 @@ def _train(arguments: argparse.Namespace) -> None:
         **_chosen(arguments, "dim", "layers", "heads", "window", "similarity", "temperature"),
     )
     options = TrainOptions(
-        **_chosen(arguments, "epochs", "batch_users", "lr", "dropout", "id_dropout", "hold_out", "seed")
+        **_chosen(arguments, "epochs", "batch_users", "lr", "dropout", "id_dropout", "hold_out", "valid_users", "seed")
     )
     print(f"{data.users} users, {len(data.events)} events, {data.items - 1} items", file=sys.stderr)
     train(data, config, options, arguments.output, lambda record: _report(record, arguments.metrics))

@@ -35,8 +35,9 @@ class Packed:
         return self.block * (self.reach + 1)
 
 
-def pack(histories: Sequence[History], window: int, block: int = 50) -> Packed:
-    """REQUIRES: no history is empty."""
+def pack(histories: Sequence[History], window: int, block: int = 0) -> Packed:
+    """`block` 0: as wide as the window, but no more than 50 rows. REQUIRES: no history is empty."""
+    block = block or min(window, 50)
     lengths = np.array([len(history) for history in histories])
     blocks = -(-lengths // block)
     first_block = np.cumsum(blocks) - blocks

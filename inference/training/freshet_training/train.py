@@ -28,6 +28,7 @@ class TrainOptions:
     dropout: float = 0.2
     id_dropout: float = 0.0  # share of input items that become row 0, so that it learns to stand for an unknown item
     hold_out: int = 2  # newest events of each user kept from training: validation and test; or 0
+    valid_users: int = 10_000  # at most so many, drawn at random, judge each epoch; the test is of all users
     seed: int = 1
 
 
@@ -46,7 +47,7 @@ def train(sequences: Sequences, config: ModelConfig, options: TrainOptions, outp
         raise ValueError(
             f"{sequences.directory}: no user has {options.hold_out + 2} events or more, nothing to train on"
         )
-    valid = held_out_cases(sequences, back=2) if options.hold_out else []
+    valid = _draw(held_out_cases(sequences, back=2), options) if options.hold_out else []
     best = Best(model, sequences.directory, output)
     for epoch, loss in enumerate(_epochs(model, histories, options), 1):
         started = time.monotonic()
@@ -57,6 +58,11 @@ def train(sequences: Sequences, config: ModelConfig, options: TrainOptions, outp
     best.restore()
     report(_summary(model, sequences, config, options, best.epoch))
     return model
+
+
+def _draw(cases: list[Case], options: TrainOptions) -> list[Case]:
+    order = np.random.default_rng(options.seed).permutation(len(cases))
+    return [cases[index] for index in sorted(order[: options.valid_users])]
 
 
 class Best:

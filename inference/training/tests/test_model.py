@@ -40,7 +40,7 @@ class ModelForms(unittest.TestCase):
 
     def test_packed_equals_dense(self) -> None:
         for seed, shape in enumerate(SHAPES):
-            for block in (4, 7, 50):
+            for block in (0, 4, 7, 50):
                 model = random_model(seed, **shape)
                 random = np.random.default_rng(seed)
                 histories = [random_history(random, length) for length in LENGTHS]

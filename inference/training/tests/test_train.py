@@ -86,6 +86,12 @@ class Training(unittest.TestCase):
         self.assertEqual([line.get("best_epoch") for line in lines], [1, 2, None])
         self.assertNotIn("test", lines[2])
 
+    def test_some_users_judge_the_epochs_and_all_the_test(self) -> None:
+        metrics = self.directory / "metrics.jsonl"
+        self.train("model", "--valid-users", "7", "--epochs", "1", "--metrics", str(metrics))
+        epoch, summary = (json.loads(line) for line in metrics.read_text("utf-8").splitlines())
+        self.assertEqual((epoch["valid"]["users"], summary["test"]["users"]), (7, 60))
+
     def test_errors_name_the_file(self) -> None:
         (self.directory / "items.tsv").unlink()
         code, _, errors = self.run_command("train", "--output", str(self.directory / "model"))
