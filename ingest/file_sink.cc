@@ -152,7 +152,7 @@ class OutputFile {
   const Compression compression_;
 };
 
-Result<std::shared_ptr<OutputFile>> OpenOutputFile(const std::string& path, CommitLog& commit_log) {
+Result<std::shared_ptr<OutputFile>> OpenOutputFile(const std::string& path, CommitLog& commit_log, bool anew) {
   if (path.empty()) return std::make_shared<OutputFile>(path, path, -1, false, 0);
   if (path == "-") return std::make_shared<OutputFile>("standard output", path, STDOUT_FILENO, false, 0);
   const int descriptor = open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
@@ -160,6 +160,8 @@ Result<std::shared_ptr<OutputFile>> OpenOutputFile(const std::string& path, Comm
   struct stat status;
   const bool regular = fstat(descriptor, &status) == 0 && S_ISREG(status.st_mode);
   const std::string name = std::filesystem::absolute(path).lexically_normal().string();
+  const std::pair<std::string, int64_t> empty(name, 0);
+  if (anew && regular) RETURN_IF_ERROR(commit_log.Commit({}, std::span(&empty, 1)));
   const int64_t committed = commit_log.OutputLength(name).value_or(0);
   auto file = std::make_shared<OutputFile>(path, name, descriptor, regular, committed);
   if (!regular) return file;

@@ -100,9 +100,10 @@ PartitionId PartitionOfBadRecord(Offset offset, int partitions);
 // A file that several workers append to: plain, gzip (.gz) or zstd (.zst) by its name; a compressed one gets a frame
 // per commit. `path` empty: nowhere. "-" (standard output), a pipe or a device is never cut back.
 // Opening cuts the file back to its committed length, or empties it where it has none; kNeedsDecision where it is
-// shorter than that. A failed write cuts it back too, so that a restart goes on exactly.
+// shorter than that. A failed write cuts it back too, so that a restart goes on exactly. `anew`: emptied whatever was
+// committed, for an output that is written whole by every run.
 class OutputFile;
-Result<std::shared_ptr<OutputFile>> OpenOutputFile(const std::string& path, CommitLog& commit_log);
+Result<std::shared_ptr<OutputFile>> OpenOutputFile(const std::string& path, CommitLog& commit_log, bool anew = false);
 
 // Recommendations go to `recommendations`, dead letters (as JSON lines) to `dead_letters`, which are two files; one
 // sink for each worker, the files shared. What is published waits in the sink's memory for Commit(). After an error of

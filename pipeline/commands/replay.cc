@@ -42,11 +42,10 @@ class CommitLogSink : public RecordSink {
 };
 
 // `replay --emit` knows more than processing.emit.
-Status ApplyEmit(const std::string& emit, Config& config) {
+void ApplyEmit(const std::string& emit, Config& config) {
   static const std::map<std::string, Emit> kNames = {
       {"every", Emit::kEvery}, {"latest", Emit::kLatest}, {"final", Emit::kFinal}, {"none", Emit::kNone}};
   if (!emit.empty()) config.processing.emit = kNames.at(emit);
-  return {};
 }
 
 std::string DeadLetterPath(const ReplayFlags& flags, const Config& config) {
@@ -54,6 +53,19 @@ std::string DeadLetterPath(const ReplayFlags& flags, const Config& config) {
     return (std::filesystem::path(config.state.directory) / "dead-letters.jsonl").string();
   }
   return flags.output + ".dead-letters.jsonl";
+}
+
+// An output is cut to its committed length when it is opened: that must never happen to an input.
+Status CheckOutputIsNoInput(const ReplayFlags& flags, const Config& config) {
+  for (const std::string& output : {flags.output, DeadLetterPath(flags, config)}) {
+    for (const std::string& input : flags.inputs) {
+      std::error_code absent;
+      if (!std::filesystem::equivalent(input, output, absent)) continue;
+      return Error(ErrorCode::kInvalidArgument,
+                   "--output: " + output + ": is the input " + input + ", expected a file that is not read");
+    }
+  }
+  return {};
 }
 
 // The files that all workers share.
@@ -71,7 +83,9 @@ Result<ReplayFiles> OpenFiles(const ReplayFlags& flags, const Config& config) {
   if (flags.output == "kafka") return files;
   const bool nothing = config.processing.emit == Emit::kNone;
   const std::string output = nothing ? "" : flags.output.empty() ? "-" : flags.output;
-  ASSIGN_OR_RETURN(files.recommendations, OpenOutputFile(output, *files.commit_log));
+  // What `final` writes is whole at the end of each run, so that another run does not add to it.
+  const bool anew = config.processing.emit == Emit::kFinal;
+  ASSIGN_OR_RETURN(files.recommendations, OpenOutputFile(output, *files.commit_log, anew));
   ASSIGN_OR_RETURN(files.dead_letters, OpenOutputFile(DeadLetterPath(flags, config), *files.commit_log));
   return files;
 }
@@ -141,10 +155,12 @@ void PrintSummary(const PipelineCounts& counts, double seconds, double cpu_secon
 Status Replay(const ReplayFlags& flags) {
   const std::atomic<bool>& stop = StopOnSignals();
   ASSIGN_OR_RETURN(Config config, LoadEffectiveConfig(flags.config));
-  RETURN_IF_ERROR(ApplyEmit(flags.emit, config));
+  ApplyEmit(flags.emit, config);
+  RETURN_IF_ERROR(CheckOutputIsNoInput(flags, config));
   ASSIGN_OR_RETURN(const ServingModel serving, ServingModel::Load(config.model.directory));
   ASSIGN_OR_RETURN(const size_t history, HistoryFor(config, *serving.model));
   ASSIGN_OR_RETURN(const std::unique_ptr<StateDirectory> states, OpenStateDirectory(config, history));
+  RETURN_IF_ERROR(BindStateTo(*states, "log files", config));
   if (flags.output == "kafka") {
     RETURN_IF_ERROR(CheckTopics(KafkaOptionsFor(config), [&](const std::string& reason) {
       spdlog::warn("waiting for Kafka: {}", reason);
@@ -186,7 +202,7 @@ void AddReplay(CLI::App& app, Action& action) {
   command
       ->add_option("--emit", flags->emit,
                    "every: a record per event (default); latest: one per user and micro-batch; final: one per user at "
-                   "the end; none: state only")
+                   "the end, the file is written anew; none: state only")
       ->check(CLI::IsMember({"every", "latest", "final", "none"}));
   command->footer(
       "Example:\n  freshet replay --input clicks.jsonl.gz --output recommendations.jsonl --set "
