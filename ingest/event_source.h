@@ -70,6 +70,9 @@ class EventSource {
   // Gives up all partitions (each is announced as revoked, not lost) and leaves.
   virtual Status Close() = 0;
 
+  // Whether this member has its share of the input by now, be it empty (more workers than partitions).
+  virtual bool Joined() const { return true; }
+
   // Records the input holds beyond what was delivered, where that is known: {partition, records}.
   virtual std::vector<std::pair<PartitionId, int64_t>> Lag() const { return {}; }
   // Share of the input that was delivered, 0..1, where it ends; for progress.

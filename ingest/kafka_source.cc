@@ -52,6 +52,7 @@ class KafkaSource final : public EventSource {
   Result<PollState> Poll(RecordBatch& batch, size_t max_records, milliseconds wait) override;
   Status Commit(std::span<const PartitionPosition> positions) override;
   Status Close() override;
+  bool Joined() const override { return joined_; }
   std::vector<std::pair<PartitionId, int64_t>> Lag() const override;
 
  private:
@@ -94,6 +95,7 @@ class KafkaSource final : public EventSource {
   bool any_stalled_ = false;
   bool topic_gone_ = false;                // deleted while we read it
   bool assignment_due_ = false;            // the group waits for our answer to `joining_`
+  bool joined_ = false;                    // it has our answer, and nothing was revoked since
   std::map<PartitionId, Offset> pending_;  // commits that the brokers have not taken yet
   RecordBatch* batch_ = nullptr;           // of the running Poll()
   Status failure_;                         // of a callback, for the running call
@@ -254,6 +256,7 @@ void KafkaSource::Rebalance(rd_kafka_resp_err_t code, const rd_kafka_topic_parti
   const bool lost = rd_kafka_assignment_lost(client_.get()) != 0;
   for (int i = 0; i < partitions.cnt; ++i) Revoke(PartitionId{partitions.elems[i].partition}, lost);
   assignment_due_ = false;
+  joined_ = false;
   if (std::string_view(rd_kafka_rebalance_protocol(client_.get())) == "COOPERATIVE") {
     rd_kafka_error_destroy(rd_kafka_incremental_unassign(client_.get(), &partitions));
   } else {
@@ -306,6 +309,7 @@ Status KafkaSource::Join() {
 
 Status KafkaSource::Assign(const rd_kafka_topic_partition_list_t* partitions) {
   assignment_due_ = false;
+  joined_ = partitions != nullptr;
   if (partitions != nullptr && std::string_view(rd_kafka_rebalance_protocol(client_.get())) == "COOPERATIVE") {
     const std::unique_ptr<rd_kafka_error_t, decltype(&rd_kafka_error_destroy)> error(
         rd_kafka_incremental_assign(client_.get(), partitions), &rd_kafka_error_destroy);
@@ -401,6 +405,9 @@ Status KafkaSource::Resume(PartitionId id, Partition& partition) {
   const std::unique_ptr<rd_kafka_error_t, decltype(&rd_kafka_error_destroy)> error(
       rd_kafka_seek_partitions(client_.get(), list.get(), kafka::kRequestMs), &rd_kafka_error_destroy);
   if (error != nullptr) return kafka::MakeError(lookup_->Name(id), rd_kafka_error_code(error.get()));
+  if (const auto code = list->elems[0].err; code != RD_KAFKA_RESP_ERR_NO_ERROR) {
+    return kafka::MakeError(lookup_->Name(id), code);
+  }
   partition.next = next;
   return {};
 }

@@ -308,7 +308,6 @@ Result<std::optional<Offset>> Pipeline::OnAssigned(const Assignment& assignment)
   partition->committed = position.value_or(Offset{-1});
   partition->emit_from = assignment.committed.value_or(Offset{0});
   partitions_[assignment.partition] = std::move(partition);
-  assigned_ = true;
   ShareHotCache();
   return position;
 }

@@ -86,8 +86,6 @@ class Pipeline : public AssignmentListener {
   LiveAnswer Answer(const LiveQuery& query);
 
   const PipelineCounts& counts() const { return counts_; }
-  // Some partition was assigned since Open(). A member without a share of the topic stays false.
-  bool assigned() const { return assigned_; }
 
   Result<std::optional<Offset>> OnAssigned(const Assignment& assignment) override;
   Status OnRevoked(PartitionId partition, bool lost) override;
@@ -133,7 +131,6 @@ class Pipeline : public AssignmentListener {
   std::unique_ptr<Ranker::Scratch> ranker_scratch_;
   PipelineCounts counts_;
   PipelineCounts reported_;  // to metrics_
-  bool assigned_ = false;
   std::chrono::steady_clock::time_point last_commit_;
   std::chrono::steady_clock::time_point stage_began_;
 };

@@ -1,5 +1,6 @@
 #include "pipeline/setup.h"
 
+#include <spdlog/pattern_formatter.h>
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 #include <sys/resource.h>
@@ -8,6 +9,8 @@
 #include <csignal>
 #include <cstdlib>
 #include <thread>
+
+#include "ingest/encoder.h"
 
 extern char** environ;
 
@@ -33,13 +36,25 @@ std::map<std::string, std::string> Environment() {
   return variables;
 }
 
+// %*: the message as the inside of a JSON string.
+class EscapedMessage : public spdlog::custom_flag_formatter {
+ public:
+  void format(const spdlog::details::log_msg& message, const std::tm&, spdlog::memory_buf_t& destination) override {
+    std::string escaped;
+    AppendJsonEscaped({message.payload.data(), message.payload.size()}, escaped);
+    destination.append(escaped.data(), escaped.data() + escaped.size());
+  }
+  std::unique_ptr<custom_flag_formatter> clone() const override { return std::make_unique<EscapedMessage>(); }
+};
+
 void SetUpLogging(const Config& config) {
+  auto formatter = std::make_unique<spdlog::pattern_formatter>();
+  formatter->add_flag<EscapedMessage>('*').set_pattern(
+      config.log.format == "json" ? R"({"time":"%Y-%m-%dT%H:%M:%S.%e%z","level":"%l","message":"%*"})"
+                                  : "%Y-%m-%dT%H:%M:%S.%e %l %v");
   auto logger = spdlog::stderr_logger_mt("freshet");
-  logger->set_level(spdlog::level::from_str(config.log.level == "warning" ? "warn" : config.log.level));
-  // JSON: messages are ours and hold no control characters; quotes are rare, so the message comes last and is escaped
-  // where it is logged.
-  logger->set_pattern(config.log.format == "json" ? R"({"time":"%Y-%m-%dT%H:%M:%S.%e%z","level":"%l","message":"%v"})"
-                                                  : "%Y-%m-%dT%H:%M:%S.%e %l %v");
+  logger->set_level(spdlog::level::from_str(config.log.level));
+  logger->set_formatter(std::move(formatter));
   logger->flush_on(spdlog::level::info);
   spdlog::set_default_logger(std::move(logger));
 }
@@ -83,6 +98,15 @@ Result<std::unique_ptr<StateDirectory>> OpenStateDirectory(const Config& config,
   options.history = history;
   options.rocksdb_options = config.state.rocksdb_options;
   return StateDirectory::Open(options);
+}
+
+Status BindStateTo(StateDirectory& states, const std::string& source, const Config& config) {
+  const std::optional<std::string> bound = states.Fact("source");
+  if (!bound) return states.SetFact("source", source);
+  if (*bound == source) return {};
+  return Error(ErrorCode::kInvalidArgument, "state.directory: " + config.state.directory + ": holds the state of " +
+                                                *bound + ", expected that of " + source +
+                                                "; set another state.directory");
 }
 
 PipelineOptions PipelineOptionsFor(const Config& config, int worker, int workers) {

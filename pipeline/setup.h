@@ -28,6 +28,10 @@ Result<size_t> HistoryFor(const Config& config, const Model& model);
 
 Result<std::unique_ptr<StateDirectory>> OpenStateDirectory(const Config& config, size_t history);
 
+// Refuses a state directory that holds the state of another source ("log files", "Kafka topic X"): its positions and
+// partitions mean other things.
+Status BindStateTo(StateDirectory& states, const std::string& source, const Config& config);
+
 // The part of PipelineOptions that the configuration decides.
 PipelineOptions PipelineOptionsFor(const Config& config, int worker, int workers);
 

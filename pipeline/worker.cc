@@ -12,6 +12,7 @@ namespace {
 
 constexpr std::chrono::milliseconds kPollWait{50};
 constexpr std::chrono::milliseconds kProgressInterval{100};
+constexpr char kNotAssigned[] = "waits for its partitions";
 
 void Add(PipelineCounts& sum, const PipelineCounts& counts) {
   sum.records += counts.records;
@@ -78,9 +79,13 @@ class WorkerLoop {
     if (options_.queries != nullptr) {
       options_.queries->Answer(index_, [this](const LiveQuery& query) { return worker_.pipeline->Answer(query); });
     }
-    if (options_.readiness != nullptr && !ready_ && worker_.pipeline->assigned()) {
-      options_.readiness->Ready(part_);
-      ready_ = true;
+    if (options_.readiness != nullptr && worker_.source->Joined() != ready_) {
+      ready_ = !ready_;
+      if (ready_) {
+        options_.readiness->Ready(part_);
+      } else {
+        options_.readiness->NotReady(part_, kNotAssigned);
+      }
     }
     const std::optional<double> done = worker_.source->Progress();
     const std::lock_guard lock(board_.mutex);
@@ -119,8 +124,7 @@ Status RunWorkers(std::vector<Worker>& workers, const std::atomic<bool>& stop, c
   std::vector<WorkerLoop> loops;
   for (size_t i = 0; i < workers.size(); ++i) {
     loops.emplace_back(workers[i], static_cast<int>(i), stop, options, board);
-    if (options.readiness != nullptr)
-      options.readiness->NotReady("worker " + std::to_string(i), "no partition assigned yet");
+    if (options.readiness != nullptr) options.readiness->NotReady("worker " + std::to_string(i), kNotAssigned);
   }
   std::vector<std::thread> threads;
   for (WorkerLoop& loop : loops) threads.emplace_back([&loop] { loop.Run(); });

@@ -59,6 +59,7 @@ Status Run(const ConfigFlags& flags) {
   ASSIGN_OR_RETURN(const ServingModel serving, ServingModel::Load(config.model.directory));
   ASSIGN_OR_RETURN(const size_t history, HistoryFor(config, *serving.model));
   ASSIGN_OR_RETURN(const std::unique_ptr<StateDirectory> states, OpenStateDirectory(config, history));
+  RETURN_IF_ERROR(BindStateTo(*states, "Kafka topic " + config.source.topic, config));
   spdlog::info("model {} version {}, {} items; state in {}; {}", serving.model->name, serving.model->version,
                serving.model->config.items - 1, config.state.directory, KafkaClientDescription());
 
