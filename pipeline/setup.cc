@@ -134,6 +134,7 @@ KafkaOptions KafkaOptionsFor(const Config& config) {
   options.on_offset_gap = config.source.on_offset_gap;
   options.recommendations_topic = config.sink.topic;
   options.dead_letters_topic = config.dead_letters.topic;
+  options.keep_waiting = [] { return !stop_requested; };
   return options;
 }
 

@@ -35,6 +35,7 @@ Status BindStateTo(StateDirectory& states, const std::string& source, const Conf
 // The part of PipelineOptions that the configuration decides.
 PipelineOptions PipelineOptionsFor(const Config& config, int worker, int workers);
 
+// Waits for brokers end when a signal asked to stop (StopOnSignals).
 KafkaOptions KafkaOptionsFor(const Config& config);
 
 // processing.workers, or the processor's cores; at most `partitions` where that is known (> 0).
