@@ -45,7 +45,8 @@ def main() -> int:
         subprocess.run([str(part) for part in command], check=True, env=environment)
         run(FRESHET, "replay", "--input", events, "--emit", "final", "--output", work / "cpp.jsonl",
             "--set", f"model.directory={model}", "--set", f"state.directory={work / 'state'}",
-            "--set", "sink.include_user_vector=true", "--set", "recommend.top_k=10")
+            "--set", "sink.include_user_vector=true", "--set", "recommend.top_k=10",
+            "--set", "state.history=5000")  # PyTorch leaves out everything a user ever saw, freshet what it keeps
         expected = json.loads((work / "torch.json").read_text())["users"]
         names = [line.split("\t")[1] for line in (work / "export" / "users.tsv").read_text().splitlines()]
         rows = {line.split("\t")[1]: int(line.split("\t")[0]) for line in (model / "items.tsv").read_text().splitlines()}
