@@ -70,7 +70,9 @@ class KafkaSource final : public EventSource {
   void Revoke(PartitionId partition, bool lost);
   void Drop(PartitionId partition);
   Status Join();
-  Status Assign(const rd_kafka_topic_partition_list_t* partitions);
+  Status Assign(const PartitionList& partitions);
+  Status Reassign(PartitionId partition);
+  bool IsCooperative() const;
   Status Leave();
 
   Result<Offset> Announce(Facts facts);
@@ -113,7 +115,7 @@ KafkaSource::~KafkaSource() {
 Status KafkaSource::Leave() {
   batch_ = nullptr;
   joining_.clear();
-  if (assignment_due_) (void)Assign(nullptr);
+  if (assignment_due_) (void)Assign(kafka::MakePartitionList());
   const auto code = rd_kafka_consumer_close(client_.get());
   if (topic_gone_) {
     // rd_kafka_destroy() would wait for ever for the partitions of a deleted topic (seen with 2.0.2). The process is
@@ -257,7 +259,7 @@ void KafkaSource::Rebalance(rd_kafka_resp_err_t code, const rd_kafka_topic_parti
   for (int i = 0; i < partitions.cnt; ++i) Revoke(PartitionId{partitions.elems[i].partition}, lost);
   assignment_due_ = false;
   joined_ = false;
-  if (std::string_view(rd_kafka_rebalance_protocol(client_.get())) == "COOPERATIVE") {
+  if (IsCooperative()) {
     rd_kafka_error_destroy(rd_kafka_incremental_unassign(client_.get(), &partitions));
   } else {
     rd_kafka_assign(client_.get(), nullptr);
@@ -303,22 +305,26 @@ Status KafkaSource::Join() {
     }
   }
   joining_.clear();
-  const Status assigned = Assign(list.get());  // also after a failure: the group waits for an answer
+  const Status assigned = Assign(list);  // also after a failure: the group waits for an answer
   return failure.ok() ? assigned : failure;
 }
 
-Status KafkaSource::Assign(const rd_kafka_topic_partition_list_t* partitions) {
+// Reads `partitions`, each from its offset; with the eager protocol they replace all others.
+Status KafkaSource::Assign(const PartitionList& partitions) {
   assignment_due_ = false;
-  joined_ = partitions != nullptr;
-  if (partitions != nullptr && std::string_view(rd_kafka_rebalance_protocol(client_.get())) == "COOPERATIVE") {
-    const std::unique_ptr<rd_kafka_error_t, decltype(&rd_kafka_error_destroy)> error(
-        rd_kafka_incremental_assign(client_.get(), partitions), &rd_kafka_error_destroy);
-    if (error != nullptr)
-      return Error(ErrorCode::kInternal, std::string("kafka: assign: ") + rd_kafka_error_string(error.get()));
-    return {};
+  auto code = RD_KAFKA_RESP_ERR_NO_ERROR;
+  if (IsCooperative()) {
+    rd_kafka_error_t* const error = rd_kafka_incremental_assign(client_.get(), partitions.get());
+    code = rd_kafka_error_code(error);
+    rd_kafka_error_destroy(error);
+  } else {
+    code = rd_kafka_assign(client_.get(), partitions.get());
   }
-  const auto code = rd_kafka_assign(client_.get(), partitions);
   return code == RD_KAFKA_RESP_ERR_NO_ERROR ? Status() : Status(kafka::MakeError("assign", code));
+}
+
+bool KafkaSource::IsCooperative() const {
+  return std::string_view(rd_kafka_rebalance_protocol(client_.get())) == "COOPERATIVE";
 }
 
 // Tells the listener of a partition and answers where reading begins.
@@ -400,16 +406,19 @@ Status KafkaSource::Resume(PartitionId id, Partition& partition) {
       pending_.erase(id);
     }
   }
-  const PartitionList list = kafka::MakePartitionList();
-  AddPartition(list, options_.source_topic, id)->offset = Raw(next);
-  const std::unique_ptr<rd_kafka_error_t, decltype(&rd_kafka_error_destroy)> error(
-      rd_kafka_seek_partitions(client_.get(), list.get(), kafka::kRequestMs), &rd_kafka_error_destroy);
-  if (error != nullptr) return kafka::MakeError(lookup_->Name(id), rd_kafka_error_code(error.get()));
-  if (const auto code = list->elems[0].err; code != RD_KAFKA_RESP_ERR_NO_ERROR) {
-    return kafka::MakeError(lookup_->Name(id), code);
-  }
   partition.next = next;
-  return {};
+  return Reassign(id);
+}
+
+// Reads `id` on at its position. (After an offset that was out of range librdkafka refuses to seek.)
+Status KafkaSource::Reassign(PartitionId id) {
+  const PartitionList list = kafka::MakePartitionList();
+  const bool cooperative = IsCooperative();
+  for (const auto& [other, partition] : partitions_) {
+    if (other == id || !cooperative) AddPartition(list, options_.source_topic, other)->offset = Raw(partition.next);
+  }
+  if (cooperative) rd_kafka_error_destroy(rd_kafka_incremental_unassign(client_.get(), list.get()));
+  return Assign(list);
 }
 
 Status KafkaSource::Commit(std::span<const PartitionPosition> positions) {

@@ -217,13 +217,31 @@ TEST_P(KafkaRebalanceTest, PartitionsMoveAndNoRecordIsLostOrReordered) {
   EXPECT_EQ(first.listener.current.size(), 4u);
   ASSERT_OK(commit_all(first));
 
-  // What the pipeline does: a revoked partition is committed while it is still ours.
-  first.listener.on_revoked = [&](PartitionId partition, bool lost) {
-    EXPECT_FALSE(lost);
-    if (first.positions.count(partition) == 0) return Status();
-    return first.source->Commit(std::vector<PartitionPosition>{{partition, first.positions[partition]}});
+  // What the pipeline does: a revoked partition is committed while it is still ours. Its state goes along here.
+  std::map<PartitionId, Offset> stored;
+  const auto give_up = [&](Member& member) {
+    return [&](PartitionId partition, bool lost) {
+      EXPECT_FALSE(lost);
+      if (member.positions.count(partition) == 0) return Status();
+      stored[partition] = member.positions[partition];
+      return member.source->Commit(std::vector<PartitionPosition>{{partition, stored[partition]}});
+    };
+  };
+  const auto take_up = [&](Member& member) {
+    return [&](const Assignment& assignment) {
+      if (stored.count(assignment.partition) != 0) {
+        EXPECT_EQ(assignment.committed, stored[assignment.partition]);
+        member.listener.stored[assignment.partition] = member.positions[assignment.partition] =
+            stored[assignment.partition];
+      }
+      return Status();
+    };
   };
   Member second(options);
+  for (Member* member : {&first, &second}) {
+    member->listener.on_revoked = give_up(*member);
+    member->listener.on_assigned = take_up(*member);
+  }
   const auto start = steady_clock::now();
   while (first.listener.current.size() != 2 || second.listener.current.size() != 2) {
     ASSERT_LT(steady_clock::now() - start, seconds(60));
