@@ -190,10 +190,11 @@ Status LogFileSource::Close() {
 }
 
 std::optional<double> LogFileSource::Progress() const {
+  if (reader_ == nullptr && next_file_ == files_.size()) return 1.0;
   int64_t total = 0;
   for (const File& file : files_) total += file.size;
   const int64_t done = bytes_before_ + (reader_ == nullptr ? 0 : reader_->ConsumedBytes());
-  return total == 0 ? 1.0 : static_cast<double>(done) / static_cast<double>(total);
+  return total == 0 ? 0.0 : static_cast<double>(done) / static_cast<double>(total);
 }
 
 }  // namespace

@@ -1,4 +1,5 @@
-// Numbers as JSON text, appended at `out`; each returns the end of what it wrote.
+// Numbers as JSON text at `out`, which has kMaxNumberBytes of room; each returns the end of the text, behind which
+// bytes of the room may be overwritten.
 #pragma once
 
 #include <cstddef>
@@ -10,7 +11,8 @@ inline constexpr size_t kMaxNumberBytes = 24;
 
 char* WriteInteger(int64_t value, char* out);
 
-// With the fewest significant digits that give the same float back. REQUIRES: finite.
+// With the fewest significant digits that give the same float back; a decimal right between two floats is not used.
+// REQUIRES: finite.
 char* WriteFloat(float value, char* out);
 
 }  // namespace freshet

@@ -109,9 +109,9 @@ std::optional<int64_t> ParseEpochMs(std::string_view text, TimeUnit unit) {
     return rest.front() == 'e' || rest.front() == 'E' ? ParseExponentForm(text, unit) : std::nullopt;
   }
   if (negative && text.find_first_not_of("-0.") != std::string_view::npos) return -1;
-  if (value >= kTooLarge / 1000)
-    return unit == TimeUnit::kMicroseconds ? value / 1000 : std::numeric_limits<int64_t>::max();
-  if (unit == TimeUnit::kSeconds) return value * 1000 + fraction_ms;
+  if (unit == TimeUnit::kSeconds) {
+    return value < kTooLarge / 1000 ? value * 1000 + fraction_ms : std::numeric_limits<int64_t>::max();
+  }
   return unit == TimeUnit::kMicroseconds ? value / 1000 : value;
 }
 

@@ -13,8 +13,8 @@ enum class TimeUnit { kSeconds, kMilliseconds, kMicroseconds, kIso8601 };
 inline constexpr int64_t kEndOfTimeMs = 4'102'444'800'000;
 
 // A decimal number of `unit` (not kIso8601), exactly: "1506826800", "1506826800.026", "1.5068268e9". Fractions of a
-// millisecond are dropped; a negative number becomes -1 and one past int64 becomes INT64_MAX. Nothing where `text` is
-// not a number.
+// millisecond are dropped; a negative number becomes -1, and one of more than 18 digits some time after kEndOfTimeMs.
+// Nothing where `text` is not a number.
 std::optional<int64_t> ParseEpochMs(std::string_view text, TimeUnit unit);
 
 // "2017-10-01T03:00:00.026Z", offsets "+02:00", "+0200", "+02", no zone (UTC), a space for the T, minutes or seconds
