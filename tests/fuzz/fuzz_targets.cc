@@ -1,0 +1,151 @@
+#include "tests/fuzz/fuzz_targets.h"
+
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <filesystem>
+#include <string>
+
+#include "ingest/decoder.h"
+#include "ingest/encoder.h"
+#include "ingest/event_fields.h"
+#include "ingest/line_reader.h"
+#include "ingest/timestamp.h"
+
+namespace freshet {
+namespace {
+
+using namespace std::string_view_literals;
+
+void Require(bool condition, const char* promise) {
+  if (condition) return;
+  std::fprintf(stderr, "broken promise: %s\n", promise);
+  abort();
+}
+
+void CheckId(std::string_view id) {
+  Require(id.size() <= DecoderOptions().max_id_bytes, "ids are not over-long");
+  Require(id.find('\0') == std::string_view::npos, "ids hold no NUL");
+  Require(IsValidUtf8(id), "ids are UTF-8");
+}
+
+void CheckResult(const std::variant<Event, DecodeFailure>& result, const RawRecord& record) {
+  if (const auto* const event = std::get_if<Event>(&result)) {
+    Require(!event->user_id.empty() && !event->item_id.empty() && !event->event_type.empty(), "an event has its ids");
+    CheckId(event->user_id);
+    CheckId(event->item_id);
+    CheckId(event->event_type);
+    CheckId(event->event_id);
+    Require(event->timestamp_ms >= 0 && event->timestamp_ms < kEndOfTimeMs, "times are in range");
+    return;
+  }
+  const DecodeFailure& failure = std::get<DecodeFailure>(result);
+  Require(!failure.code.empty() && !failure.message.empty(), "a failure says why");
+  Require(IsValidUtf8(failure.message), "messages are UTF-8");
+  std::string letter;
+  EncodeDeadLetter(MakeDeadLetter(record, failure), letter);
+  Require(IsValidUtf8(letter), "dead letters are UTF-8");
+}
+
+void Decode(EventDecoder& decoder, std::string_view header, std::string_view value) {
+  Arena arena;
+  RawRecord record;
+  record.header = header;
+  record.value = arena.Copy(value);
+  CheckResult(decoder.Decode(record, arena), record);
+}
+
+std::unique_ptr<EventDecoder> Make(RecordFormat format, bool nested) {
+  DecoderOptions options;
+  options.format = format;
+  if (nested) {
+    options.mapping.user_id.path = "/u/0/id";
+    options.mapping.item_id = {"/u/1", {}, {{"a", "b"}}};
+    options.mapping.event_type.constant = "view";
+    options.mapping.timestamp_unit = TimeUnit::kIso8601;
+  }
+  return MakeDecoder(options).value();
+}
+
+void JsonDecoder(std::string_view bytes) {
+  static const auto flat = Make(RecordFormat::kJson, false);
+  static const auto nested = Make(RecordFormat::kJson, true);
+  Decode(*flat, {}, bytes);
+  Decode(*nested, {}, bytes);
+}
+
+void DelimitedDecoder(std::string_view bytes) {
+  static const auto csv = Make(RecordFormat::kCsv, false);
+  static const auto tsv = Make(RecordFormat::kTsv, false);
+  const std::string_view header = bytes.substr(0, bytes.find('\n'));
+  const std::string_view row = header.size() == bytes.size() ? ""sv : bytes.substr(header.size() + 1);
+  for (const auto* const decoder : {csv.get(), tsv.get()}) {
+    const Status status = decoder->CheckHeader(header);
+    Require(status.ok() || !status.error().message().empty(), "an error says why");
+  }
+  Decode(*csv, header, row);
+  Decode(*tsv, header, row);
+}
+
+void Timestamp(std::string_view bytes) {
+  for (const TimeUnit unit : {TimeUnit::kSeconds, TimeUnit::kMilliseconds, TimeUnit::kMicroseconds}) {
+    Require(ParseEpochMs(bytes, unit).value_or(0) >= -1, "what is negative is -1");
+  }
+  const auto time = ParseIso8601Ms(bytes);
+  Require(!time || (bytes.size() >= 10 && bytes[4] == '-'), "a time begins with its date");
+}
+
+// The file's lines, by the rules of line_reader.h, from its uncompressed bytes.
+void LogLines(std::string_view bytes) {
+  constexpr size_t kKeep = 64;
+  static const std::string path =
+      (std::filesystem::temp_directory_path() / ("freshet-fuzz-" + std::to_string(getpid()))).string();
+  std::FILE* const file = std::fopen(path.c_str(), "wb");
+  Require(file != nullptr && std::fwrite(bytes.data(), 1, bytes.size(), file) == bytes.size(), "a temporary file");
+  std::fclose(file);
+  auto stream = ByteStream::Open(path);
+  unlink(path.c_str());
+  Require(stream.ok(), "any bytes are a file");
+  LineReader reader(std::move(stream).value(), kKeep);
+  Line line;
+  bool damaged = false;
+  for (;;) {
+    const auto any = reader.Next(line);
+    Require(any.ok(), "bad bytes are no error");
+    if (!*any) break;
+    Require(!damaged, "nothing follows the damage");
+    damaged = !line.damage.empty();
+    Require(line.text.size() <= kKeep || line.oversize_bytes == 0, "long lines are cut");
+    Require(line.oversize_bytes == 0 || line.oversize_bytes > static_cast<int64_t>(kKeep), "only long lines are cut");
+    Require(line.text.find('\n') == std::string_view::npos, "a line holds no line end");
+    Require(!line.text.empty() || damaged, "an empty line is none");
+  }
+}
+
+constexpr std::string_view kJsonSeeds[] = {
+    R"({"user_id":"u1","item_id":"i9","event_type":"view","timestamp":1506826800026,"event_id":"e","properties":{"a":[1,true,null,-2.5e3]}})"sv,
+    R"({"user_id":12345678901234567890123,"item_id":-0,"timestamp":"1506826800026"})"sv,
+    R"({"u":[{"id":1.50},"a\u00e9\ud83d\ude00\"\\"],"timestamp":"2017-10-01T03:00:00.026+02:00"})"sv,
+    R"([{"a":"b\u0000"}])"sv};
+constexpr std::string_view kDelimitedSeeds[] = {
+    "user_id,item_id,timestamp,event_type\nu1,\"i \"\"9\"\",x\",1506826800026,view"sv,
+    "user_id\titem_id\ttimestamp\nu1\ti9\t1506826800026"sv, "timestamp,\"user_id\",item_id\n1506826800026,,"sv};
+constexpr std::string_view kTimestampSeeds[] = {"1506826800.026"sv, "-1.5e12"sv, "2017-10-01T03:00:00.026+02:00"sv,
+                                                "2016-12-31 23:59:60Z"sv};
+constexpr std::string_view kLineSeeds[] = {
+    "\xEF\xBB\xBF{\"a\":1}\r\n\n{\"b\":2}\n0123456789012345678901234567890123456789012345678901234567890123456789\nend"sv,
+    // gzip and zstd of "one\ntwo\n"
+    "\x1f\x8b\x08\x00\x00\x00\x00\x00\x02\x03\xcb\xcf\x4b\xe5\x2a\x29\xcf\xe7\x02\x00\xe6\x0b\xba\x12\x08\x00\x00\x00"sv,
+    "\x28\xb5\x2f\xfd\x04\x58\x41\x00\x00\x6f\x6e\x65\x0a\x74\x77\x6f\x0a\xe6\xa6\x0e\x40"sv};
+
+constexpr FuzzTarget kTargets[] = {{"json_decoder", JsonDecoder, kJsonSeeds},
+                                   {"delimited_decoder", DelimitedDecoder, kDelimitedSeeds},
+                                   {"timestamp", Timestamp, kTimestampSeeds},
+                                   {"log_lines", LogLines, kLineSeeds}};
+
+}  // namespace
+
+std::span<const FuzzTarget> FuzzTargets() { return kTargets; }
+
+}  // namespace freshet
