@@ -3,6 +3,7 @@
 #include <rocksdb/cache.h>
 #include <rocksdb/convenience.h>
 #include <rocksdb/db.h>
+#include <rocksdb/env.h>
 #include <rocksdb/filter_policy.h>
 #include <rocksdb/merge_operator.h>
 #include <rocksdb/options.h>
@@ -11,6 +12,9 @@
 #include <rocksdb/write_buffer_manager.h>
 
 #include <algorithm>
+#include <cstdarg>
+#include <cstdio>
+#include <ctime>
 
 #include "core/hash.h"
 #include "state/codec.h"
@@ -71,6 +75,37 @@ class DeltaMergeOperator final : public rocksdb::MergeOperator {
   const size_t history_;
 };
 
+// A partition's LOG, and LOG.old of the run before. Unlike RocksDB's own logger it takes a full disk in silence: that
+// one, asked to log after a write of it failed, ends the process by an assertion, and RocksDB does ask while it waits
+// for space. Thread-safe.
+class LogFile final : public rocksdb::Logger {
+ public:
+  LogFile(const std::filesystem::path& folder, rocksdb::InfoLogLevel level) : Logger(level) {
+    std::error_code error;
+    std::filesystem::create_directories(folder, error);
+    std::filesystem::rename(folder / "LOG", folder / "LOG.old", error);
+    file_ = std::fopen((folder / "LOG").c_str(), "we");
+  }
+  ~LogFile() override {
+    if (file_ != nullptr) std::fclose(file_);
+  }
+
+  using rocksdb::Logger::Logv;
+  void Logv(const char* format, va_list arguments) override {
+    if (file_ == nullptr) return;
+    char message[1024], time[32];
+    std::vsnprintf(message, sizeof(message), format, arguments);
+    const std::time_t now = std::time(nullptr);
+    std::tm utc{};
+    std::strftime(time, sizeof(time), "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &utc));
+    std::fprintf(file_, "%s %s\n", time, message);
+    std::fflush(file_);
+  }
+
+ private:
+  std::FILE* file_ = nullptr;  // null: cannot be had
+};
+
 void SetCompression(rocksdb::Options& options) {
   const std::vector<rocksdb::CompressionType> supported = rocksdb::GetSupportedCompressions();
   const auto has = [&](auto type) { return std::find(supported.begin(), supported.end(), type) != supported.end(); };
@@ -105,7 +140,6 @@ rocksdb::Options DefaultOptions(const StateOptions& state) {
   options.bytes_per_sync = size_t{1} << 20;
   options.stats_dump_period_sec = 0;
   options.info_log_level = rocksdb::WARN_LEVEL;
-  options.keep_log_file_num = 2;
   options.max_manifest_file_size = size_t{16} << 20;
   return options;
 }
@@ -360,9 +394,10 @@ Result<std::unique_ptr<UserStateStore>> OpenRocksDbStore(const std::filesystem::
                                                          std::shared_ptr<const RocksDbResources> resources,
                                                          std::shared_ptr<void> hold) {
   rocksdb::DB* opened = nullptr;
-  const rocksdb::Status status = resources->read_only
-                                     ? rocksdb::DB::OpenForReadOnly(resources->options, path.string(), &opened)
-                                     : rocksdb::DB::Open(resources->options, path.string(), &opened);
+  rocksdb::Options options = resources->options;
+  if (!resources->read_only) options.info_log = std::make_shared<LogFile>(path, options.info_log_level);
+  const rocksdb::Status status = resources->read_only ? rocksdb::DB::OpenForReadOnly(options, path.string(), &opened)
+                                                      : rocksdb::DB::Open(options, path.string(), &opened);
   std::unique_ptr<rocksdb::DB> db(opened);
   std::string name = "state partition " + std::to_string(Raw(partition)) + " (" + path.string() + ")";
   if (!status.ok()) return ToError(status, name);
