@@ -1,0 +1,297 @@
+"""What is wrong before the first event, or beside all events: paths, disks, the state directory, the configuration,
+the model. The program says where, what and what it expected, with the right exit code, and a second try goes on."""
+
+import contextlib
+import fcntl
+import json
+import os
+import random
+import shutil
+import struct
+import subprocess
+
+from support import (SEED, CommandTest, as_lines, event, main, random_log, read_output, read_safetensors, write_model,
+                     write_rows, write_safetensors)
+
+ITEMS = [f"i{n}" for n in range(1, 31)]
+
+
+class SetupTest(CommandTest):
+    def setUp(self):
+        super().setUp()
+        write_model(self.path("model"), ITEMS)
+        self.log = random_log(random.Random(SEED), users=20, items=len(ITEMS), events=2000)
+        self.events = self.write("events.jsonl", as_lines(self.log))
+
+    @contextlib.contextmanager
+    def mounted(self, name, options):
+        """A small disk of its own, as root; elsewhere the test is skipped."""
+        path = self.path(name)
+        path.mkdir()
+        mount = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", path]
+        if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode != 0:
+            self.skipTest("mounting a small disk takes root")
+        try:
+            yield path
+        finally:
+            subprocess.run(["umount", path], check=True)
+
+    def remount(self, path, options):
+        subprocess.run(["mount", "-o", f"remount,{options}", path], check=True)
+
+
+class PathTest(SetupTest):
+    def test_inputs_that_cannot_be_read(self):
+        missing = self.path("missing.jsonl")
+        self.assert_error(self.replay(self.events, missing, expect=1), missing, "cannot open: No such file or directory")
+        self.assert_error(self.replay(self.directory, expect=1), self.directory, "is a directory, expected a log file")
+        self.assert_error(self.replay("/dev/null", expect=1), "/dev/null: is not a regular file, expected a log file")
+        self.assert_error(self.replay(self.events, self.events, expect=2), self.events, "given twice as input")
+        self.replay(self.events)
+        self.assertEqual(len(read_output(self.path("out.jsonl"))), 2000, "no try left anything that hinders the next")
+
+    def test_outputs_that_cannot_be_written(self):
+        for output in ("missing/out.jsonl", "model"):
+            error = self.replay(self.events, output=output, expect=1)
+            self.assert_error(error, self.path(output), "cannot open for writing")
+
+    def test_a_full_device(self):
+        with open("/dev/full", "wb") as full:
+            done = subprocess.run(
+                self.command(["replay", "--input", self.events], self.settings()), stdout=full, stderr=subprocess.PIPE,
+                env=self.environment,
+            )  # fmt: skip
+        self.assertEqual(done.returncode, 1)
+        self.assert_error(done.stderr.decode(), "standard output: cannot write", "No space left on device")
+        self.replay(self.events)
+        self.assert_numbered(read_output(self.path("out.jsonl")), self.log)
+
+    def test_a_full_disk_below_the_output(self):
+        with self.mounted("small", "size=256k") as small:
+            output = small / "out.jsonl"
+            error = self.replay(self.events, output=output, expect=1, processing__commit_interval="1ms")
+            self.assert_error(error, f"{output}: cannot write", "No space left on device")
+            self.remount(small, "size=64m")
+            self.replay(self.events, output=output)
+            self.assert_numbered(read_output(output), self.log)
+
+    def test_a_full_disk_below_the_state(self):
+        log = self.log * 20
+        self.events.write_bytes(as_lines(log))
+        with self.mounted("small", "size=512k") as small:
+            settings = {"state": small / "state", "processing__commit_interval": "1ms"}
+            error = self.replay(self.events, expect=1, **settings)
+            self.assert_error(error, small, "o space left")
+            self.remount(small, "size=64m")
+            self.replay(self.events, **settings)
+            self.assert_numbered(read_output(self.path("out.jsonl")), log)
+            digest = self.digest(small / "state")
+        self.replay(self.events, output="expected.jsonl")
+        self.assertEqual(digest, self.digest())
+
+    def test_a_read_only_state_directory(self):
+        with self.mounted("disk", "size=64m") as disk:
+            self.remount(disk, "ro")
+            error = self.replay(self.events, state=disk / "state", expect=1)
+            self.assert_error(error, f"state.directory: {disk / 'state'}", "cannot create: Read-only file system")
+            self.remount(disk, "rw")
+            self.replay(self.events, state=disk / "state")
+            self.remount(disk, "ro")
+            error = self.replay(self.events, state=disk / "state", expect=1)
+            self.assert_error(error, f"state.directory: {disk / 'state'}", "Read-only file system")
+            settings = self.settings(disk / "state")
+            self.assertEqual(json.loads(self.run_program("state", "verify", settings=settings).stdout)["events"], 2000)
+
+
+class StateDirectoryTest(SetupTest):
+    def test_in_use(self):
+        pipe = self.path("pipe")
+        os.mkfifo(pipe)
+        words = ["replay", "--input", self.events, "--output", pipe]
+        with subprocess.Popen(self.command(words, self.settings()), env=self.environment, stderr=subprocess.PIPE) as other:
+            with open(pipe, "rb") as reader:  # the other has its state open by now
+                reader.readline()
+                error = self.replay(self.events, expect=1)
+                self.assert_error(error, f"state.directory: {self.path('state')}: in use by process {other.pid}")
+                done = self.run_program("state", "stats", settings=self.settings(), expect=1)
+                self.assert_error(done.stderr, f"in use by process {other.pid}")
+                reader.read()
+            other.stderr.read()
+        self.assertEqual(other.returncode, 0)
+        self.assertEqual(json.loads(self.run_program("state", "verify", settings=self.settings()).stdout)["events"], 2000)
+        with open(self.path("state/LOCK")) as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH)
+            error = self.replay(self.events, expect=1)
+            self.assert_error(error, "in use by another process, which reads it")
+
+    def test_of_another_format(self):
+        self.replay(self.events)
+        form = self.path("state/FORMAT")
+        text = form.read_text()
+        form.write_text(text.replace("freshet-state 1", "freshet-state 99"))
+        error = self.replay(self.events, expect=2)
+        self.assert_error(error, form, 'found format "freshet-state 99", this version reads "freshet-state 1"')
+        form.write_text("something else\n")
+        self.assert_error(self.replay(self.events, expect=1), form, 'line 1: "something else": expected "freshet-state 1"')
+        form.unlink()
+        self.assert_error(self.replay(self.events, expect=1), form, "is missing, but partition-")
+        form.write_text(text)
+        self.assertIn("replayed 0 events", self.replay(self.events))
+
+    def test_of_another_application(self):
+        self.replay(self.events)
+        error = self.replay(self.events, application="shop", expect=2)
+        self.assert_error(error, 'holds the state of application "freshet", expected "shop"')
+
+    def test_too_short_a_history(self):
+        error = self.replay(self.events, state__history=3, expect=2)
+        self.assert_error(error, "state.history: 3, expected auto or at least 15")
+
+    def test_a_damaged_commit_log(self):
+        self.replay(self.events)
+        self.path("state/commits.json").write_text("{")
+        self.assert_error(self.replay(self.events, expect=1), self.path("state/commits.json"), "not a commit log")
+
+    def test_nothing_there(self):
+        for command in ("stats", "verify"):
+            done = self.run_program("state", command, settings=self.settings("nowhere"), expect=1)
+            self.assert_error(done.stderr, "state.directory: ", self.path("nowhere"))
+        self.assertFalse(self.path("nowhere").exists(), "looking at a state makes none")
+
+
+class ConfigurationTest(SetupTest):
+    def test_every_error_at_once(self):
+        self.write(
+            "bad.yaml",
+            "stat: {directory: x}\nstate: {hot_cache: 1GB}\nrecommend: {top_k: many}\nprocessing: {workers: [1]}\n"
+            "source: {format: xml}\nlog: loud\n",
+        )
+        self.environment["FRESHET_STATE__DIRECTRY"] = "x"
+        expected = [
+            "stat: unknown key, the nearest known one is state; from bad.yaml:1",
+            'state.hot_cache: "1GB": expected a size such as 512MiB or 1GiB',
+            'recommend.top_k: "many": expected a whole number from 1 to 10000; from bad.yaml:3',
+            "processing.workers: a list: expected auto or a whole number from 1 to 1024; from bad.yaml:4",
+            'source.format: "xml": expected json, csv or tsv; from bad.yaml:5',
+            'log: "loud": expected a map of settings; from bad.yaml:6',
+            "state.directry: unknown key, the nearest known one is state.directory; from FRESHET_STATE__DIRECTRY",
+            'processing.emit: "sometimes": expected every or latest; from --set',
+        ]
+        for command in (["replay", "--input", self.events], ["run"], ["config", "check"], ["config", "print"],
+                        ["export", "--input", self.events, "--output", "x"], ["state", "stats"],
+                        ["evaluate", "--input", self.events]):  # fmt: skip
+            done = self.run_program(
+                *command, "-c", "bad.yaml", settings={"processing.emit": "sometimes"}, expect=2
+            )
+            lines = done.stderr.strip().splitlines()
+            self.assertEqual(len(lines), len(expected), done.stderr)
+            for text in expected:
+                self.assertTrue(any(line.startswith(f"freshet: {text}") for line in lines), (text, done.stderr))
+            self.assertEqual(done.stdout, "")
+
+    def test_files_that_are_no_configuration(self):
+        for name, content, message in (
+            ("list.yaml", "- a\n", "list.yaml: a list: expected a map of settings"),
+            ("torn.yaml", "state: [a\n", "torn.yaml:2: not YAML: "),
+        ):
+            self.write(name, content)
+            self.assert_error(self.run_program("config", "check", "-c", name, expect=2).stderr, message)
+        done = self.run_program("config", "check", "-c", "missing.yaml", expect=2)
+        self.assert_error(done.stderr, "missing.yaml: cannot be read: No such file or directory; from -c")
+
+    def test_wrong_usage(self):
+        for arguments in ([], ["replays"], ["replay"], ["replay", "--input", "x", "--emit", "often"], ["state", "get"],
+                          ["model", "verify", "x", "--users", "0"], ["replay", "--input", "x", "--sett", "a=b"],
+                          ["evaluate", "--input", "x", "--protocol", "guess"], ["generate"]):  # fmt: skip
+            done = self.run_program(*arguments, expect=2)
+            self.assertTrue(done.stderr.strip(), arguments)
+
+
+class ModelDirectoryTest(SetupTest):
+    def fails(self, code, *fragments):
+        """Whoever loads the model says so, and leaves nothing behind."""
+        model = self.path("model")
+        for done in (
+            self.run_program("model", "inspect", model, expect=code),
+            self.run_program("model", "verify", model, expect=code),
+            self.run_program("replay", "--input", self.events, settings=self.settings(), expect=code),
+            self.run_program("evaluate", "--input", self.events, settings=self.settings(), expect=code),
+        ):
+            self.assert_error(done.stderr, model, *fragments)
+            self.assertEqual(done.stdout, "")
+        self.assertFalse(self.path("state").exists())
+
+    def edit_config(self, **changes):
+        path = self.path("model/config.json")
+        path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+    def test_no_directory(self):
+        shutil.rmtree(self.path("model"))
+        self.fails(2, "no such directory")
+
+    def test_missing_files(self):
+        for name in ("config.json", "model.safetensors", "items.tsv", "event_types.tsv"):
+            path = self.path("model") / name
+            content = path.read_bytes()
+            path.unlink()
+            self.fails(2, f"{name}: no such file")
+            path.write_bytes(content)
+
+    def test_duplicate_ids(self):
+        write_rows(self.path("model/items.tsv"), ["[unknown]", *ITEMS[:-1], "i3"])
+        self.fails(2, 'items row 30: duplicate id: "i3" and row 3 "i3"')
+
+    def test_rows_out_of_order(self):
+        self.write("model/event_types.tsv", "0\t[unknown]\n1\tview\n3\tcart\n2\tpurchase\n")
+        self.fails(1, 'event_types.tsv: line 3: row "3", expected 2')
+
+    def test_sizes_that_disagree(self):
+        write_rows(self.path("model/items.tsv"), ["[unknown]", *ITEMS, "i31"])
+        self.fails(2, "items.tsv: 32 rows, expected 31 by config.json")
+        self.edit_config(items=32)
+        self.fails(2, "item_embedding.weight is F32 [31, 16], expected F32 [32, 16] ([items, dim] by config.json)")
+        write_rows(self.path("model/items.tsv"), ["[unknown]", *ITEMS])
+        self.edit_config(items=31, layers=3)
+        self.fails(2, "layers.2.uvqk.weight is missing, expected F32 [16, 64]")
+        self.edit_config(layers=1)
+        self.fails(2, "layers.1.", "is no tensor of a model with 1 layers")
+
+    def test_a_configuration_that_is_wrong(self):
+        for change, message in (
+            ({"dim": "16"}, 'dim: "16", expected a whole number from 1 to 4096'), ({"dim": 16, "heads": 3}, "heads: 3, expected a divisor of dim 16"),
+            ({"heads": 2, "widow": 8}, "widow: unknown key"),
+        ):  # fmt: skip
+            self.edit_config(**change)
+            self.fails(2, "config.json: " + message)
+        self.write("model/config.json", "{")
+        self.fails(1, "config.json: not JSON")
+
+    def test_truncated_weights(self):
+        path = self.path("model/model.safetensors")
+        data = path.read_bytes()
+        for size in (0, 5, 100):
+            path.write_bytes(data[:size])
+            self.fails(1, "model.safetensors: ")
+        path.write_bytes(data[:-1])
+        self.fails(1, "model.safetensors: ", "reach beyond the file", "(truncated?)")
+        path.write_bytes(data + b"\0")
+        self.fails(1, "model.safetensors: 1 bytes after the last tensor belong to none")
+        path.write_bytes(struct.pack("<Q", 1 << 60) + data[8:])
+        self.fails(1, "model.safetensors: header of 1152921504606846976 bytes")
+
+    def test_weights_that_are_no_numbers(self):
+        path = self.path("model/model.safetensors")
+        tensors = {name: (shape, values) for name, (_, shape, values) in read_safetensors(path).items()}
+        for value, name in ((float("nan"), "NaN"), (float("-inf"), "infinite")):
+            tensors["layers.1.bias_pos"][1][3] = value
+            write_safetensors(path, tensors)
+            self.fails(1, f"layers.1.bias_pos[3] is {name}; file model.safetensors")
+
+    def test_logs_with_nothing_to_evaluate(self):
+        single = self.write("single.jsonl", as_lines([event("u1", "i1"), event("u2", "i2")]))
+        done = self.run_program("evaluate", "--input", single, settings=self.settings(), expect=2)
+        self.assert_error(done.stderr, "--input: no user has two events, which leave-one-out needs")
+
+
+if __name__ == "__main__":
+    main()

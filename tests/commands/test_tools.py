@@ -1,0 +1,406 @@
+"""The commands around the stream: model, state, config, export, evaluate, generate, and what --help promises."""
+
+import gzip
+import json
+import math
+import random
+import re
+import shlex
+import subprocess
+
+from support import (SEED, CommandTest, as_lines, event, main, random_log, read_output, read_safetensors, write_model,
+                     zstd_decompress)
+
+ITEMS = [f"i{n}" for n in range(1, 41)]
+CUTOFFS = (1, 5, 10, 20, 50, 100)
+COMMANDS = ("run", "replay", "evaluate", "export", "generate", "model inspect", "model verify", "state get",
+            "state stats", "state verify", "config check", "config print")  # fmt: skip
+
+
+class ModelTest(CommandTest):
+    def inspect(self, directory):
+        return json.loads(self.run_program("model", "inspect", directory, "--json").stdout)
+
+    def test_inspect(self):
+        write_model(self.path("model"), ITEMS, dim=16, layers=2, heads=2, window=8)
+        parameters = 41 * 16 + 4 * 16 + 2 * (16 * 64 + 16 * 16 + 16 + 2 * 8 + 2 * 129)
+        facts = self.inspect("model")
+        version = facts.pop("version")
+        self.assertRegex(version, r"^[0-9a-f]{16}$")
+        self.assertEqual(facts, {
+            "name": "model", "items": 40, "event_types": 3, "dim": 16, "layers": 2, "heads": 2, "window": 8,
+            "time_bias": True, "similarity": "cosine", "parameters": parameters, "weight_bytes": 4 * parameters,
+            "tokens_for_exact_rebuild": 2 * 7 + 1, "key_value_bytes_per_user": facts["key_value_bytes_per_user"],
+        })  # fmt: skip
+        self.assertGreaterEqual(facts["key_value_bytes_per_user"], 2 * 2 * 8 * 16 * 4)
+        text = self.run_program("model", "inspect", "model/").stdout
+        for key, value in {**facts, "version": version}.items():
+            shown = str(value).lower() if isinstance(value, bool) else str(value)
+            self.assertRegex(text, rf"(?m)^{key} +{re.escape(shown)}$")
+
+    def test_the_version_is_that_of_the_content(self):
+        write_model(self.path("a/model"), ITEMS)
+        write_model(self.path("b/other"), ITEMS)
+        ours, theirs = self.inspect("a/model"), self.inspect("b/other")
+        self.assertEqual((ours["version"], theirs["name"]), (theirs["version"], "other"))
+        versions = {ours["version"]}
+        for name, old, new in (("config.json", b"0.05", b"0.06"), ("items.tsv", b"i40", b"i41"),
+                               ("event_types.tsv", b"cart", b"bag")):  # fmt: skip
+            path = self.path("a/model") / name
+            path.write_bytes(path.read_bytes().replace(old, new))
+            versions.add(self.inspect("a/model")["version"])
+        weights = self.path("a/model/model.safetensors")
+        weights.write_bytes(weights.read_bytes()[:-4] + b"\0\0\0\0")
+        versions.add(self.inspect("a/model")["version"])
+        self.assertEqual(len(versions), 5)
+
+    def test_verify(self):
+        write_model(self.path("model"), ITEMS, dim=32, layers=3, heads=4, window=12)
+        runs = [self.run_program("model", "verify", "model", "--users", 10, "--seed", seed).stdout for seed in (3, 3, 4)]
+        self.assertEqual(runs[0], runs[1])
+        self.assertNotEqual(runs[0], runs[2])
+        found = re.fullmatch(
+            r"(\d+) prefixes of 10 users \(seed 3\): largest relative error of the incremental step (\S+), "
+            r"bound 1e-05: ok\n", runs[0],
+        )  # fmt: skip
+        self.assertIsNotNone(found, runs[0])
+        self.assertGreater(int(found[1]), 10)
+        self.assertLess(float(found[2]), 1e-5)
+
+
+class StateTest(CommandTest):
+    def setUp(self):
+        super().setUp()
+        write_model(self.path("model"), ITEMS)
+        self.log = random_log(random.Random(SEED), users=12, items=45, events=600)
+        self.replay(self.write("events.jsonl", as_lines(self.log)))
+
+    def state(self, *arguments, expect=0, **settings):
+        return self.run_program("state", *arguments, settings=self.settings(**settings), expect=expect)
+
+    def test_get(self):
+        for user in ("u0", "u7"):
+            events = [entry for entry in self.log if entry["user_id"] == user]
+            found = json.loads(self.state("get", user).stdout)
+            self.assertEqual(found["user_id"], user)
+            self.assertIn(found["partition"], range(4))
+            self.assertEqual(found["applied_offset"], max(n for n, e in enumerate(self.log) if e["user_id"] == user))
+            profile = found["profile"]
+            self.assertEqual(profile["events"], len(events))
+            self.assertEqual(profile["first_time"], events[0]["timestamp"])
+            self.assertEqual(profile["last_time"], events[-1]["timestamp"])
+            self.assertLessEqual(profile["session_events"], profile["events"])
+            kept = events[-15:]  # what 2 layers with a window of 8 need
+            tokens = [(token["item_id"], token["event_type"], token["timestamp"]) for token in found["tokens"]]
+            known = {item: item for item in ITEMS}
+            self.assertEqual(tokens, [
+                (known.get(entry["item_id"], "[unknown]"), entry["event_type"], entry["timestamp"]) for entry in kept
+            ])  # fmt: skip
+            for token in found["tokens"]:
+                self.assertRegex(token["item_hash"], r"^[0-9a-f]{16}$")
+
+    def test_get_without_a_model_or_user(self):
+        tokens = json.loads(self.state("get", "u0", model__directory="nowhere").stdout)["tokens"]
+        self.assertEqual(len(tokens), 15)
+        self.assertEqual(list(tokens[0]), ["item_hash", "timestamp"])
+        self.assert_error(self.state("get", "nobody", expect=1).stderr, 'user "nobody": not in', self.path("state"))
+
+    def test_stats(self):
+        stats = json.loads(self.state("stats").stdout)
+        self.assertEqual((stats["directory"], stats["application"]), (str(self.path("state")), "freshet"))
+        self.assertEqual([part["partition"] for part in stats["partitions"]], [0, 1, 2, 3])
+        for part in stats["partitions"]:
+            self.assertGreaterEqual(part["position"], 600)
+        for key in ("estimated_users", "disk_bytes"):
+            self.assertEqual(stats[key], sum(part[key] for part in stats["partitions"]))
+        self.assertGreater(stats["estimated_users"], 0)
+
+    def test_verify(self):
+        found = json.loads(self.state("verify").stdout)
+        self.assertEqual(found, {"users": 12, "events": 600, "violations": 0, "digest": self.digest()})
+        self.assertRegex(found["digest"], r"^[0-9a-f]{32}$")
+        self.replay(self.path("events.jsonl"), output="2.jsonl", state="other", state__partitions=3)
+        self.assertEqual(self.digest("other"), found["digest"], "however they are partitioned")
+        self.log[-1]["timestamp"] += 1
+        self.replay(self.write("changed.jsonl", as_lines(self.log)), output="3.jsonl", state="changed")
+        self.assertNotEqual(self.digest("changed"), found["digest"])
+
+
+class ConfigTest(CommandTest):
+    YAML = """
+application: shop
+kafka: {bootstrap_servers: "a:1,b:2", properties: {session.timeout.ms: 6000, ssl.ca.location: /etc/ca.pem}}
+source:
+  format: csv
+  mapping:
+    user_id: visitor
+    event_type: {path: behaviour, map: {pv: view, "a: b": "c, d"}}
+    timestamp: {path: ts, unit: iso8601}
+state: {hot_cache: 3MiB, directory: "with space: and colon"}
+processing: {commit_interval: 250ms, workers: 3, emit: latest}
+"""
+
+    def test_what_is_printed_loads_to_the_same(self):
+        self.write("shop.yaml", self.YAML)
+        self.assertEqual(self.run_program("config", "check", "-c", "shop.yaml").stdout, "ok\n")
+        printed = self.run_program("config", "print", "-c", "shop.yaml", settings={"recommend.top_k": 7}).stdout
+        self.write("printed.yaml", printed)
+        self.assertEqual(self.run_program("config", "print", "-c", "printed.yaml").stdout, printed)
+        for text in ("application: shop", "top_k: 7", "commit_interval: 250ms", "hot_cache: 3MiB", "workers: 3"):
+            self.assertIn(text, printed)
+        defaults = self.run_program("config", "print").stdout
+        self.write("defaults.yaml", defaults)
+        self.assertEqual(self.run_program("config", "print", "-c", "defaults.yaml").stdout, defaults)
+
+    def test_secrets_are_masked(self):
+        secrets = {
+            "sasl.password": "hunter2a", "ssl.key.password": "hunter2b", "sasl.oauthbearer.client.secret": "hunter2c",
+        }  # fmt: skip
+        settings = {f"kafka.properties.{key}": value for key, value in secrets.items()}
+        self.environment["FRESHET_KAFKA__PROPERTIES__SSL__TRUSTSTORE__PASSWORD"] = "hunter2d"
+        printed = self.run_program("config", "print", settings={**settings, "kafka.properties.client.id": "me"})
+        self.assertNotIn("hunter2", printed.stdout + printed.stderr)
+        self.assertEqual(printed.stdout.count("********"), 4)
+        self.assertIn("client.id: me", printed.stdout)
+        wrong = self.run_program("config", "check", settings={"kafka.properties.sasl.password": "[hunter2]"}, expect=2)
+        self.assertNotIn("hunter2", wrong.stdout + wrong.stderr)
+
+
+class ExportTest(CommandTest):
+    def test_what_is_exported_is_the_log(self):
+        log = random_log(random.Random(SEED), users=25, items=60, events=800)
+        log[5]["event_type"] = "poke"
+        data = as_lines(log).splitlines(keepends=True)
+        half = [self.write("1.jsonl", b"".join(data[:300]) + b"broken\n{}\n"), self.write("2.gz", gzip.compress(b"".join(data[300:])))]
+        done = self.run_program("export", "--input", *half, "--output", "out/deep")
+        self.assertIn("exported 800 events of 25 users", done.stderr)
+        self.assertIn("2 bad records left out", done.stderr)
+        users = self.check(self.path("out/deep"), log, self.rows(log, "item_id"), self.rows(log, "event_type"))
+        names = self.path("out/deep/users.tsv").read_text()
+        self.assertEqual(names, "".join(f"{row}\t{user}\n" for row, user in enumerate(users)))
+
+    def rows(self, log, field):
+        return {name: row for row, name in enumerate(dict.fromkeys(entry[field] for entry in log), start=1)}
+
+    def check(self, directory, log, items, types):
+        users = {}
+        for entry in log:
+            users.setdefault(entry["user_id"], []).append(entry)
+        offsets = [0]
+        for events in users.values():
+            offsets.append(offsets[-1] + len(events))
+        ordered = [entry for events in users.values() for entry in events]
+        self.assertEqual(read_safetensors(directory / "sequences.safetensors"), {
+            "offsets": ("I64", [len(users) + 1], offsets),
+            "items": ("I32", [len(log)], [items.get(entry["item_id"], 0) for entry in ordered]),
+            "types": ("I32", [len(log)], [types.get(entry["event_type"], 0) for entry in ordered]),
+            "times": ("I64", [len(log)], [entry["timestamp"] // 1000 for entry in ordered]),
+        })  # fmt: skip
+        for name, rows in (("items.tsv", items), ("event_types.tsv", types)):
+            text = "0\t[unknown]\n" + "".join(f"{row}\t{name}\n" for name, row in rows.items())
+            self.assertEqual((directory / name).read_text(), text)
+        return users
+
+    def test_with_the_rows_of_a_model(self):
+        write_model(self.path("model"), ITEMS)
+        log = random_log(random.Random(SEED), users=25, items=60, events=800)
+        events = self.write("events.jsonl", as_lines(log))
+        self.run_program("export", "--input", events, "--output", "out", "--vocabulary", "model")
+        rows = {item: row for row, item in enumerate(ITEMS, start=1)}
+        self.check(self.path("out"), log, rows, {"view": 1, "cart": 2, "purchase": 3})
+
+    def test_log_lines_stay_json(self):
+        events = self.write("events.jsonl", as_lines([event("u", "i1")]) + b'{"user_id":"a\\u0000"}\n')
+        settings = {"log.format": "json", "log.level": "debug"}
+        done = self.run_program("export", "--input", events, "--output", 'out"dir\\', settings=settings)
+        messages = [json.loads(line)["message"] for line in done.stderr.splitlines()]
+        self.assertTrue(any('a NUL byte in "a\\u0000"' in message for message in messages), done.stderr)
+        self.assertTrue(any('to out"dir\\;' in message for message in messages), done.stderr)
+
+
+class EvaluateTest(CommandTest):
+    USERS, EVENTS = 60, 12  # a history that fits what 2 layers with a window of 8 keep
+
+    def setUp(self):
+        super().setUp()
+        write_model(self.path("model"), ITEMS)
+        numbers = random.Random(SEED)
+        self.log = [
+            event(f"u{user}", f"i{1 + min(int(numbers.expovariate(0.07)), 44)}", 1_506_826_800_000 + 7000 * n)
+            for n in range(self.EVENTS) for user in range(self.USERS) if n > 1 or user % 5
+        ]  # fmt: skip
+        self.users = {}
+        for entry in self.log:
+            self.users.setdefault(entry["user_id"], []).append(entry["item_id"])
+
+    def metrics(self, ranks, tops):
+        """The record's figures from each user's rank of the target (None: no candidate) and best items."""
+        count, found = len(ranks), [rank for rank in ranks if rank is not None]
+        expected = {"mrr": sum(1 / rank for rank in found) / count}
+        for k in CUTOFFS:
+            hits = [rank for rank in found if rank <= k]
+            expected[f"hr@{k}"] = expected[f"recall@{k}"] = len(hits) / count
+            expected[f"ndcg@{k}"] = sum(1 / math.log2(rank + 1) for rank in hits) / count
+            expected[f"f1@{k}"] = 2 * len(hits) / (k + 1) / count
+            expected[f"coverage@{k}"] = len({item for top in tops for item in top[:k]}) / len(ITEMS)
+        return expected
+
+    def model_ranks(self):
+        """From the recommendations after each user's last event but one, the whole catalogue ranked."""
+        left = {user: len(items) - 1 for user, items in self.users.items()}
+        histories = []
+        for entry in self.log:
+            if left[entry["user_id"]] > 0:
+                histories.append(entry)
+                left[entry["user_id"]] -= 1
+        self.replay(self.write("histories.jsonl", as_lines(histories)), emit="final", recommend__top_k=len(ITEMS))
+        answers = {record["user_id"]: record["items"] for record in read_output(self.path("out.jsonl"))}
+        ranks, tops = [], []
+        for user, items in self.users.items():
+            scores = {item["item_id"]: item["score"] for item in answers[user]}
+            self.assertEqual(scores.keys(), set(ITEMS) - set(items[:-1]))
+            target = scores.get(items[-1])
+            ranks.append(None if target is None else sum(score >= target for score in scores.values()))
+            tops.append(list(scores))
+        return ranks, tops
+
+    def popularity_ranks(self):
+        counts = {item: 0 for item in ITEMS}
+        for items in self.users.values():
+            for item in items[:-1]:
+                if item in counts:
+                    counts[item] += 1
+        ranks, tops = [], []
+        for items in self.users.values():
+            left = {item: count for item, count in counts.items() if item not in items[:-1]}
+            target = left.get(items[-1])
+            ranks.append(None if target is None else sum(count >= target for count in left.values()))
+            tops.append(sorted(left, key=lambda item: -left[item]))
+        return ranks, tops
+
+    def test_leave_one_out(self):
+        events = self.write("events.jsonl", as_lines(self.log))
+        done = self.run_program("evaluate", "--input", events, "--json", "accuracy.json", settings=self.settings())
+        found = json.loads(self.path("accuracy.json").read_text())
+        self.assertEqual(list(found), ["protocol", "model", "baselines"])
+        ranks, tops = self.model_ranks()
+        expected = self.metrics(ranks, tops)
+        self.assertGreater(expected["hr@10"], 0)
+        version = json.loads(self.run_program("model", "inspect", "model", "--json").stdout)["version"]
+        self.assertEqual((found["model"].pop("name"), found["model"].pop("version")), ("model", version))
+        self.assert_metrics(found["model"], expected)
+        self.assert_metrics(found["baselines"]["popularity"], self.metrics(*self.popularity_ranks()))
+        for baseline in found["baselines"].values():
+            self.assertEqual(baseline.keys(), expected.keys())
+        targets = [(items[-1], items[:-1]) for items in self.users.values()]
+        unknown = sum(target not in ITEMS for target, _ in targets)
+        self.assertEqual(found["protocol"], {
+            "name": "leave-one-out", "users": self.USERS, "candidates": len(ITEMS), "exclude_seen": True,
+            "ties": "against the model", "order": "log", "unknown_targets": unknown,
+            "seen_targets": sum(target in ITEMS and target in history for target, history in targets),
+        })  # fmt: skip
+        table = {line.split()[0]: line.split()[1:] for line in done.stdout.splitlines()[-4:]}
+        self.assertEqual(list(table), ["model", *found["baselines"]] if len(table) == 4 else [])
+        for shown, key in zip(table["model"], ("hr@10", "ndcg@10", "f1@10", "mrr", "hr@1", "hr@100", "coverage@10")):
+            self.assertAlmostEqual(float(shown), expected[key], delta=6e-5)
+
+    def assert_metrics(self, found, expected):
+        self.assertEqual(found.keys(), expected.keys())
+        for key, value in expected.items():
+            self.assertAlmostEqual(found[key], value, delta=1e-9, msg=key)
+
+    def test_seen_items_kept(self):
+        events = self.write("events.jsonl", as_lines(self.log))
+        settings = self.settings(recommend__exclude_seen="false")
+        self.run_program("evaluate", "--input", events, "--json", "kept.json", settings=settings)
+        protocol = json.loads(self.path("kept.json").read_text())["protocol"]
+        self.assertEqual((protocol["exclude_seen"], protocol["seen_targets"]), (False, 0))
+
+    def test_a_report_that_cannot_be_written(self):
+        events = self.write("events.jsonl", as_lines(self.log))
+        done = self.run_program("evaluate", "--input", events, "--json", "no/where.json", settings=self.settings(), expect=1)
+        self.assert_error(done.stderr, "--json: no/where.json: cannot be written")
+
+
+class GenerateTest(CommandTest):
+    def generate(self, output, seed=5):
+        sizes = ["--users", 40, "--items", 60, "--events", 3000, "--seed", seed]
+        self.run_program("generate", *sizes, "--output", output)
+        return self.path(output).read_bytes()
+
+    def test_the_same_seed_gives_the_same_bytes(self):
+        first = self.generate("a/events.jsonl")
+        items = self.path("a/items.jsonl").read_bytes()
+        self.assertEqual(self.generate("b/events.jsonl"), first)
+        self.assertEqual(self.path("b/items.jsonl").read_bytes(), items)
+        self.assertEqual(gzip.decompress(self.generate("c/events.jsonl.gz")), first)
+        self.assertEqual(zstd_decompress(self.generate("d/events.jsonl.zst")), first)
+        self.assertNotEqual(self.generate("e/events.jsonl", seed=6), first)
+
+    def test_what_is_generated_runs(self):
+        log = [json.loads(line) for line in self.generate("events.jsonl").splitlines()]
+        catalogue = [json.loads(line)["item_id"] for line in self.path("items.jsonl").read_bytes().splitlines()]
+        self.assertEqual((len(log), len(catalogue)), (3000, 60))
+        write_model(self.path("model"), catalogue)
+        summary = self.replay(self.path("events.jsonl"))
+        self.assertIn("3000 recommendations, 0 dead letters, 0 repeats dropped, 0 without a known item", summary)
+        self.assert_numbered(read_output(self.path("out.jsonl")), log)
+
+    def test_nonsense_is_refused(self):
+        for option in ("--users", "--items"):
+            self.run_program("generate", option, 0, "--output", "events.jsonl", expect=2)
+        self.run_program("generate", "--events", "many", "--output", "events.jsonl", expect=2)
+        self.write("file", "")
+        self.run_program("generate", "--events", 10, "--output", "file/events.jsonl", expect=1)
+
+
+class HelpTest(CommandTest):
+    """Every command's example is run, in a directory that has what the examples name."""
+
+    def setUp(self):
+        super().setUp()
+        log = as_lines(random_log(random.Random(SEED), users=12, items=40, events=300))
+        self.write("clicks.jsonl", log)
+        self.write("clicks.jsonl.gz", gzip.compress(log))
+        self.write("freshet.yaml", "model: {directory: models/demo}\n")
+        for name in ("demo", "shop"):
+            write_model(self.path("models") / name, ITEMS)
+        self.environment["FRESHET_HTTP__LISTEN"] = "127.0.0.1:0"
+
+    def example(self, command):
+        text = self.run_program(*command.split(), "--help").stdout
+        self.assertIn("Example:\n", text, command)
+        examples = [line.strip() for line in text.split("Example:\n")[1].splitlines() if line.startswith("  freshet ")]
+        self.assertTrue(examples, text)
+        for words in map(shlex.split, examples):
+            self.assertEqual(words[1 : 1 + len(command.split())], command.split())
+        return examples
+
+    def test_the_examples_run(self):
+        self.run_program("replay", "--input", "clicks.jsonl", settings={"model.directory": "models/demo"})
+        for command in COMMANDS[1:]:
+            for example in self.example(command):
+                self.run_program(*shlex.split(example)[1:])
+        self.assertEqual(len(read_output(self.path("recommendations.jsonl"))), 300)
+
+    def test_the_example_of_run_waits_for_its_broker_and_stops(self):
+        (example,) = self.example("run")
+        command = self.command(shlex.split(example)[1:], {})
+        with subprocess.Popen(command, stderr=subprocess.PIPE, env=self.environment, cwd=self.directory) as process:
+            for line in process.stderr:
+                if b"serving /healthz" in line:
+                    break
+            process.terminate()
+            rest = process.stderr.read().decode()
+        self.assertEqual(process.returncode, 0, rest)
+
+    def test_every_command_is_listed_and_tells_its_exit_codes(self):
+        text = self.run_program("--help").stdout
+        for command in COMMANDS:
+            self.assertRegex(text, rf"(?m)^  {command.split()[0]} ")
+        self.assertIn("Exit codes: 0 done; 1 failed; 2 wrong usage or configuration; 3 the data needs a decision.", text)
+        self.assertRegex(self.run_program("--version").stdout, r"^freshet \d+\.\d+\.\d+\n$")
+
+
+if __name__ == "__main__":
+    main()
