@@ -6,7 +6,6 @@
 #pragma once
 
 #include <cstdint>
-#include <cstdlib>
 #include <memory>
 #include <vector>
 
@@ -15,12 +14,14 @@
 namespace freshet {
 
 struct AlignedFree {
-  void operator()(void* memory) const { std::free(memory); }
+  void operator()(float* floats) const;
 };
 using AlignedFloats = std::unique_ptr<float[], AlignedFree>;
 
 // `count` zeroed floats on a cache-line boundary.
 AlignedFloats AllocateAligned(size_t count);
+// What it takes beyond the floats, the heap's own header included.
+inline constexpr size_t kAlignedExtraBytes = 64 + 16;
 
 struct KeyValueCache {
   // Rows in a block: one cache line of fp32, so that keys can be stored transposed within a block.
