@@ -172,10 +172,10 @@ class CommandTest(unittest.TestCase):
             words += ["--set", f"{key}={value}"]
         return words
 
-    def run_program(self, *arguments, settings={}, expect=0, text=True, **options):
+    def run_program(self, *arguments, settings=None, expect=0, text=True, **options):
         """Runs the program; its exit code must be `expect`."""
         done = subprocess.run(
-            self.command(arguments, settings), capture_output=True, timeout=TIMEOUT_S, cwd=self.directory,
+            self.command(arguments, settings or {}), capture_output=True, timeout=TIMEOUT_S, cwd=self.directory,
             env=self.environment, **options,
         )  # fmt: skip
         error = done.stderr.decode(errors="replace")
@@ -218,7 +218,7 @@ class CommandTest(unittest.TestCase):
             self.assertIn(str(fragment), last)
 
     def assert_numbered(self, records, log):
-        """One record for each event of `log`, each user's numbered from 1 without gaps, in the order of their events."""
+        """One record for each event of `log`; each user's are numbered from 1 without gaps, in the order of events."""
         self.assertEqual(len(records), len(log))
         counts = {}
         for record in records:
@@ -253,7 +253,9 @@ class CommandTest(unittest.TestCase):
         scores = {item["item_id"]: item["score"] for item in others}
         for item in items:
             at_the_end = items[-1]["score"] + tolerance
-            self.assertAlmostEqual(scores.get(item["item_id"], at_the_end), item["score"], delta=2 * tolerance, msg=where)
+            self.assertAlmostEqual(
+                scores.get(item["item_id"], at_the_end), item["score"], delta=2 * tolerance, msg=where
+            )
 
 
 def main():

@@ -68,7 +68,7 @@ BAD = [
     (line(timestamp=True), "invalid_timestamp", "found a boolean, expected milliseconds"),
     (line(timestamp=[START_MS]), "invalid_timestamp", "found an array"),
     (line(timestamp="") , "missing_timestamp", "absent, null or empty"),
-    (b"x" * (10 * MIB), "record_too_large", "the record has 10485760 bytes, at most 1048576 are accepted (source.max_record)"),
+    (b"x" * (10 * MIB), "record_too_large", "has 10485760 bytes, at most 1048576 are accepted (source.max_record)"),
     (line(properties="x" * MIB), "record_too_large", "(source.max_record)"),
 ]  # fmt: skip
 
@@ -128,16 +128,19 @@ class BadRecordsTest(CommandTest):
             ["42", "1.0", "123456789012345678901234567890", 'Жанна "\n\x01', "u" * 1024],
         )
         self.assertEqual([record["source"]["offset"] for record in records], list(range(5)))
-        self.assertEqual(
-            [record["source"]["event_time"] - START_MS for record in records[:3]], [0, 1, 2]
-        )
+        self.assertEqual([record["source"]["event_time"] - START_MS for record in records[:3]], [0, 1, 2])
         got = json.loads(self.run_program("state", "get", records[3]["user_id"], settings=self.settings()).stdout)
         self.assertEqual(got["user_id"], records[3]["user_id"])
 
     def test_unknown_items_and_types_are_answered(self):
         """They are row 0: which of them it is makes no difference to the answer, and neither does a later model's."""
         log = []
-        for user, item, kind in (("a", "new1", "view"), ("b", "new2", "view"), ("c", "i2", "zoom"), ("d", "i2", "poke")):
+        for user, item, kind in (
+            ("a", "new1", "view"),
+            ("b", "new2", "view"),
+            ("c", "i2", "zoom"),
+            ("d", "i2", "poke"),
+        ):
             log += [event(user, "i1"), {**event(user, item, START_MS + 5000), "event_type": kind},
                     event(user, "i3", START_MS + 9000)]  # fmt: skip
         summary = self.replay(self.write("events.jsonl", as_lines(log)))

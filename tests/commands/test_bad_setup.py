@@ -10,8 +10,19 @@ import shutil
 import struct
 import subprocess
 
-from support import (SEED, CommandTest, as_lines, event, main, random_log, read_output, read_safetensors, write_model,
-                     write_rows, write_safetensors)
+from support import (
+    SEED,
+    CommandTest,
+    as_lines,
+    event,
+    main,
+    random_log,
+    read_output,
+    read_safetensors,
+    write_model,
+    write_rows,
+    write_safetensors,
+)
 
 ITEMS = [f"i{n}" for n in range(1, 31)]
 
@@ -43,7 +54,9 @@ class SetupTest(CommandTest):
 class PathTest(SetupTest):
     def test_inputs_that_cannot_be_read(self):
         missing = self.path("missing.jsonl")
-        self.assert_error(self.replay(self.events, missing, expect=1), missing, "cannot open: No such file or directory")
+        self.assert_error(
+            self.replay(self.events, missing, expect=1), missing, "cannot open: No such file or directory"
+        )
         self.assert_error(self.replay(self.directory, expect=1), self.directory, "is a directory, expected a log file")
         self.assert_error(self.replay("/dev/null", expect=1), "/dev/null: is not a regular file, expected a log file")
         self.assert_error(self.replay(self.events, self.events, expect=2), self.events, "given twice as input")
@@ -54,6 +67,22 @@ class PathTest(SetupTest):
         for output in ("missing/out.jsonl", "model"):
             error = self.replay(self.events, output=output, expect=1)
             self.assert_error(error, self.path(output), "cannot open for writing")
+
+    def test_what_the_user_may_not_touch(self):
+        other = {"user": 65534, "group": 65534, "extra_groups": []} if os.geteuid() == 0 else {}
+        self.directory.chmod(0o777)
+        secret = self.write("secret.jsonl", as_lines(self.log))
+        secret.chmod(0)
+        try:
+            done = self.run_program("replay", "--input", secret, settings=self.settings(), expect=1, **other)
+        except PermissionError:
+            self.skipTest("no other user may run the program here")
+        self.assert_error(done.stderr, f"{secret}: cannot open: Permission denied")
+        shutil.rmtree(self.path("state"))
+        self.path("state").mkdir()
+        self.path("state").chmod(0o555)
+        done = self.run_program("replay", "--input", self.events, settings=self.settings(), expect=1, **other)
+        self.assert_error(done.stderr, f"state.directory: {self.path('state')}", "Permission denied")
 
     def test_a_full_device(self):
         with open("/dev/full", "wb") as full:
@@ -108,7 +137,9 @@ class StateDirectoryTest(SetupTest):
         pipe = self.path("pipe")
         os.mkfifo(pipe)
         words = ["replay", "--input", self.events, "--output", pipe]
-        with subprocess.Popen(self.command(words, self.settings()), env=self.environment, stderr=subprocess.PIPE) as other:
+        with subprocess.Popen(
+            self.command(words, self.settings()), env=self.environment, stderr=subprocess.PIPE
+        ) as other:
             with open(pipe, "rb") as reader:  # the other has its state open by now
                 reader.readline()
                 error = self.replay(self.events, expect=1)
@@ -118,7 +149,9 @@ class StateDirectoryTest(SetupTest):
                 reader.read()
             other.stderr.read()
         self.assertEqual(other.returncode, 0)
-        self.assertEqual(json.loads(self.run_program("state", "verify", settings=self.settings()).stdout)["events"], 2000)
+        self.assertEqual(
+            json.loads(self.run_program("state", "verify", settings=self.settings()).stdout)["events"], 2000
+        )
         with open(self.path("state/LOCK")) as lock:
             fcntl.flock(lock, fcntl.LOCK_SH)
             error = self.replay(self.events, expect=1)
@@ -132,7 +165,9 @@ class StateDirectoryTest(SetupTest):
         error = self.replay(self.events, expect=2)
         self.assert_error(error, form, 'found format "freshet-state 99", this version reads "freshet-state 1"')
         form.write_text("something else\n")
-        self.assert_error(self.replay(self.events, expect=1), form, 'line 1: "something else": expected "freshet-state 1"')
+        self.assert_error(
+            self.replay(self.events, expect=1), form, 'line 1: "something else": expected "freshet-state 1"'
+        )
         form.unlink()
         self.assert_error(self.replay(self.events, expect=1), form, "is missing, but partition-")
         form.write_text(text)
@@ -180,9 +215,7 @@ class ConfigurationTest(SetupTest):
         for command in (["replay", "--input", self.events], ["run"], ["config", "check"], ["config", "print"],
                         ["export", "--input", self.events, "--output", "x"], ["state", "stats"],
                         ["evaluate", "--input", self.events]):  # fmt: skip
-            done = self.run_program(
-                *command, "-c", "bad.yaml", settings={"processing.emit": "sometimes"}, expect=2
-            )
+            done = self.run_program(*command, "-c", "bad.yaml", settings={"processing.emit": "sometimes"}, expect=2)
             lines = done.stderr.strip().splitlines()
             self.assertEqual(len(lines), len(expected), done.stderr)
             for text in expected:
@@ -258,7 +291,8 @@ class ModelDirectoryTest(SetupTest):
 
     def test_a_configuration_that_is_wrong(self):
         for change, message in (
-            ({"dim": "16"}, 'dim: "16", expected a whole number from 1 to 4096'), ({"dim": 16, "heads": 3}, "heads: 3, expected a divisor of dim 16"),
+            ({"dim": "16"}, 'dim: "16", expected a whole number from 1 to 4096'),
+            ({"dim": 16, "heads": 3}, "heads: 3, expected a divisor of dim 16"),
             ({"heads": 2, "widow": 8}, "widow: unknown key"),
         ):  # fmt: skip
             self.edit_config(**change)

@@ -1,7 +1,7 @@
 """All of two real logs through replay: a record for every event, nothing lost, no gaps.
 
-The data is not part of the project: $FRESHET_TEST_DATA, or ../shared/data beside it. Where it is absent, this says so and
-skips (exit code 77).
+The data is not part of the project: $FRESHET_TEST_DATA, or ../shared/data beside it. Where it is absent, this says so
+and skips (exit code 77).
 """
 
 import collections

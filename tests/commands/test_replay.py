@@ -6,8 +6,20 @@ import random
 import re
 import subprocess
 
-from support import (START_MS, TYPES, CommandTest, as_float32, as_lines, event, main, random_log, read_output,
-                     write_model, zstd_compress, SEED)
+from support import (
+    SEED,
+    START_MS,
+    TYPES,
+    CommandTest,
+    as_float32,
+    as_lines,
+    event,
+    main,
+    random_log,
+    read_output,
+    write_model,
+    zstd_compress,
+)
 
 ITEMS = 40
 
@@ -130,7 +142,9 @@ class ReplayTest(CommandTest):
         names = [
             self.write("a.jsonl", as_lines(parts[0])),
             self.write("no-telling-name", gzip.compress(as_lines(parts[1][:1])) + gzip.compress(b"")),
-            self.write("c.jsonl.zst", zstd_compress(as_lines(parts[2][:100])) + zstd_compress(as_lines(parts[2][100:]))),
+            self.write(
+                "c.jsonl.zst", zstd_compress(as_lines(parts[2][:100])) + zstd_compress(as_lines(parts[2][100:]))
+            ),
         ]
         self.replay(*names)
         records = read_output(self.path("out.jsonl"))

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import time
 
-from support import (SEED, TIMEOUT_S, CommandTest, as_lines, main, parse_lines, random_log, read_output, write_model)
+from support import SEED, TIMEOUT_S, CommandTest, as_lines, main, parse_lines, random_log, read_output, write_model
 
 ITEMS = 200
 EVENTS = 8_000
@@ -91,9 +91,7 @@ class RestartTest(CommandTest):
                 parts.append(first + process.stdout.read())
                 error = process.stderr.read().decode()
             codes.append(process.returncode)
-            self.assert_error(
-                error, "interrupted; everything so far is committed, the same command goes on from there"
-            )
+            self.assert_error(error, "interrupted; everything so far is committed, the same command goes on from there")
         self.assertEqual(codes, [1, 1])
         done = self.run_program("replay", "--input", *self.inputs, settings=self.settings(), text=False)
         parts.append(done.stdout)
@@ -124,7 +122,7 @@ class RestartTest(CommandTest):
             self.assert_whole(f"out-{number}.jsonl", f"state-{number}")
 
     def test_what_needs_a_decision(self):
-        first, second = self.inputs
+        first = self.inputs[0]
         self.replay(first)
         whole = first.read_bytes()
         first.write_bytes(whole + whole[:100])
@@ -151,7 +149,9 @@ class RestartTest(CommandTest):
     def test_another_model_goes_on_with_the_same_state(self):
         first, second = self.inputs
         self.replay(first)
-        write_model(self.path("new"), [f"i{n}" for n in range(ITEMS, 40, -1)], layers=4, dim=64, window=50, seed=SEED + 1)
+        write_model(
+            self.path("new"), [f"i{n}" for n in range(ITEMS, 40, -1)], layers=4, dim=64, window=50, seed=SEED + 1
+        )
         new = {"model__directory": self.path("new")}
         self.replay(first, second, **new)
         self.replay(first, second, output="expected.jsonl", state="expected", **new)

@@ -8,8 +8,18 @@ import re
 import shlex
 import subprocess
 
-from support import (SEED, CommandTest, as_lines, event, main, random_log, read_output, read_safetensors, write_model,
-                     zstd_decompress)
+from support import (
+    SEED,
+    CommandTest,
+    as_lines,
+    event,
+    main,
+    random_log,
+    read_output,
+    read_safetensors,
+    write_model,
+    zstd_decompress,
+)
 
 ITEMS = [f"i{n}" for n in range(1, 41)]
 CUTOFFS = (1, 5, 10, 20, 50, 100)
@@ -56,7 +66,9 @@ class ModelTest(CommandTest):
 
     def test_verify(self):
         write_model(self.path("model"), ITEMS, dim=32, layers=3, heads=4, window=12)
-        runs = [self.run_program("model", "verify", "model", "--users", 10, "--seed", seed).stdout for seed in (3, 3, 4)]
+        runs = [
+            self.run_program("model", "verify", "model", "--users", 10, "--seed", seed).stdout for seed in (3, 3, 4)
+        ]
         self.assertEqual(runs[0], runs[1])
         self.assertNotEqual(runs[0], runs[2])
         found = re.fullmatch(
@@ -171,7 +183,10 @@ class ExportTest(CommandTest):
         log = random_log(random.Random(SEED), users=25, items=60, events=800)
         log[5]["event_type"] = "poke"
         data = as_lines(log).splitlines(keepends=True)
-        half = [self.write("1.jsonl", b"".join(data[:300]) + b"broken\n{}\n"), self.write("2.gz", gzip.compress(b"".join(data[300:])))]
+        half = [
+            self.write("1.jsonl", b"".join(data[:300]) + b"broken\n{}\n"),
+            self.write("2.gz", gzip.compress(b"".join(data[300:]))),
+        ]
         done = self.run_program("export", "--input", *half, "--output", "out/deep")
         self.assertIn("exported 800 events of 25 users", done.stderr)
         self.assertIn("2 bad records left out", done.stderr)
@@ -318,7 +333,9 @@ class EvaluateTest(CommandTest):
 
     def test_a_report_that_cannot_be_written(self):
         events = self.write("events.jsonl", as_lines(self.log))
-        done = self.run_program("evaluate", "--input", events, "--json", "no/where.json", settings=self.settings(), expect=1)
+        done = self.run_program(
+            "evaluate", "--input", events, "--json", "no/where.json", settings=self.settings(), expect=1
+        )
         self.assert_error(done.stderr, "--json: no/where.json: cannot be written")
 
 
@@ -398,7 +415,9 @@ class HelpTest(CommandTest):
         text = self.run_program("--help").stdout
         for command in COMMANDS:
             self.assertRegex(text, rf"(?m)^  {command.split()[0]} ")
-        self.assertIn("Exit codes: 0 done; 1 failed; 2 wrong usage or configuration; 3 the data needs a decision.", text)
+        self.assertIn(
+            "Exit codes: 0 done; 1 failed; 2 wrong usage or configuration; 3 the data needs a decision.", text
+        )
         self.assertRegex(self.run_program("--version").stdout, r"^freshet \d+\.\d+\.\d+\n$")
 
 
