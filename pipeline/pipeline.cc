@@ -265,8 +265,20 @@ Status Pipeline::MaybeCommit(bool ended) {
   const bool due = SteadyClock::now() - last_commit_ >= options_.commit_interval;
   const bool full =
       buffers_->uncommitted_bytes >= kMaxUncommittedBytes || buffers_->uncommitted_events >= kMaxUncommittedEvents;
-  if (!due && !full && !ended) return {};
+  if (!due && !full && !ended && !HotCacheIsPinned()) return {};
   return Commit();
+}
+
+// Whether users that wait for a commit, which cannot be evicted, fill half of the hot cache.
+bool Pipeline::HotCacheIsPinned() const {
+  const size_t half = options_.hot_cache_bytes / 2;
+  const auto events = static_cast<size_t>(buffers_->uncommitted_events);
+  const size_t most_for_user = serving_.engine->CacheBytes(serving_.model->config.window);
+  if (events * most_for_user < half) return false;  // cannot be; asking the stores is dearer
+  size_t unsaved = 0;
+  for (const auto& [id, partition] : partitions_)
+    unsaved += static_cast<size_t>(partition->store->Stats().unsaved_bytes);
+  return unsaved >= half;
 }
 
 Status Pipeline::Commit() {

@@ -107,6 +107,7 @@ class Pipeline : public AssignmentListener {
   Status Publish();
   Status MaybeCommit(bool ended);
 
+  bool HotCacheIsPinned() const;
   Status Commit();
   Partition* PartitionOf(RawRecord& record, std::string_view user_id);
   void AddDeadLetter(const RawRecord& record, const DecodeFailure& failure);
