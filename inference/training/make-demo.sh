@@ -19,7 +19,8 @@ generate() {  # name, users, events, seed
 train() {
   PYTHONPATH=inference/training "$python" -m freshet_training train --data "$work/export" --output "$model" \
     --metrics "$work/metrics.jsonl" --threads "$threads" --seed 1 \
-    --dim 64 --layers 2 --heads 2 --window 32 --dropout 0.05 --id-dropout 0.01 --lr 0.003 --epochs 5 --batch-users 8 --valid-users 2000
+    --dim 128 --layers 2 --heads 4 --window 32 --dropout 0.05 --id-dropout 0.01 --lr 0.003 --epochs 5 --batch-users 8 \
+    --valid-users 2000
 }
 
 evaluate() {  # name

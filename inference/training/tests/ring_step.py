@@ -4,6 +4,7 @@ Shares nothing with freshet_training but the names of the tensors.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +28,7 @@ def _bucket(seconds: int) -> int:
 class RingStep:
     """One user's state. `weights`: the tensors of model.safetensors; `config`: the keys of config.json."""
 
-    def __init__(self, weights: Mapping[str, Floats], config: Mapping[str, object]) -> None:
+    def __init__(self, weights: Mapping[str, Floats], config: Mapping[str, Any]) -> None:
         self.weights, self.config = weights, config
         self.events = 0
         layers, window, dim = config["layers"], config["window"], config["dim"]
