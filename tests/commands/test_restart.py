@@ -80,8 +80,8 @@ class RestartTest(CommandTest):
 
     def test_sigterm_in_the_middle(self):
         self.uninterrupted()
-        # Standard output is a pipe that nobody reads on: the run cannot end before the signal.
-        command = self.command(["replay", "--input", *self.inputs], self.settings())
+        # Standard output is a pipe that nobody reads on, too small for a batch: the run cannot end before the signal.
+        command = self.command(["replay", "--input", *self.inputs], self.settings(processing__commit_interval="1ms"))
         parts, codes = [], []
         for number in (signal.SIGTERM, signal.SIGINT):
             with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -137,7 +137,7 @@ class RestartTest(CommandTest):
 
     def test_an_input_read_in_part_must_be_named_again(self):
         first, second = self.inputs
-        command = self.command(["replay", "--input", first], self.settings())
+        command = self.command(["replay", "--input", first], self.settings(processing__commit_interval="1ms"))
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                               env=self.environment) as process:  # fmt: skip
             process.stdout.readline()
