@@ -47,6 +47,8 @@ class EscapedMessage : public spdlog::custom_flag_formatter {
   std::unique_ptr<custom_flag_formatter> clone() const override { return std::make_unique<EscapedMessage>(); }
 };
 
+}  // namespace
+
 void SetUpLogging(const Config& config) {
   auto formatter = std::make_unique<spdlog::pattern_formatter>();
   formatter->add_flag<EscapedMessage>('*').set_pattern(
@@ -58,8 +60,6 @@ void SetUpLogging(const Config& config) {
   logger->flush_on(spdlog::level::info);
   spdlog::set_default_logger(std::move(logger));
 }
-
-}  // namespace
 
 Result<Config> LoadEffectiveConfig(const ConfigFlags& flags) {
   ConfigInput input;

@@ -20,6 +20,9 @@ struct ConfigFlags {
   std::vector<std::string> sets;
 };
 
+// Logs to stderr as `config` says; until then the log goes to stdout. Call once: here, or through LoadEffectiveConfig.
+void SetUpLogging(const Config& config);
+
 // The effective configuration, with logging set up as it says. The error holds every problem, a line each.
 Result<Config> LoadEffectiveConfig(const ConfigFlags& flags);
 

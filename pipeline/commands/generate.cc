@@ -30,6 +30,7 @@ void AddGenerate(CLI::App& app, Action& action) {
   command->callback([options, &action] {
     action = [options]() -> Status {
       const std::atomic<bool>& stop = StopOnSignals();
+      SetUpLogging({});
       Progress progress("generate", "events");
       RETURN_IF_ERROR(Generate(*options, [&](uint64_t events) {
         progress.Update(static_cast<int64_t>(events),

@@ -48,8 +48,12 @@ void ApplyEmit(const std::string& emit, Config& config) {
   if (!emit.empty()) config.processing.emit = kNames.at(emit);
 }
 
+// Beside the output where that is a file; standard output, pipes and devices have no place beside them.
 std::string DeadLetterPath(const ReplayFlags& flags, const Config& config) {
-  if (flags.output.empty() || flags.output == "-" || flags.output == "kafka") {
+  std::error_code unreadable;
+  const std::filesystem::file_type type = std::filesystem::status(flags.output, unreadable).type();
+  const bool is_file = type == std::filesystem::file_type::regular || type == std::filesystem::file_type::not_found;
+  if (flags.output.empty() || flags.output == "-" || flags.output == "kafka" || !is_file) {
     return (std::filesystem::path(config.state.directory) / "dead-letters.jsonl").string();
   }
   return flags.output + ".dead-letters.jsonl";
@@ -180,6 +184,12 @@ Status Replay(const ReplayFlags& flags) {
   RETURN_IF_ERROR(RunWorkers(workers, stop, options, counts));
   progress.Finish();
   const std::chrono::duration<double> took = std::chrono::steady_clock::now() - began;
+  if (counts.events + counts.dead_letters == 0 && !stop) {
+    spdlog::info(
+        "nothing was left to read: the input is empty, or {} holds it already; to begin anew, set another "
+        "state.directory",
+        config.state.directory);
+  }
   PrintSummary(counts, took.count(), ProcessCpuSeconds() - cpu_began);
   if (stop)
     return Error(ErrorCode::kCancelled,

@@ -95,6 +95,11 @@ class PathTest(SetupTest):
         self.replay(self.events)
         self.assert_numbered(read_output(self.path("out.jsonl")), self.log)
 
+    def test_dead_letters_of_a_device_are_in_the_state_directory(self):
+        self.replay(self.write("bad.jsonl", "{}\n"), output="/dev/null")
+        self.assertEqual(len(read_output(self.path("state/dead-letters.jsonl"))), 1)
+        self.assertFalse(os.path.exists("/dev/null.dead-letters.jsonl"))
+
     def test_a_full_disk_below_the_output(self):
         with self.mounted("small", "size=256k") as small:
             output = small / "out.jsonl"

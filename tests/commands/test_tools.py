@@ -342,7 +342,8 @@ class EvaluateTest(CommandTest):
 class GenerateTest(CommandTest):
     def generate(self, output, seed=5):
         sizes = ["--users", 40, "--items", 60, "--events", 3000, "--seed", seed]
-        self.run_program("generate", *sizes, "--output", output)
+        done = self.run_program("generate", *sizes, "--output", output)
+        self.assertEqual(done.stdout, "", "progress is no result")
         return self.path(output).read_bytes()
 
     def test_the_same_seed_gives_the_same_bytes(self):
