@@ -12,7 +12,9 @@
 #include <cerrno>
 #include <cstdio>
 #include <fstream>
+#include <iterator>
 #include <nlohmann/json.hpp>
+#include <stdexcept>
 #include <system_error>
 
 #include "core/hash.h"
@@ -34,6 +36,10 @@ Error SystemError(const std::filesystem::path& path, const char* what) {
 // How an input is known: absolute, so that another working directory does not make it another file.
 std::string InputName(const std::filesystem::path& path) {
   return std::filesystem::absolute(path).lexically_normal().string();
+}
+
+bool Has(std::span<const std::filesystem::path> inputs, const std::string& name) {
+  return std::any_of(inputs.begin(), inputs.end(), [&](const auto& input) { return InputName(input) == name; });
 }
 
 Result<std::string> HeadHash(const std::filesystem::path& path) {
@@ -71,6 +77,7 @@ Result<std::unique_ptr<CommitLog>> CommitLog::Open(const std::filesystem::path& 
   std::unique_ptr<CommitLog> log(new CommitLog());
   log->path_ = path;
   if (!path.empty()) RETURN_IF_ERROR(log->Load());
+  log->ForgetUnread(inputs);
   RETURN_IF_ERROR(log->CheckUnfinished(inputs));
   for (size_t i = 0; i < inputs.size(); ++i) {
     for (size_t j = 0; j < i; ++j) {
@@ -132,14 +139,24 @@ Status CommitLog::Register(const std::filesystem::path& path) {
   return {};
 }
 
+// Inputs that are not given and of which nothing was read lose their index: were they skipped, reading would count them
+// as done.
+void CommitLog::ForgetUnread(std::span<const std::filesystem::path> inputs) {
+  Offset newest{0};
+  for (const auto& [partition, next] : positions_) newest = std::max(newest, next);
+  size_t first = 0;
+  while (first < inputs_.size() && LogOffset(static_cast<int64_t>(first), 0) < newest) ++first;
+  const auto unread = inputs_.begin() + static_cast<std::ptrdiff_t>(first);
+  inputs_.erase(std::remove_if(unread, inputs_.end(), [&](const Input& input) { return !Has(inputs, input.path); }),
+                inputs_.end());
+}
+
 Status CommitLog::CheckUnfinished(std::span<const std::filesystem::path> inputs) const {
   for (size_t index = 0; index < inputs_.size(); ++index) {
-    const bool given = std::any_of(inputs.begin(), inputs.end(),
-                                   [&](const auto& input) { return InputName(input) == inputs_[index].path; });
-    const bool begun = std::any_of(positions_.begin(), positions_.end(), [&](const auto& position) {
-      return FileIndexOf(position.second) == static_cast<int64_t>(index);
+    const bool unfinished = std::any_of(positions_.begin(), positions_.end(), [&](const auto& position) {
+      return FileIndexOf(position.second) <= static_cast<int64_t>(index);
     });
-    if (given || !begun) continue;
+    if (!unfinished || Has(inputs, inputs_[index].path)) continue;
     return Error(ErrorCode::kNeedsDecision,
                  inputs_[index].path +
                      ": was read only in part and is not among the inputs; name it again, or begin "

@@ -4,6 +4,7 @@
 #include <simdjson.h>
 
 #include <charconv>
+#include <cstring>
 #include <vector>
 
 #include "ingest/event_fields.h"

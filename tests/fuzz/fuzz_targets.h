@@ -1,7 +1,7 @@
 // What is fuzzed: each target takes any bytes and aborts where a promise of the code under test is broken.
 //
-// libFuzzer drives them without an end (FRESHET_FUZZERS, one program each); fuzz_test.cc drives them for a bounded time
-// in every test run, with mutations of the same seeds.
+// libFuzzer drives them without an end (FRESHET_FUZZERS=ON, see CMakeLists.txt); fuzz_test.cc drives them for a bounded
+// time in every test run, with mutations of the same seeds.
 #pragma once
 
 #include <cstddef>

@@ -1,4 +1,5 @@
-// The libFuzzer program of the target FRESHET_FUZZ_TARGET. Every run begins with the target's own seeds.
+// The libFuzzer program. The environment's FRESHET_FUZZ_TARGET names the target; every run begins with its seeds.
+#include <cstdio>
 #include <cstdlib>
 #include <string_view>
 
@@ -6,20 +7,25 @@
 
 namespace {
 
-const freshet::FuzzTarget& Target() {
+const freshet::FuzzTarget& Start() {
+  const char* const name = std::getenv("FRESHET_FUZZ_TARGET");
   for (const freshet::FuzzTarget& target : freshet::FuzzTargets()) {
-    if (target.name == FRESHET_FUZZ_TARGET) return target;
+    if (name == nullptr || target.name != name) continue;
+    for (const std::string_view seed : target.seeds) target.run(seed);
+    return target;
   }
-  std::abort();
+  std::fputs("FRESHET_FUZZ_TARGET: expected one of", stderr);
+  for (const freshet::FuzzTarget& target : freshet::FuzzTargets()) {
+    std::fprintf(stderr, " %.*s", static_cast<int>(target.name.size()), target.name.data());
+  }
+  std::fputs("\n", stderr);
+  std::exit(2);
 }
 
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  static const freshet::FuzzTarget& target = []() -> const freshet::FuzzTarget& {
-    for (const std::string_view seed : Target().seeds) Target().run(seed);
-    return Target();
-  }();
+  static const freshet::FuzzTarget& target = Start();
   target.run({reinterpret_cast<const char*>(data), size});
   return 0;
 }

@@ -3,6 +3,9 @@
 #include <signal.h>
 #include <sys/resource.h>
 
+#include <algorithm>
+#include <fstream>
+#include <map>
 #include <sstream>
 #include <thread>
 

@@ -1,6 +1,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <map>
+
 #include "ingest/log_files.h"
 #include "tests/ingest/files_for_tests.h"
 
