@@ -21,11 +21,20 @@ using std::chrono::steady_clock;
 
 // Bytes of a record that are neither key, value nor header: an upper bound.
 constexpr size_t kRecordOverhead = 512;
-constexpr char kTruncatedHeader[] = "freshet.truncated_bytes";
+constexpr char kTruncatedValue[] = "freshet.truncated_bytes";
+constexpr char kTruncatedKey[] = "freshet.truncated_key_bytes";
 constexpr auto kPatience = seconds(10);  // without a delivery, before the log tells of it
 
 using Topic = std::unique_ptr<rd_kafka_topic_t, decltype(&rd_kafka_topic_destroy)>;
 using Headers = std::unique_ptr<rd_kafka_headers_t, decltype(&rd_kafka_headers_destroy)>;
+
+// Keeps a size that is there already: it is that of before an earlier cut.
+void AddSize(const Headers& headers, const char* name, size_t bytes) {
+  const void* text = nullptr;
+  size_t size = 0;
+  if (rd_kafka_header_get_last(headers.get(), name, &text, &size) == RD_KAFKA_RESP_ERR_NO_ERROR) return;
+  rd_kafka_header_add(headers.get(), name, -1, std::to_string(bytes).c_str(), -1);
+}
 
 class KafkaSink final : public RecordSink {
  public:
@@ -143,20 +152,21 @@ Status KafkaSink::PublishRecommendation(const OutputRecord& record) {
 }
 
 // A dead letter that is too large loses the end of its value, then that of its key: it must not stop the stream.
+// Headers tell the original sizes.
 Status KafkaSink::PublishDeadLetter(const OutputRecord& record) {
   size_t fixed = kRecordOverhead;
   for (const auto& [name, text] : record.headers) fixed += name.size() + text.size();
   const size_t room = max_record_bytes_ > fixed ? max_record_bytes_ - fixed : 0;
   const std::string_view key = record.key.substr(0, room);
   const std::string_view value = record.value.substr(0, room - key.size());
-  const size_t cut = record.key.size() + record.value.size() - key.size() - value.size();
   return WhileFull(options_.dead_letters_topic, [&] {
     Headers headers(rd_kafka_headers_new(record.headers.size() + 1), &rd_kafka_headers_destroy);
     for (const auto& [name, text] : record.headers) {
       rd_kafka_header_add(headers.get(), name.data(), static_cast<ssize_t>(name.size()), text.data(),
                           static_cast<ssize_t>(text.size()));
     }
-    if (cut > 0) rd_kafka_header_add(headers.get(), kTruncatedHeader, -1, std::to_string(cut).c_str(), -1);
+    if (value.size() < record.value.size()) AddSize(headers, kTruncatedValue, record.value.size());
+    if (key.size() < record.key.size()) AddSize(headers, kTruncatedKey, record.key.size());
     return Produce(dead_letters_, key, value, std::move(headers));
   });
 }
@@ -209,14 +219,7 @@ bool KafkaSink::PublishShortened(const rd_kafka_message_t& message) {
   rd_kafka_headers_t* old = nullptr;
   rd_kafka_message_headers(&message, &old);
   Headers headers(old == nullptr ? rd_kafka_headers_new(1) : rd_kafka_headers_copy(old), &rd_kafka_headers_destroy);
-  const void* text = nullptr;
-  size_t size = 0;
-  size_t cut = message.len - message.len / 2;
-  if (rd_kafka_header_get_last(headers.get(), kTruncatedHeader, &text, &size) == RD_KAFKA_RESP_ERR_NO_ERROR) {
-    cut += std::strtoull(std::string(static_cast<const char*>(text), size).c_str(), nullptr, 10);
-    rd_kafka_header_remove(headers.get(), kTruncatedHeader);
-  }
-  rd_kafka_header_add(headers.get(), kTruncatedHeader, -1, std::to_string(cut).c_str(), -1);
+  AddSize(headers, kTruncatedValue, message.len);
   const std::string_view key(static_cast<const char*>(message.key), message.key_len);
   const std::string_view value(static_cast<const char*>(message.payload), message.len / 2);
   return Produce(dead_letters_, key, value, std::move(headers)) == RD_KAFKA_RESP_ERR_NO_ERROR;

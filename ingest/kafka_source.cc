@@ -24,6 +24,7 @@ using kafka::PartitionList;
 using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
+using Queue = std::unique_ptr<rd_kafka_queue_t, decltype(&rd_kafka_queue_destroy)>;
 using Message = std::unique_ptr<rd_kafka_message_t, decltype(&rd_kafka_message_destroy)>;
 
 // "1,889"
@@ -85,10 +86,12 @@ class KafkaSource final : public EventSource {
   void ReportPositions(RecordBatch& batch);
   void CatchUp();
   Status CommitPending();
+  Status CommitAnswered(rd_kafka_resp_err_t code);
 
   const KafkaOptions options_;
   Health health_;
   kafka::Client client_;
+  Queue commits_{nullptr, &rd_kafka_queue_destroy};  // answers to them
   std::optional<kafka::PartitionLookup> lookup_;
   AssignmentListener* listener_ = nullptr;
 
@@ -99,6 +102,7 @@ class KafkaSource final : public EventSource {
   bool assignment_due_ = false;            // the group waits for our answer to `joining_`
   bool joined_ = false;                    // it has our answer, and nothing was revoked since
   std::map<PartitionId, Offset> pending_;  // commits that the brokers have not taken yet
+  std::map<PartitionId, Offset> sent_;     // those of them that wait for an answer
   RecordBatch* batch_ = nullptr;           // of the running Poll()
   Status failure_;                         // of a callback, for the running call
   steady_clock::time_point next_catch_up_;
@@ -117,6 +121,7 @@ Status KafkaSource::Leave() {
   joining_.clear();
   if (assignment_due_) (void)Assign(kafka::MakePartitionList());
   const auto code = rd_kafka_consumer_close(client_.get());
+  commits_.reset();
   if (topic_gone_) {
     // rd_kafka_destroy() would wait for ever for the partitions of a deleted topic (seen with 2.0.2). The process is
     // about to end anyway.
@@ -142,6 +147,7 @@ Status KafkaSource::Connect() {
       client_, kafka::MakeClient(kafka::ClientKind::kConsumer, options_, defaults, health_,
                                  [](auto* conf) { rd_kafka_conf_set_rebalance_cb(conf, &KafkaSource::OnRebalance); }));
   lookup_.emplace(client_.get(), options_.source_topic, start);
+  commits_.reset(rd_kafka_queue_new(client_.get()));
   rd_kafka_poll_set_consumer(client_.get());
   return {};
 }
@@ -428,18 +434,39 @@ Status KafkaSource::Commit(std::span<const PartitionPosition> positions) {
   return CommitPending();
 }
 
-// Commits what is pending. What the brokers do not take now stays pending: state is durable and knows its own position.
+// Commits what is pending and waits a little for the answer. What the brokers do not take now stays pending: state is
+// durable and knows its own position. (rd_kafka_commit() would wait for an absent coordinator for 45 s.)
 Status KafkaSource::CommitPending() {
-  if (pending_.empty()) return {};
-  const PartitionList list = kafka::MakePartitionList();
-  for (const auto& [partition, next] : pending_)
-    AddPartition(list, options_.source_topic, partition)->offset = Raw(next);
-  auto code = rd_kafka_commit(client_.get(), list.get(), 0);
-  for (int i = 0; i < list->cnt && code == RD_KAFKA_RESP_ERR_NO_ERROR; ++i) code = list->elems[i].err;
+  while (!pending_.empty()) {
+    if (sent_.empty()) {
+      const PartitionList list = kafka::MakePartitionList();
+      for (const auto& [id, next] : pending_) AddPartition(list, options_.source_topic, id)->offset = Raw(next);
+      const auto code = rd_kafka_commit_queue(client_.get(), list.get(), commits_.get(), nullptr, nullptr);
+      if (code != RD_KAFKA_RESP_ERR_NO_ERROR) return CommitAnswered(code);
+      sent_ = pending_;
+    }
+    const std::unique_ptr<rd_kafka_event_t, decltype(&rd_kafka_event_destroy)> answer(
+        rd_kafka_queue_poll(commits_.get(), health_.down() ? 0 : kafka::kRequestMs), &rd_kafka_event_destroy);
+    if (answer == nullptr) return {};
+    auto code = rd_kafka_event_error(answer.get());
+    const auto* const list = rd_kafka_event_topic_partition_list(answer.get());
+    for (int i = 0; list != nullptr && i < list->cnt && code == RD_KAFKA_RESP_ERR_NO_ERROR; ++i)
+      code = list->elems[i].err;
+    const Status status = CommitAnswered(code);
+    sent_.clear();
+    if (!status.ok() || code != RD_KAFKA_RESP_ERR_NO_ERROR) return status;
+  }
+  return {};
+}
+
+Status KafkaSource::CommitAnswered(rd_kafka_resp_err_t code) {
   switch (code) {
     case RD_KAFKA_RESP_ERR_NO_ERROR:
       health_.OnAnswer();
-      pending_.clear();
+      std::erase_if(pending_, [&](const auto& entry) {
+        const auto sent = sent_.find(entry.first);
+        return sent != sent_.end() && sent->second == entry.second;
+      });
       return {};
     case RD_KAFKA_RESP_ERR_ILLEGAL_GENERATION:
     case RD_KAFKA_RESP_ERR_UNKNOWN_MEMBER_ID:

@@ -1,0 +1,215 @@
+"""freshet run from a real broker to a real broker: every event answered, over stops, kills and moving partitions.
+
+$FRESHET names the program, $FRESHET_TEST_KAFKA the directory of a broker that deploy/local-kafka.sh started, and
+$FRESHET_CREATE_TOPICS the program of tests/ingest/kafka/create_topics.cc.
+"""
+
+import itertools
+import json
+import os
+import pathlib
+import random
+import signal
+import subprocess
+import sys
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests" / "commands"))
+
+from support import SEED, CommandTest, main, random_log, read_output, write_model  # noqa: E402
+
+BROKER = pathlib.Path(os.environ["FRESHET_TEST_KAFKA"])
+ADDRESS = (BROKER / "address").read_text().strip()
+ITEMS = 100
+EVENTS = 3000
+PARTITIONS = 4
+WAIT_S = 240  # for anything that takes a second on an idle machine
+names = itertools.count()
+
+
+def kcat(*arguments, **options):
+    return subprocess.run(["kcat", "-b", ADDRESS, *arguments], check=True, capture_output=True, timeout=WAIT_S, **options).stdout
+
+
+def new_topics(partitions, *hints):
+    return subprocess.run(
+        [os.environ["FRESHET_CREATE_TOPICS"], str(partitions), *hints], check=True, capture_output=True, timeout=WAIT_S
+    ).stdout.decode().split()  # fmt: skip
+
+
+def count(topic, partitions):
+    """Records in a topic."""
+    questions = [word for partition in range(partitions) for word in ("-t", f"{topic}:{partition}:-1")]
+    lines = kcat("-Q", *questions).decode().splitlines()
+    return sum(int(line.rsplit(" ", 1)[1]) for line in lines)
+
+
+def read(topic):
+    """The records of a topic, each partition's in order."""
+    return [json.loads(line) for line in kcat("-C", "-e", "-q", "-J", "-t", topic, "-o", "beginning").splitlines()]
+
+
+def produce(topic, lines):
+    """Keyed by user; what is no event has the key `bad`."""
+    text = "".join(f"{json.loads(line)['user_id'] if line.startswith('{') else 'bad'}\t{line}\n" for line in lines)
+    kcat("-P", "-t", topic, "-K", "\t", "-X", "partitioner=murmur2_random", input=text.encode())
+
+
+class RunKafkaTest(CommandTest):
+    def setUp(self):
+        super().setUp()
+        self.numbers = random.Random(SEED)
+        write_model(self.path("model"), [f"i{n}" for n in range(1, ITEMS + 1)])
+        self.log = random_log(self.numbers, users=60, items=ITEMS, events=EVENTS)
+        self.application = f"run-{os.getpid()}-{next(names)}-{time.time_ns()}"
+        self.events, self.answers = new_topics(PARTITIONS, "events", "answers")
+        (self.letters,) = new_topics(1, "letters")
+        self.processes = []
+        self.addCleanup(self.kill_all)
+
+    def kill_all(self):
+        for process in self.processes:
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+            process.log.close()
+
+    def kafka_settings(self, state="state", **more):
+        settings = {
+            "application": self.application, "kafka.bootstrap_servers": ADDRESS, "source.topic": self.events,
+            "sink.topic": self.answers, "dead_letters.topic": self.letters, "processing.guarantee": "at_least_once",
+            "processing.commit_interval": "20ms", "http.listen": "127.0.0.1:0", "kafka.properties.session.timeout.ms": 6000,
+        }  # fmt: skip
+        return {**settings, **self.settings(state, **more)}
+
+    def start(self, **settings):
+        command = self.command(["run"], self.kafka_settings(**settings))
+        log = open(self.path(f"log-{len(self.processes)}"), "w+b")  # closed by kill_all
+        process = subprocess.Popen(command, stderr=log, cwd=self.directory, env=self.environment)
+        process.log = log
+        self.processes.append(process)
+        return process
+
+    def said(self, process):
+        process.log.seek(0)
+        return process.log.read().decode(errors="replace")
+
+    def stop(self, process):
+        """SIGTERM drains, commits and exits 0."""
+        process.send_signal(signal.SIGTERM)
+        self.assertEqual(process.wait(WAIT_S), 0, self.said(process))
+
+    def wait_for(self, condition, what):
+        deadline = time.monotonic() + WAIT_S
+        while not condition():
+            for process in self.processes:
+                self.assertIn(process.poll(), (None, 0, -signal.SIGKILL), self.said(process))
+            self.assertLess(time.monotonic(), deadline, what + "\n" + self.said(self.processes[-1]))
+            time.sleep(0.2)
+
+    def wait_for_answers(self, answers):
+        self.wait_for(lambda: count(self.answers, PARTITIONS) >= answers, f"{answers} answers do not come")
+
+    def found(self):
+        return [json.loads(record["payload"]) for record in read(self.answers)]
+
+    def replayed(self):
+        """What the same log gives without a broker."""
+        lines = "".join(json.dumps(entry) + "\n" for entry in self.log)
+        self.replay(self.write("log.jsonl", lines), output="expected.jsonl", state="expected")
+        return {(record["user_id"], record["sequence_number"]): record for record in read_output(self.path("expected.jsonl"))}
+
+    def assert_answered(self, records, repeats=False):
+        """Every event is answered as `freshet replay` does; once, or (after a crash) again with the same content."""
+        expected, seen = self.replayed(), {}
+        for record in records:
+            key = record["user_id"], record["sequence_number"]
+            self.assertTrue(repeats or key not in seen, f"{key} was answered twice")
+            seen[key] = record
+            self.assertEqual(record["source"]["topic"], self.events)
+            self.assertEqual(record["source"]["event_time"], expected[key]["source"]["event_time"], key)
+            self.assert_same_items(record["items"], expected[key]["items"], key)
+        self.assertEqual(seen.keys(), expected.keys())
+
+    def lines(self):
+        return [json.dumps(entry) for entry in self.log]
+
+    def test_restarts_go_on_where_the_last_run_stopped(self):
+        lines, bad = self.lines(), ["not an event", '{"user_id":"u1"}', ""]
+        third = EVENTS // 3
+        produce(self.events, lines[:third] + bad[:2])
+        first = self.start()
+        self.wait_for_answers(third)
+        self.wait_for(lambda: count(self.letters, 1) == 2, "dead letters do not come")
+        self.stop(first)
+
+        produce(self.events, lines[third : 2 * third])
+        produce(self.events, lines[2 * third :])
+        second = self.start(processing__workers=2)
+        self.wait_for_answers(EVENTS)
+        self.stop(second)
+
+        third_run = self.start(processing__workers=2)
+        self.wait_for(lambda: "reading from offset" in self.said(third_run), "no partition comes")
+        time.sleep(1)
+        self.stop(third_run)
+        records = self.found()
+        self.assert_answered(records)
+        self.assert_numbered(records, self.log)
+
+        letters = {record["payload"]: record for record in read(self.letters)}
+        self.assertEqual(set(letters), set(bad[:2]))
+        headers = letters["not an event"]["headers"]
+        headers = dict(zip(headers[::2], headers[1::2]))
+        self.assertEqual(headers["freshet.topic"], self.events)
+        self.assertEqual(headers["freshet.error"], "invalid_json")
+        self.assertTrue(headers["freshet.message"])
+        place = int(headers["freshet.partition"]), int(headers["freshet.offset"])
+        origin = {(record["partition"], record["offset"]): record["payload"] for record in read(self.events)}
+        self.assertEqual(origin[place], "not an event")
+        self.assertEqual(letters["not an event"]["key"], "bad")
+
+    def test_a_kill_loses_nothing(self):
+        produce(self.events, self.lines())
+        for share in (0.2, 0.5):
+            process = self.start(processing__workers=2)
+            self.wait_for_answers(int(share * EVENTS))
+            process.kill()
+            process.wait()
+        last = self.start(processing__workers=2)
+        covered = lambda: {(r["user_id"], r["sequence_number"]) for r in self.found()}  # noqa: E731
+        self.wait_for_answers(EVENTS)
+        self.wait_for(lambda: len(covered()) == EVENTS, "answers are missing")
+        self.stop(last)
+        self.assert_answered(self.found(), repeats=True)
+
+    def test_partitions_move_to_another_instance_and_back(self):
+        lines = self.lines()
+        produce(self.events, lines[: EVENTS // 2])
+        first = self.start(state="state-1")
+        self.wait_for_answers(EVENTS // 2)
+        second = self.start(state="state-2")
+        self.wait_for(lambda: self.said(second).count("reading from offset") >= PARTITIONS // 2, "no partition moves")
+        produce(self.events, lines[EVENTS // 2 :])
+        self.wait_for_answers(EVENTS)
+        self.stop(first)
+        self.stop(second)
+        records = self.found()
+        self.assert_answered(records)
+
+    def test_what_is_missing_is_named(self):
+        done = self.run_program("run", settings=self.kafka_settings(sink__topic="no-such-topic"), expect=2)
+        self.assert_error(done.stderr, "no-such-topic", "kafka-topics.sh", ADDRESS)
+        done = self.run_program("run", settings=self.kafka_settings(kafka__properties__no__such="1"), expect=2)
+        self.assert_error(done.stderr, "kafka.properties.no.such")
+
+    def test_a_broker_that_is_down_at_start_is_waited_for(self):
+        process = self.start(kafka__bootstrap_servers="127.0.0.1:1")
+        self.wait_for(lambda: "refused" in self.said(process), "the log says nothing")
+        self.assertIsNone(process.poll())
+        self.stop(process)
+
+
+if __name__ == "__main__":
+    main()
