@@ -88,7 +88,7 @@ Result<ReplayCost> RunReplay(const ReplayOptions& options, const ServingModel& s
 
   ReplayCost cost;
   StageCosts stages(cost);
-  PipelineOptions pipeline_options = PipelineOptionsFor(config, 0, 1);
+  PipelineOptions pipeline_options = PipelineOptionsFor(config, 1);
   pipeline_options.file_partitions = config.state.partitions;
   Pipeline pipeline(std::move(pipeline_options), serving, *decoder, *source, *sink, *states, &stages);
   RETURN_IF_ERROR(pipeline.Open());

@@ -24,10 +24,10 @@ constexpr size_t kMaxUncommittedBytes = size_t{32} << 20;
 struct Pipeline::Partition {
   PartitionId id{};
   std::unique_ptr<UserStateStore> store;
-  Offset begin{0};      // records before it are in the state already
-  Offset emit_from{0};  // records before it were answered already
-  Offset next{0};       // what a commit now would make the position
-  Offset committed{-1};
+  Offset begin{0};              // records before it are in the state already
+  Offset emit_from{0};          // records before it were answered already
+  Offset next{0};               // what a commit now would make the position
+  Offset committed{0};          // what the position is; equal to `next`: there is nothing to commit
   std::vector<uint32_t> works;  // of the running batch
   std::vector<std::string_view> users;
 };
@@ -96,7 +96,6 @@ Result<PollState> Pipeline::Poll(std::chrono::milliseconds wait) {
   buffers_->batch.Clear();
   buffers_->outputs.clear();
   ASSIGN_OR_RETURN(const PollState state, source_.Poll(buffers_->batch, options_.max_batch, wait));
-  counts_.records += static_cast<int64_t>(buffers_->batch.records.size());
   for (const PartitionPosition& position : buffers_->batch.positions) {
     const auto found = partitions_.find(position.partition);
     if (found != partitions_.end()) found->second->next = std::max(found->second->next, position.next);
@@ -255,7 +254,7 @@ Status Pipeline::Publish() {
   Buffers& b = *buffers_;
   if (!b.outputs.empty()) RETURN_IF_ERROR(sink_.Publish(b.outputs));
   counts_.recommendations += static_cast<int64_t>(b.requests.size());
-  b.uncommitted_bytes += b.encoded.size();
+  for (const OutputRecord& output : b.outputs) b.uncommitted_bytes += output.key.size() + output.value.size();
   b.uncommitted_events += static_cast<int64_t>(b.works.size());
   Report(Stage::kPublish);
   return {};
@@ -316,8 +315,8 @@ Result<std::optional<Offset>> Pipeline::OnAssigned(const Assignment& assignment)
   ASSIGN_OR_RETURN(partition->store, states_.OpenPartition(assignment.partition));
   const std::optional<Offset> position = partition->store->Position();
   partition->begin = position.value_or(Offset{0});
-  partition->next = partition->begin;
-  partition->committed = position.value_or(Offset{-1});
+  // Without a position the source alone knows where reading begins: none is committed before it told one.
+  partition->next = partition->committed = partition->begin;
   partition->emit_from = assignment.committed.value_or(Offset{0});
   partitions_[assignment.partition] = std::move(partition);
   ShareHotCache();

@@ -1,8 +1,7 @@
 // One worker's pipeline: it takes micro-batches of its partitions through all stages and commits them.
 //
 // Guarantees: outputs are committed before state, state before the input's positions (design: "Exactly once, and
-// recovery"). Batch
-//   size, number of workers and restarts change no state, and no score beyond float tolerance.
+// recovery"). Batch size, number of workers and restarts change no state, and no score beyond float tolerance.
 // Threads: one worker's. The source's listener callbacks arrive on it, inside Step().
 #pragma once
 
@@ -37,8 +36,6 @@ struct Origin {
 };
 
 struct PipelineOptions {
-  int worker = 0;
-  int workers = 1;
   std::string topic;        // of the source, for the lag metric
   int file_partitions = 0;  // > 0: the source is log files, spread by user over this many partitions
   Emit emit = Emit::kEvery;
@@ -55,7 +52,6 @@ struct PipelineOptions {
 
 // What went through, since the start of this process.
 struct PipelineCounts {
-  int64_t records = 0;
   int64_t events = 0;         // accepted: changed state
   int64_t unknown_items = 0;  // of the events: their item is not in the model's vocabulary
   int64_t repeats = 0;        // dropped: their offset was applied before

@@ -109,10 +109,8 @@ Status BindStateTo(StateDirectory& states, const std::string& source, const Conf
                                                 "; set another state.directory");
 }
 
-PipelineOptions PipelineOptionsFor(const Config& config, int worker, int workers) {
+PipelineOptions PipelineOptionsFor(const Config& config, int workers) {
   PipelineOptions options;
-  options.worker = worker;
-  options.workers = workers;
   options.topic = config.source.topic;
   options.emit = config.processing.emit;
   options.top_k = config.recommend.top_k;

@@ -35,8 +35,8 @@ Result<std::unique_ptr<StateDirectory>> OpenStateDirectory(const Config& config,
 // partitions mean other things.
 Status BindStateTo(StateDirectory& states, const std::string& source, const Config& config);
 
-// The part of PipelineOptions that the configuration decides.
-PipelineOptions PipelineOptionsFor(const Config& config, int worker, int workers);
+// The part of PipelineOptions that the configuration decides, for one of `workers`.
+PipelineOptions PipelineOptionsFor(const Config& config, int workers);
 
 // Waits for brokers end when a signal asked to stop (StopOnSignals).
 KafkaOptions KafkaOptionsFor(const Config& config);

@@ -1,11 +1,13 @@
 #include "pipeline/worker.h"
 
+#include <algorithm>
 #include <chrono>
 #include <condition_variable>
 #include <mutex>
 #include <optional>
 #include <string>
 #include <thread>
+#include <utility>
 
 namespace freshet {
 namespace {
@@ -15,7 +17,6 @@ constexpr std::chrono::milliseconds kProgressInterval{100};
 constexpr char kNotAssigned[] = "waits for its partitions";
 
 void Add(PipelineCounts& sum, const PipelineCounts& counts) {
-  sum.records += counts.records;
   sum.events += counts.events;
   sum.unknown_items += counts.unknown_items;
   sum.repeats += counts.repeats;
@@ -64,6 +65,7 @@ class WorkerLoop {
  private:
   Status Work() {
     RETURN_IF_ERROR(worker_.pipeline->Open());
+    if (options_.queries != nullptr) options_.queries->Open(index_);
     while (!stop_ && !board_.failed) {
       ASSIGN_OR_RETURN(const PollState state, worker_.pipeline->Step(kPollWait));
       Tell();

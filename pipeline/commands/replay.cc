@@ -137,7 +137,7 @@ Result<std::vector<Worker>> MakeWorkers(const ReplayFlags& flags, const Config& 
     source.worker = w;
     source.workers = count;
     worker.source = MakeLogFileSource(std::move(source), *files.commit_log);
-    PipelineOptions options = PipelineOptionsFor(config, w, count);
+    PipelineOptions options = PipelineOptionsFor(config, count);
     options.file_partitions = partitions;
     options.origin = OriginOf(flags, *files.commit_log);
     worker.pipeline = std::make_unique<Pipeline>(std::move(options), serving, *worker.decoder, *worker.source,

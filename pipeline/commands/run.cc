@@ -25,7 +25,7 @@ Result<std::vector<Worker>> MakeWorkers(const Config& config, const ServingModel
     ASSIGN_OR_RETURN(worker.decoder, MakeDecoder(config.source.decoder));
     ASSIGN_OR_RETURN(worker.source, MakeKafkaSource(kafka));
     ASSIGN_OR_RETURN(worker.sink, MakeKafkaSink(kafka));
-    PipelineOptions options = PipelineOptionsFor(config, w, count);
+    PipelineOptions options = PipelineOptionsFor(config, count);
     options.keep_user_vectors = true;
     options.origin = [topic = kafka.source_topic](PartitionId partition, Offset offset) {
       return Origin{topic, partition, offset};
@@ -67,6 +67,8 @@ Status Run(const ConfigFlags& flags) {
   readiness.NotReady("kafka", "not connected yet");
   const std::unique_ptr<Metrics> metrics = Metrics::Make(kVersion, serving.model->name, serving.model->version);
   LiveQueries queries(WorkersFor(config, 0));
+  for (int worker = 0; worker < WorkersFor(config, 0); ++worker)
+    queries.Close(worker);  // nobody is there to answer yet
   ASSIGN_OR_RETURN(const std::unique_ptr<ControlPlane> control_plane,
                    ControlPlane::Start(ControlPlaneOptionsFor(config, *serving.model), readiness, *metrics, queries));
   spdlog::info("serving /healthz, /readyz, /metrics and /v1 on port {}", control_plane->port());

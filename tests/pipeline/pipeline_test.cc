@@ -250,6 +250,22 @@ TEST_F(PipelineTest, WhatWasAnsweredIsReplayedSilently) {
   EXPECT_EQ(sink.committed().size(), 1U);
 }
 
+// Where reading begins without a state is the source's to say (Kafka: source.start, what the log still holds). A 0 made
+// up here would be taken for a state that waits for records long gone.
+TEST_F(PipelineTest, NoPositionIsCommittedOfAPartitionThatDeliveredNothing) {
+  MemoryTopic topic;
+  topic.partitions = {{}, {EventJson("u1", "i1", 1'600'000'000'000)}};
+  MemorySink sink;
+  PipelineOptions options;
+  options.commit_interval = std::chrono::milliseconds(0);
+  Processor processor(temporary_.path(), serving_, topic, sink, options);
+  processor.Run();
+  ASSERT_TRUE(processor.pipeline->Close().ok());
+  EXPECT_EQ(topic.committed, (std::map<PartitionId, Offset>{{PartitionId{1}, Offset{1}}}));
+  EXPECT_EQ(processor.states->OpenPartition(PartitionId{0}).value()->Position(), std::nullopt);
+  EXPECT_EQ(processor.states->OpenPartition(PartitionId{1}).value()->Position(), Offset{1});
+}
+
 TEST_F(PipelineTest, AnotherModelOnTheSameStateRebuildsItsKeysAndValues) {
   const MemoryTopic all = RandomTopic(200, TestSeed() + 4);
   const ServingModel other = Serve(77);
