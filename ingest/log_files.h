@@ -54,6 +54,7 @@ class CommitLog {
 
   Status Load();
   Status Register(const std::filesystem::path& path);
+  void ForgetUnread(std::span<const std::filesystem::path> inputs);
   Status CheckUnfinished(std::span<const std::filesystem::path> inputs) const;
   Status Write() const;
 
