@@ -103,7 +103,7 @@ void Exclude(const SpanScores& span, Selection& selection) {
 // Best first, at most k. Candidates to come have higher rows, so a tie with the last one kept is lost.
 void Cut(size_t k, Selection& selection) {
   SortDescending(std::span(selection.keys.data(), selection.found));
-  if (selection.found < k) return;
+  if (k == 0 || selection.found < k) return;
   selection.found = k;
   selection.threshold = ScoreOf(selection.keys[k - 1]);
 }
