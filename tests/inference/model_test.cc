@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <functional>
 #include <limits>
@@ -13,6 +14,7 @@
 
 #include "inference/safetensors.h"
 #include "tests/inference/model_files.h"
+#include "tests/support/temporary_directory.h"
 
 namespace freshet {
 namespace {

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <gtest/gtest.h>
-#include <unistd.h>
 #include <zlib.h>
 #include <zstd.h>
 
@@ -12,29 +11,18 @@
 
 #include "core/arena.h"
 #include "ingest/decoder.h"
+#include "tests/support/temporary_directory.h"
 
 namespace freshet {
 
-// A folder that is gone when the test is over.
+// Files in a folder that is gone when the test is over.
 class TemporaryFolder {
  public:
-  TemporaryFolder() {
-    std::string name = (std::filesystem::temp_directory_path() / "freshet-test-XXXXXX").string();
-    if (mkdtemp(name.data()) == nullptr) ADD_FAILURE() << "no temporary folder";
-    path_ = name;
-  }
-  ~TemporaryFolder() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-  TemporaryFolder(const TemporaryFolder&) = delete;
-  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
-
-  std::filesystem::path operator/(const std::string& name) const { return path_ / name; }
+  std::filesystem::path operator/(const std::string& name) const { return directory_.path() / name; }
 
   std::filesystem::path Write(const std::string& name, const std::string& bytes) const {
-    std::ofstream(path_ / name, std::ios::binary) << bytes;
-    return path_ / name;
+    std::ofstream(directory_.path() / name, std::ios::binary) << bytes;
+    return directory_.path() / name;
   }
   static std::string Read(const std::filesystem::path& path) {
     std::ifstream file(path, std::ios::binary);
@@ -42,7 +30,7 @@ class TemporaryFolder {
   }
 
  private:
-  std::filesystem::path path_;
+  const TemporaryDirectory directory_;
 };
 
 inline std::string GzipBytes(const std::string& bytes) {
