@@ -51,7 +51,7 @@ class UserState {
   bool Append(const Token& token, Offset offset, ItemRow row);
 
   // What the current model makes of the sequence; a cache, never written to disk. Rows of tokens(), same order, once
-  // RefreshRows() was called for the model.
+  // ResetRows() was called for the model.
   std::span<const ItemRow> item_rows() const {
     return std::span<const ItemRow>(item_rows_).last(std::min(item_rows_.size(), history_));
   }
