@@ -29,7 +29,8 @@ names = itertools.count()
 
 
 def kcat(*arguments, **options):
-    return subprocess.run(["kcat", "-b", ADDRESS, *arguments], check=True, capture_output=True, timeout=WAIT_S, **options).stdout
+    command = ["kcat", "-b", ADDRESS, *arguments]
+    return subprocess.run(command, check=True, capture_output=True, timeout=WAIT_S, **options).stdout
 
 
 def new_topics(partitions, *hints):
@@ -79,7 +80,8 @@ class RunKafkaTest(CommandTest):
         settings = {
             "application": self.application, "kafka.bootstrap_servers": ADDRESS, "source.topic": self.events,
             "sink.topic": self.answers, "dead_letters.topic": self.letters, "processing.guarantee": "at_least_once",
-            "processing.commit_interval": "20ms", "http.listen": "127.0.0.1:0", "kafka.properties.session.timeout.ms": 6000,
+            "processing.commit_interval": "20ms", "http.listen": "127.0.0.1:0",
+            "kafka.properties.session.timeout.ms": 6000,
         }  # fmt: skip
         return {**settings, **self.settings(state, **more)}
 
@@ -118,7 +120,8 @@ class RunKafkaTest(CommandTest):
         """What the same log gives without a broker."""
         lines = "".join(json.dumps(entry) + "\n" for entry in self.log)
         self.replay(self.write("log.jsonl", lines), output="expected.jsonl", state="expected")
-        return {(record["user_id"], record["sequence_number"]): record for record in read_output(self.path("expected.jsonl"))}
+        records = read_output(self.path("expected.jsonl"))
+        return {(record["user_id"], record["sequence_number"]): record for record in records}
 
     def assert_answered(self, records, repeats=False):
         """Every event is answered as `freshet replay` does; once, or (after a crash) again with the same content."""
