@@ -1,4 +1,5 @@
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <zlib.h>
@@ -159,6 +160,11 @@ Result<std::shared_ptr<OutputFile>> OpenOutputFile(const std::string& path, Comm
   if (descriptor < 0) return SystemError(path, "cannot open for writing", errno);
   struct stat status;
   const bool regular = fstat(descriptor, &status) == 0 && S_ISREG(status.st_mode);
+  // Held until the file is closed: two programs that append by their own commit logs would ruin it.
+  if (regular && flock(descriptor, LOCK_EX | LOCK_NB) != 0) {
+    close(descriptor);
+    return Error(ErrorCode::kIo, path + ": is being written by another process");
+  }
   const std::string name = std::filesystem::absolute(path).lexically_normal().string();
   const std::pair<std::string, int64_t> empty(name, 0);
   if (anew && regular) RETURN_IF_ERROR(commit_log.Commit({}, std::span(&empty, 1)));

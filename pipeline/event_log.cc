@@ -38,6 +38,9 @@ class Rows {
   std::unordered_map<std::string, uint32_t> rows_;
 };
 
+// Vocabularies and user lists are lines of row<TAB>id.
+bool Listable(std::string_view id) { return id.find_first_of("\t\n\r") == std::string_view::npos; }
+
 class Reader {
  public:
   explicit Reader(const Vocabulary* vocabulary) : vocabulary_(vocabulary) {}
@@ -50,6 +53,10 @@ class Reader {
       return;
     }
     const Event& event = std::get<Event>(decoded);
+    if (!Listable(event.user_id) || !Listable(event.item_id) || !Listable(event.event_type)) {
+      ++unlistable_ids_;
+      return;
+    }
     const auto [found, fresh] = user_index_.try_emplace(std::string(event.user_id), users_.size());
     if (fresh) users_.push_back({std::string(event.user_id), {}});
     users_[found->second].tokens.push_back(TokenOf(event));
@@ -59,7 +66,7 @@ class Reader {
   Result<EventLog> Finish() && {
     ASSIGN_OR_RETURN(Vocabulary vocabulary, vocabulary_ != nullptr ? Result<Vocabulary>(*vocabulary_)
                                                                    : Vocabulary::Make(items_.Take(), types_.Take()));
-    return EventLog{std::move(vocabulary), std::move(users_), events_, bad_records_, unknown_items_};
+    return EventLog{std::move(vocabulary), std::move(users_), events_, bad_records_, unlistable_ids_, unknown_items_};
   }
 
  private:
@@ -81,6 +88,7 @@ class Reader {
   std::vector<UserSequence> users_;
   int64_t events_ = 0;
   int64_t bad_records_ = 0;
+  int64_t unlistable_ids_ = 0;
   int64_t unknown_items_ = 0;
 };
 

@@ -97,6 +97,12 @@ void LiveQueries::Answer(int worker, const std::function<LiveAnswer(const LiveQu
   for (size_t i = 0; i < taken; ++i) batch[i]->Resolve(answer(batch[i]->query()));
 }
 
+void LiveQueries::Open(int worker) {
+  Mailbox& mailbox = *mailboxes_[static_cast<size_t>(worker)];
+  const std::lock_guard lock(mailbox.mutex);
+  mailbox.closed = false;
+}
+
 void LiveQueries::Close(int worker) {
   Mailbox& mailbox = *mailboxes_[static_cast<size_t>(worker)];
   std::deque<std::shared_ptr<Pending>> questions;

@@ -50,6 +50,9 @@ class LiveQueries {
   // A worker that stopped: what waits there, and whatever comes, is answered "not here".
   void Close(int worker);
 
+  // A worker that begins, after a Close(). Mailboxes are open at first.
+  void Open(int worker);
+
  private:
   class Pending;
   struct Mailbox {

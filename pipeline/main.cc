@@ -26,6 +26,7 @@ int Main(int argc, char** argv) {
   app.set_help_all_flag("--help-all", "Help of every command");
   app.get_formatter()->column_width(34);
   app.footer(
+      "Example:\n  freshet replay --input clicks.jsonl --output recommendations.jsonl\n\n"
       "Exit codes: 0 done; 1 failed; 2 wrong usage or configuration; 3 the data needs a decision.\nResults go to "
       "stdout, everything else to stderr.");
   Action action;
@@ -40,6 +41,13 @@ int Main(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
+    // CLI11 complains of what is missing before it names a word that it does not know.
+    const std::string word = argc > 1 ? argv[1] : "-";
+    const auto named = [&](const CLI::App* command) { return command->get_name() == word; };
+    if (word[0] != '-' && app.get_subcommands(named).empty()) {
+      return Report(
+          Error(ErrorCode::kInvalidArgument, word + ": unknown command, expected one of those in freshet --help"));
+    }
     return app.exit(error) == 0 ? 0 : 2;
   }
   const Status status = action();

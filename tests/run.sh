@@ -11,6 +11,7 @@ if [[ -z ${FRESHET_TEST_DATA:-} && -d ../shared/data ]]; then
   FRESHET_TEST_DATA=$(cd ../shared/data && pwd)
   export FRESHET_TEST_DATA
 fi
+export FRESHET_TEST_NO_SKIP=1  # what is installed here must be found
 jobs=$(nproc)
 times=()
 

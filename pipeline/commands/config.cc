@@ -9,6 +9,7 @@ namespace freshet {
 void AddConfig(CLI::App& app, Action& action) {
   CLI::App* const command = app.add_subcommand("config", "Check or print the effective configuration");
   command->require_subcommand(1);
+  command->footer("Example:\n  freshet config check -c freshet.yaml");
   const auto add = [&](const char* name, const char* what, void (*with)(const Config&)) {
     auto flags = std::make_shared<ConfigFlags>();
     CLI::App* const sub = command->add_subcommand(name, what);

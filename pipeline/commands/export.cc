@@ -30,10 +30,6 @@ Status WriteRows(const fs::path& path, const Names& names, NameOf name_of) {
   std::ofstream file(path, std::ios::binary);
   for (size_t row = 0; row < names.size(); ++row) {
     const std::string& name = name_of(names[row]);
-    if (name.find_first_of("\t\n\r") != std::string::npos) {
-      return Error(ErrorCode::kInvalidArgument,
-                   path.string() + ": row " + std::to_string(row) + ": an id with a tab or line end cannot be listed");
-    }
     file << row << '\t' << name << '\n';
   }
   if (!file.flush()) return Error(ErrorCode::kIo, path.string() + ": cannot be written");
@@ -81,7 +77,7 @@ Status Export(const ExportFlags& flags) {
                             [](const UserSequence& user) -> const std::string& { return user.user_id; }));
   spdlog::info("exported {} events of {} users, {} items, {} event types to {}; {} bad records left out", log.events,
                log.users.size(), log.vocabulary.item_ids().size() - 1, log.vocabulary.type_names().size() - 1,
-               flags.output, log.bad_records);
+               flags.output, log.bad_records + log.unlistable_ids);
   return {};
 }
 

@@ -102,6 +102,7 @@ Status Verify(const std::string& directory, int users, uint64_t seed) {
 void AddModel(CLI::App& app, Action& action) {
   CLI::App* const command = app.add_subcommand("model", "What a model is, and whether its incremental step holds");
   command->require_subcommand(1);
+  command->footer("Example:\n  freshet model inspect models/demo");
   auto directory = std::make_shared<std::string>();
 
   auto as_json = std::make_shared<bool>(false);

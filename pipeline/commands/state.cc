@@ -162,6 +162,7 @@ Status Verify(const StateFlags& flags) {
 void AddState(CLI::App& app, Action& action) {
   CLI::App* const command = app.add_subcommand("state", "Look at and check the per-user state of a directory at rest");
   command->require_subcommand(1);
+  command->footer("Example:\n  freshet state stats --set state.directory=var/freshet");
   const auto add = [&](const char* name, const char* what, const char* example, Status (*work)(const StateFlags&)) {
     auto flags = std::make_shared<StateFlags>();
     CLI::App* const sub = command->add_subcommand(name, what);
