@@ -67,8 +67,16 @@ TEST_F(FileSink, AnOutputShorterThanWhatIsCommittedNeedsADecision) {
   EXPECT_FALSE(OpenOutput("out").ok()) << "a missing file is a shorter one";
 }
 
-TEST_F(FileSink, AFullDiskNamesTheFileAndCutsItBack) {
+TEST_F(FileSink, AnOutputHasOneWriter) {
   const auto sink = Make("out");
+  const auto other = OpenOutput("out");
+  ASSERT_FALSE(other.ok());
+  EXPECT_EQ(other.error().code(), ErrorCode::kIo);
+  EXPECT_NE(other.error().message().find((folder_ / "out").string() + ": is being written"), std::string::npos);
+}
+
+TEST_F(FileSink, AFullDiskNamesTheFileAndCutsItBack) {
+  auto sink = Make("out");
   ASSERT_TRUE(Write(*sink, "one", Offset{1}).ok());
   // A limit on the size of files stands for the full disk: the write is partial and then fails.
   const auto old_handler = signal(SIGXFSZ, SIG_IGN);
@@ -85,6 +93,7 @@ TEST_F(FileSink, AFullDiskNamesTheFileAndCutsItBack) {
   EXPECT_NE(status.error().message().find((folder_ / "out").string() + ": cannot write "), std::string::npos);
   EXPECT_NE(status.error().message().find("File too large"), std::string::npos) << status.error().message();
   EXPECT_EQ(Content("out"), "one\n");
+  sink.reset();  // with its hold on the file
   Restart();
   EXPECT_EQ(log_->Committed(PartitionId{0}), Offset{1});
   ASSERT_TRUE(Write(*Make("out"), "two", Offset{2}).ok());
