@@ -20,7 +20,7 @@ class RecommendationEncoder {
   RecommendationEncoder(std::string_view model_name, std::string_view model_version,
                         std::span<const std::string> item_ids);
 
-  // Appends to `out`. REQUIRES: rows below the number of item ids, finite scores.
+  // Appends to `out`. REQUIRES: rows below the number of item ids. A score that is not finite becomes null.
   void Encode(const Recommendation& recommendation, std::string& out) const;
 
  private:

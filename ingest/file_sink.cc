@@ -158,19 +158,17 @@ Result<std::shared_ptr<OutputFile>> OpenOutputFile(const std::string& path, Comm
   if (path == "-") return std::make_shared<OutputFile>("standard output", path, STDOUT_FILENO, false, 0);
   const int descriptor = open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
   if (descriptor < 0) return SystemError(path, "cannot open for writing", errno);
-  struct stat status;
+  struct stat status {};
   const bool regular = fstat(descriptor, &status) == 0 && S_ISREG(status.st_mode);
-  // Held until the file is closed: two programs that append by their own commit logs would ruin it.
-  if (regular && flock(descriptor, LOCK_EX | LOCK_NB) != 0) {
-    close(descriptor);
-    return Error(ErrorCode::kIo, path + ": is being written by another process");
-  }
   const std::string name = std::filesystem::absolute(path).lexically_normal().string();
-  const std::pair<std::string, int64_t> empty(name, 0);
-  if (anew && regular) RETURN_IF_ERROR(commit_log.Commit({}, std::span(&empty, 1)));
-  const int64_t committed = commit_log.OutputLength(name).value_or(0);
-  auto file = std::make_shared<OutputFile>(path, name, descriptor, regular, committed);
+  const int64_t committed = anew ? 0 : commit_log.OutputLength(name).value_or(0);
+  auto file = std::make_shared<OutputFile>(path, name, descriptor, regular, committed);  // closes it from here on
   if (!regular) return file;
+  // Held until the file is closed: two programs that append by their own commit logs would ruin it.
+  if (flock(descriptor, LOCK_EX | LOCK_NB) != 0)
+    return Error(ErrorCode::kIo, path + ": is being written by another process");
+  const std::pair<std::string, int64_t> empty(name, 0);
+  if (anew) RETURN_IF_ERROR(commit_log.Commit({}, std::span(&empty, 1)));
   if (status.st_size < committed) {
     return Error(ErrorCode::kNeedsDecision,
                  path + ": has " + std::to_string(status.st_size) + " bytes, but " + std::to_string(committed) +

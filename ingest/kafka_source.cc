@@ -357,6 +357,8 @@ Result<Offset> KafkaSource::Announce(Facts facts) {
     ASSIGN_OR_RETURN(begin, OverGap(facts, owed, position ? "state" : "the group's committed offset"));
   }
   partition.next = begin;
+  // A beginning that is not the state's own is a position like any other: committed, it holds for the next start too.
+  partition.advanced = !position || *position != begin;
   spdlog::info("kafka: {}: reading from offset {}, committed {}", lookup_->Name(facts.partition), Raw(begin),
                facts.committed ? std::to_string(Raw(*facts.committed)) : "nothing");
   return begin;

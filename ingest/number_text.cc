@@ -1,5 +1,6 @@
 #include "ingest/number_text.h"
 
+#include <algorithm>
 #include <bit>
 #include <charconv>
 #include <cmath>
@@ -94,7 +95,8 @@ char* WriteInteger(int64_t value, char* out) { return std::to_chars(out, out + k
 char* WriteFloat(float value, char* out) {
   const float magnitude = std::fabs(value);
   if (magnitude == 0) return std::to_chars(out, out + kMaxNumberBytes, value).ptr;
-  if (magnitude < 1e-5f || magnitude >= 1e7f) {
+  if (!(magnitude >= 1e-5f && magnitude < 1e7f)) {
+    if (!std::isfinite(value)) return std::copy_n("null", 4, out);  // what JSON has for it
     return std::to_chars(out, out + kMaxNumberBytes, value, std::chars_format::scientific).ptr;
   }
   *out = '-';

@@ -12,7 +12,7 @@ inline constexpr size_t kMaxNumberBytes = 24;
 char* WriteInteger(int64_t value, char* out);
 
 // With the fewest significant digits that give the same float back; a decimal right between two floats is not used.
-// REQUIRES: finite.
+// What is not finite becomes null.
 char* WriteFloat(float value, char* out);
 
 }  // namespace freshet

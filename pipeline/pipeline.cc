@@ -327,8 +327,14 @@ Status Pipeline::OnRevoked(PartitionId partition, bool lost) {
   // Lost: somebody else owns it already, so its uncommitted changes die with the open store.
   if (!lost) RETURN_IF_ERROR(Commit());
   partitions_.erase(partition);
+  if (metrics_ != nullptr) metrics_->DropLag(options_.topic, Raw(partition));
   ShareHotCache();
   return {};
+}
+
+bool Pipeline::CaughtUp() const {
+  return std::all_of(partitions_.begin(), partitions_.end(),
+                     [](const auto& entry) { return entry.second->next >= entry.second->emit_from; });
 }
 
 Status Pipeline::OnRebuild(const Assignment& assignment) {

@@ -83,6 +83,9 @@ class Pipeline : public AssignmentListener {
 
   const PipelineCounts& counts() const { return counts_; }
 
+  // No open partition is still taking in what was answered before a crash.
+  bool CaughtUp() const;
+
   Result<std::optional<Offset>> OnAssigned(const Assignment& assignment) override;
   Status OnRevoked(PartitionId partition, bool lost) override;
   Status OnRebuild(const Assignment& assignment) override;

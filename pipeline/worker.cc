@@ -81,18 +81,25 @@ class WorkerLoop {
     if (options_.queries != nullptr) {
       options_.queries->Answer(index_, [this](const LiveQuery& query) { return worker_.pipeline->Answer(query); });
     }
-    if (options_.readiness != nullptr && worker_.source->Joined() != ready_) {
-      ready_ = !ready_;
-      if (ready_) {
-        options_.readiness->Ready(part_);
-      } else {
-        options_.readiness->NotReady(part_, kNotAssigned);
-      }
-    }
+    TellReadiness();
     const std::optional<double> done = worker_.source->Progress();
     const std::lock_guard lock(board_.mutex);
     board_.counts[static_cast<size_t>(index_)] = worker_.pipeline->counts();
     board_.done[static_cast<size_t>(index_)] = done.value_or(-1);
+  }
+
+  void TellReadiness() {
+    if (options_.readiness == nullptr) return;
+    const char* const missing = !worker_.source->Joined()       ? kNotAssigned
+                                : !worker_.pipeline->CaughtUp() ? "takes in events that were answered before"
+                                                                : nullptr;
+    if (missing == missing_) return;
+    missing_ = missing;
+    if (missing == nullptr) {
+      options_.readiness->Ready(part_);
+    } else {
+      options_.readiness->NotReady(part_, missing);
+    }
   }
 
   Worker& worker_;
@@ -101,7 +108,7 @@ class WorkerLoop {
   const WorkerOptions& options_;
   Board& board_;
   const std::string part_;
-  bool ready_ = false;
+  const char* missing_ = kNotAssigned;  // what readiness was told last; null: ready
 };
 
 // The sum over workers, and how far the slowest is.

@@ -1,6 +1,7 @@
 // freshet replay: log files through the same pipeline, to their end.
 #include <spdlog/spdlog.h>
 
+#include <charconv>
 #include <chrono>
 #include <filesystem>
 #include <memory>
@@ -103,7 +104,13 @@ Result<std::unique_ptr<RecordSink>> MakeSink(const ReplayFlags& flags, const Con
 // How many parts the users are spread over is settled when the state directory is new: it decides which partition holds
 // a user.
 Result<int> FilePartitions(const Config& config, StateDirectory& states) {
-  if (const auto fact = states.Fact("file_partitions")) return std::stoi(*fact);
+  if (const auto fact = states.Fact("file_partitions")) {
+    int partitions = 0;
+    std::from_chars(fact->data(), fact->data() + fact->size(), partitions);
+    if (partitions > 0) return partitions;
+    return Error(ErrorCode::kCorrupt, "state.directory: " + config.state.directory + ": FORMAT: file_partitions is \"" +
+                                          *fact + "\", expected a number above 0");
+  }
   RETURN_IF_ERROR(states.SetFact("file_partitions", std::to_string(config.state.partitions)));
   return config.state.partitions;
 }

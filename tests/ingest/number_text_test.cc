@@ -59,6 +59,14 @@ TEST(WriteFloat, Examples) {
   EXPECT_EQ(Text(12.56084347f), "12.560843");
 }
 
+TEST(WriteFloat, WhatIsNotFiniteIsNull) {
+  for (const float value : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(),
+                            -std::numeric_limits<float>::infinity()}) {
+    char text[kMaxNumberBytes];
+    EXPECT_EQ(std::string(text, WriteFloat(value, text)), "null");
+  }
+}
+
 TEST(WriteFloat, RandomScores) {
   std::mt19937_64 random(TestSeed());
   std::uniform_real_distribution<float> logarithm(-12, 17);
