@@ -85,7 +85,7 @@ TEST(AppendJsonEscaped, BytesThatAreNotUtf8AreReplaced) {
   std::string out;
   AppendJsonEscaped("a\xff\xc3(\xe4\xb8\xad\xf0\x9f\x98 end\xc3", out);
   EXPECT_EQ(out, "a\uFFFD\uFFFD(\u4e2d\uFFFD\uFFFD\uFFFD end\uFFFD");
-  EXPECT_NO_THROW(json::parse("\"" + out + "\""));
+  EXPECT_TRUE(json::accept("\"" + out + "\""));
 }
 
 TEST(AppendJsonEscaped, EveryByte) {
