@@ -317,6 +317,4 @@ size_t Engine::CacheBytes(int64_t events) const {
   return blocks * parts_->block_floats * sizeof(float) + std::min(blocks * kSlots, parts_->window()) * sizeof(int64_t);
 }
 
-const Model& Engine::model() const { return *parts_->model; }
-
 }  // namespace freshet

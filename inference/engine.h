@@ -52,8 +52,6 @@ class Engine {
   // Bytes that one user's keys/values take once `events` were taken in.
   size_t CacheBytes(int64_t events) const;
 
-  const Model& model() const;
-
  private:
   struct Parts;
   explicit Engine(std::unique_ptr<const Parts> parts);
