@@ -12,6 +12,7 @@ namespace freshet {
 enum class ErrorCode {
   kInvalidArgument,  // wrong configuration or usage; exit code 2
   kUnavailable,      // a peer or a resource does not answer now; trying again may help
+  kAborted,          // a transaction came to nothing; what belongs to it is to be done again from the last commit on
   kIo,               // the operating system or a store refused; trying again will not help
   kCorrupt,          // stored bytes are not what their format says
   kNeedsDecision,    // the data needs a person's decision, e.g. a gap in the input; exit code 3

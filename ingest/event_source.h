@@ -24,6 +24,8 @@ struct Assignment {
   // Position up to which outputs are published (Kafka: the group's committed offset; files: the commit log). Absent:
   // nothing yet.
   std::optional<Offset> committed;
+  // Whether freshet itself committed that position; else somebody moved the group's offset.
+  bool committed_by_us = true;
 };
 
 // Told of partitions, on the thread that calls Poll().
@@ -33,7 +35,8 @@ class AssignmentListener {
 
   // Opens what the partition needs and answers where to read from: the store's own position, or nothing where it has
   // none. Reading then begins at the store's position; without one at source.start. The records between the position
-  // and `committed` were answered before a crash: they change state and are not answered again.
+  // and `committed` were answered before a crash: they change state and are not answered again. kUnavailable: what it
+  // needs is not there yet; the others are read meanwhile, and it is announced again with the next Poll(). Kafka only.
   virtual Result<std::optional<Offset>> OnAssigned(const Assignment& assignment) = 0;
 
   // source.on_offset_gap is rebuild, and the input does not hold the records that the partition's state waits for:
@@ -66,6 +69,10 @@ class EventSource {
   // Tells the input that everything before these positions is done and durable. Called after the outputs and the state
   // are.
   virtual Status Commit(std::span<const PartitionPosition> positions) = 0;
+
+  // The outputs of what was delivered since the last Commit() came to nothing: each partition is announced as lost, and
+  // during the next Poll() calls as assigned again, with what is committed then. Only where a sink can say kAborted.
+  virtual Status Rewind() { return Error(ErrorCode::kInternal, "this source cannot go back"); }
 
   // Gives up all partitions (each is announced as revoked, not lost) and leaves.
   virtual Status Close() = 0;

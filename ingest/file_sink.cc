@@ -216,8 +216,9 @@ class FileSink : public RecordSink {
     return status;
   }
 
-  void Abort() override {
+  Status Abort() override {
     for (Output& output : outputs_) output.pending.clear();
+    return {};
   }
 
  private:

@@ -2,9 +2,11 @@
 //
 // A worker has one consumer (a member of the group `application`) and one producer. Assignor: range and roundrobin with
 // librdkafka older than 2.10, whose cooperative-sticky loses partitions (librdkafka #4783, #4908); chosen by
-// rd_kafka_version() at run time and logged with the reason. Guarantee: at least once. Commit() of the sink is a flush
-// whose every delivery report was good; then state, then the source's offset commit. Limits: no transactions yet, so a
-// crash between flush and state publishes the events of one commit interval again.
+// rd_kafka_version() at run time and logged with the reason.
+//
+// Exactly once: Commit() of the sink ends a transaction that holds its records and the source's positions; then state
+// follows. At least once: Commit() of the sink is a flush whose every delivery report was good; then state, then the
+// source's offset commit. A crash between flush and state publishes the events of one commit interval again.
 #pragma once
 
 #include <functional>
@@ -24,6 +26,10 @@ enum class OffsetGapPolicy { kFail, kRebuild, kAccept };
 
 struct KafkaOptions {
   std::string application;  // consumer group
+  // Who this is among the processes of the application, the same after a restart: with it each worker is a static
+  // member of the group, so that a restart moves no partition. Empty: an ordinary member, and no transactions.
+  std::string instance;
+  int worker = 0;  // of this process
   std::string bootstrap_servers;
   std::map<std::string, std::string> properties;  // librdkafka's, verbatim; they win over ours
   std::string source_topic;
@@ -43,6 +49,13 @@ Status CheckTopics(const KafkaOptions& options, const std::function<bool(const s
 
 Result<std::unique_ptr<EventSource>> MakeKafkaSource(const KafkaOptions& options);
 Result<std::unique_ptr<RecordSink>> MakeKafkaSink(const KafkaOptions& options);
+
+// Both ends of one worker, exactly once. The source outlives the sink.
+struct KafkaEnds {
+  std::unique_ptr<EventSource> source;
+  std::unique_ptr<RecordSink> sink;
+};
+Result<KafkaEnds> MakeTransactionalKafkaEnds(const KafkaOptions& options);
 
 // Name and version of the client, e.g. "librdkafka 2.0.2", and why which assignor is used; for the log.
 std::string KafkaClientDescription();

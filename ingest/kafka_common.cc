@@ -67,8 +67,13 @@ void ClientDeleter::operator()(rd_kafka_s* client) const { rd_kafka_destroy(clie
 
 void Health::OnError(rd_kafka_s* client, int code, const char* reason) {
   std::array<char, 512> message{};
-  if (rd_kafka_fatal_error(client, message.data(), message.size()) != RD_KAFKA_RESP_ERR_NO_ERROR) {
-    status_ = Error(ErrorCode::kIo, "kafka: " + name_ + ": " + message.data());
+  const auto fatal = rd_kafka_fatal_error(client, message.data(), message.size());
+  if (fatal == RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID) {
+    status_ = Error(ErrorCode::kIo, "kafka: " + name_ +
+                                        ": another process has this one's group.instance.id. Its state directory is a "
+                                        "copy of this one's: stop one of them, and give it an empty state.directory");
+  } else if (fatal != RD_KAFKA_RESP_ERR_NO_ERROR) {
+    status_ = Error(ErrorCode::kUnavailable, "kafka: " + name_ + ": " + message.data());
   } else if (IsRefusal(code)) {
     status_ = Error(ErrorCode::kIo, "kafka: " + name_ + ": " + reason);
   } else if (code == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN) {
@@ -78,6 +83,10 @@ void Health::OnError(rd_kafka_s* client, int code, const char* reason) {
     reason_ = reason;
     spdlog::debug("kafka: {}: {}", name_, reason);
   }
+}
+
+std::string MemberName(const KafkaOptions& options) {
+  return options.application + "-" + options.instance + "-" + std::to_string(options.worker);
 }
 
 void Health::OnAnswer() {

@@ -39,7 +39,8 @@ class Health {
   bool down() const { return down_; }
   // The last thing that went wrong with a connection.
   const std::string& reason() const { return reason_; }
-  // An error once the client cannot go on: a fatal one of librdkafka's, or refused credentials.
+  // An error once the client cannot go on: a fatal one of librdkafka's (kUnavailable: another client may), or refused
+  // credentials.
   const Status& status() const { return status_; }
   void* owner() const { return owner_; }
 
@@ -50,6 +51,9 @@ class Health {
   std::string reason_ = "no answer yet";
   Status status_;
 };
+
+// A worker's group.instance.id and transactional.id. REQUIRES: options.instance is not empty.
+std::string MemberName(const KafkaOptions& options);
 
 using Properties = std::vector<std::pair<std::string, std::string>>;
 

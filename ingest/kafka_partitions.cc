@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstring>
+#include <string_view>
 #include <thread>
 
 #include "ingest/kafka_common.h"
@@ -16,6 +18,8 @@ namespace {
 // leader): they are believed only after so many equal answers.
 constexpr int kAnswersToBelieve = 3;
 constexpr std::chrono::milliseconds kBetweenAnswers{200};
+
+constexpr char kCommitMark[] = "freshet";
 
 }  // namespace
 
@@ -42,6 +46,13 @@ rd_kafka_topic_partition_s* AddPartition(const PartitionList& list, const std::s
   return rd_kafka_topic_partition_list_add(list.get(), topic.c_str(), Raw(partition));
 }
 
+void AddCommit(const PartitionList& list, const std::string& topic, PartitionId partition, Offset next) {
+  rd_kafka_topic_partition_t* const entry = AddPartition(list, topic, partition);
+  entry->offset = Raw(next);
+  entry->metadata = ::strdup(kCommitMark);  // the list's now
+  entry->metadata_size = sizeof(kCommitMark) - 1;
+}
+
 std::string PartitionLookup::Name(PartitionId partition) const {
   return topic_ + "[" + std::to_string(Raw(partition)) + "]";
 }
@@ -63,7 +74,7 @@ Result<std::vector<Facts>> PartitionLookup::Ask(const std::vector<PartitionId>& 
 Result<Facts> PartitionLookup::AskRange(PartitionId partition) const {
   ASSIGN_OR_RETURN(const Range range, LogRange(partition));
   ASSIGN_OR_RETURN(const Offset start, StartIn(partition, range));
-  return Facts{partition, std::nullopt, range, start};
+  return Facts{.partition = partition, .range = range, .start = start};
 }
 
 Status PartitionLookup::Confirm(Facts& facts, std::optional<Offset> position) const {
@@ -83,7 +94,10 @@ Status PartitionLookup::AskCommitted(std::vector<Facts>& all) const {
   for (size_t i = 0; i < all.size(); ++i) {
     const auto& answer = list->elems[i];
     if (answer.err != RD_KAFKA_RESP_ERR_NO_ERROR) return MakeError(Name(all[i].partition), answer.err);
-    if (answer.offset >= 0) all[i].committed = Offset{answer.offset};
+    if (answer.offset < 0) continue;
+    all[i].committed = Offset{answer.offset};
+    all[i].committed_by_us =
+        std::string_view(static_cast<const char*>(answer.metadata), answer.metadata_size) == kCommitMark;
   }
   return {};
 }

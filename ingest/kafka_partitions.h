@@ -37,6 +37,7 @@ struct Range {
 struct Facts {
   PartitionId partition{};
   std::optional<Offset> committed;
+  bool committed_by_us = true;
   Range range;
   Offset start{};  // what source.start means here
 };
@@ -50,6 +51,8 @@ struct PartitionListDeleter {
 using PartitionList = std::unique_ptr<rd_kafka_topic_partition_list_s, PartitionListDeleter>;
 PartitionList MakePartitionList();
 rd_kafka_topic_partition_s* AddPartition(const PartitionList& list, const std::string& topic, PartitionId partition);
+// A position to commit, marked as freshet's own: tools that move a group's offset leave no such mark.
+void AddCommit(const PartitionList& list, const std::string& topic, PartitionId partition, Offset next);
 
 // Bound of one request on the polling thread.
 inline constexpr int kRequestMs = 2000;

@@ -1,253 +1,268 @@
+// The two guarantees of a Kafka sink: at least once (a flush), and exactly once (a transaction that takes the input's
+// positions along, KIP-447).
+#include "ingest/kafka_sink.h"
+
 #include <librdkafka/rdkafka.h>
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <chrono>
-#include <cstdlib>
-#include <map>
 #include <memory>
 #include <string>
+#include <thread>
 #include <utility>
-#include <vector>
 
+#include "core/fail_point.h"
 #include "ingest/kafka.h"
 #include "ingest/kafka_common.h"
+#include "ingest/kafka_partitions.h"
+#include "ingest/kafka_producer.h"
 
 namespace freshet {
 namespace {
 
-using kafka::Health;
+using kafka::Producer;
+using std::chrono::milliseconds;
 using std::chrono::seconds;
 using std::chrono::steady_clock;
 
-// Bytes of a record that are neither key, value nor header: an upper bound.
-constexpr size_t kRecordOverhead = 512;
-constexpr char kTruncatedValue[] = "freshet.truncated_bytes";
-constexpr char kTruncatedKey[] = "freshet.truncated_key_bytes";
-constexpr auto kPatience = seconds(10);  // without a delivery, before the log tells of it
-
-using Topic = std::unique_ptr<rd_kafka_topic_t, decltype(&rd_kafka_topic_destroy)>;
-using Headers = std::unique_ptr<rd_kafka_headers_t, decltype(&rd_kafka_headers_destroy)>;
-
-// Keeps a size that is there already: it is that of before an earlier cut.
-void AddSize(const Headers& headers, const char* name, size_t bytes) {
-  const void* text = nullptr;
-  size_t size = 0;
-  if (rd_kafka_header_get_last(headers.get(), name, &text, &size) == RD_KAFKA_RESP_ERR_NO_ERROR) return;
-  rd_kafka_header_add(headers.get(), name, -1, std::to_string(bytes).c_str(), -1);
-}
-
-class KafkaSink final : public RecordSink {
+class AtLeastOnceSink final : public RecordSink {
  public:
-  explicit KafkaSink(const KafkaOptions& options)
-      : options_(options), health_("producer to " + options.recommendations_topic, this) {}
+  explicit AtLeastOnceSink(const KafkaOptions& options) : options_(options), producer_(options_) {}
 
-  Status Connect();
-
-  Status Publish(std::span<const OutputRecord> records) override;
-  Status Commit(std::span<const PartitionPosition> positions) override;
-  void Abort() override;
-
- private:
-  // While the brokers take nothing; tells the log, and asks the owner whether to go on.
-  class Wait;
-
-  static void OnDelivery(rd_kafka_t*, const rd_kafka_message_t* message, void* health) {
-    static_cast<KafkaSink*>(static_cast<Health*>(health)->owner())->Delivered(*message);
-  }
-  void Delivered(const rd_kafka_message_t& message);
-  Status PublishRecommendation(const OutputRecord& record);
-  Status PublishDeadLetter(const OutputRecord& record);
-  bool PublishShortened(const rd_kafka_message_t& message);
-  rd_kafka_resp_err_t Produce(const Topic& topic, std::string_view key, std::string_view value, Headers headers);
-  template <typename Attempt>
-  Status WhileFull(const std::string& topic, Attempt attempt);
-  Status Broken() const { return failure_.ok() ? health_.status() : failure_; }
-
-  const KafkaOptions options_;
-  Health health_;
-  kafka::Client client_;
-  Topic recommendations_{nullptr, &rd_kafka_topic_destroy};  // before client_ in destruction
-  Topic dead_letters_{nullptr, &rd_kafka_topic_destroy};
-  size_t max_record_bytes_ = 0;
-  Status failure_;  // the first delivery that failed for good; the sink is broken
-};
-
-class KafkaSink::Wait {
- public:
-  explicit Wait(KafkaSink& sink) : sink_(sink), left_(Left()), since_(steady_clock::now()) {}
-  ~Wait() {
-    if (told_) spdlog::info("kafka: {}: records are delivered again", sink_.options_.recommendations_topic);
-  }
-
-  // Whether to go on; called about once a second or more often.
-  Status GoOn() {
-    const auto now = steady_clock::now();
-    if (const int left = Left(); std::exchange(left_, left) != left) {
-      since_ = now;
-      sink_.health_.OnAnswer();
-    }
-    if (now - since_ < kPatience) return {};
-    if (!std::exchange(told_, true)) {
-      spdlog::warn("kafka: {}: {} records wait for delivery ({})", sink_.options_.recommendations_topic, left_,
-                   sink_.health_.reason());
-    }
-    if (sink_.options_.keep_waiting && !sink_.options_.keep_waiting()) {
-      told_ = false;
-      return Error(ErrorCode::kCancelled, "kafka: " + std::to_string(left_) + " records were not delivered (" +
-                                              sink_.health_.reason() + ") when asked to stop");
-    }
+  Status Connect() { return producer_.Connect(""); }
+  Status Publish(std::span<const OutputRecord> records) override { return producer_.Publish(records); }
+  // A flush for which every delivery was good; the positions are the source's to commit, once state is durable.
+  Status Commit(std::span<const PartitionPosition>) override { return producer_.Flush(); }
+  // Drops what is still here; what a broker has cannot be taken back.
+  Status Abort() override {
+    producer_.Purge();
     return {};
   }
 
  private:
-  int Left() const { return rd_kafka_outq_len(sink_.client_.get()); }
-
-  KafkaSink& sink_;
-  int left_;
-  steady_clock::time_point since_;
-  bool told_ = false;
+  const KafkaOptions options_;
+  Producer producer_;
 };
 
-Status KafkaSink::Connect() {
-  const kafka::Properties defaults = {
-      {"enable.idempotence", "true"},
-      {"compression.codec", "lz4"},
-      {"linger.ms", "5"},
-      {"partitioner", "murmur2_random"},  // as Java's clients: a user's records meet those of other producers
-      {"message.timeout.ms", "900000"},   // an outage shorter than this fails nothing
-      {"queue.buffering.max.messages", "50000"},
-      {"queue.buffering.max.kbytes", "32768"},
-      {"delivery.report.only.error", "true"},
-  };
-  std::map<std::string, std::string> effective = {{"message.max.bytes", ""}};
-  ASSIGN_OR_RETURN(client_,
-                   kafka::MakeClient(
-                       kafka::ClientKind::kProducer, options_, defaults, health_,
-                       [](auto* conf) { rd_kafka_conf_set_dr_msg_cb(conf, &KafkaSink::OnDelivery); }, &effective));
-  max_record_bytes_ = std::strtoull(effective["message.max.bytes"].c_str(), nullptr, 10);
-  for (auto* const topic : {&recommendations_, &dead_letters_}) {
-    const std::string& name = topic == &recommendations_ ? options_.recommendations_topic : options_.dead_letters_topic;
-    topic->reset(rd_kafka_topic_new(client_.get(), name.c_str(), nullptr));
-    if (*topic == nullptr) return kafka::MakeError(name, rd_kafka_last_error());
+struct TransactionErrorDeleter {
+  void operator()(rd_kafka_error_t* error) const { rd_kafka_error_destroy(error); }
+};
+using TransactionError = std::unique_ptr<rd_kafka_error_t, TransactionErrorDeleter>;  // null: success
+
+bool IsFence(int code) {
+  return code == RD_KAFKA_RESP_ERR__FENCED || code == RD_KAFKA_RESP_ERR_PRODUCER_FENCED ||
+         code == RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH;
+}
+
+// Whether another transaction may fare better than the one that this error ended.
+bool IsRefused(int code) {
+  switch (code) {
+    case RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED:
+    case RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED:
+    case RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED:
+    case RD_KAFKA_RESP_ERR_TRANSACTIONAL_ID_AUTHORIZATION_FAILED:
+    case RD_KAFKA_RESP_ERR_UNSUPPORTED_FOR_MESSAGE_FORMAT:
+    case RD_KAFKA_RESP_ERR__UNSUPPORTED_FEATURE:
+    case RD_KAFKA_RESP_ERR_INVALID_TRANSACTION_TIMEOUT:
+    case RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID:
+      return true;
+    default:
+      return false;
   }
+}
+
+// One transaction a commit. Whatever ends one otherwise than by a plain commit costs its producer: the next one's
+// init_transactions() ends what was left open, fences requests that are still on their way, and makes certain what
+// became of a commit without an answer. So there is one way back from every failure: Abort(), and reading again from
+// the committed positions.
+class TransactionalSink final : public RecordSink {
+ public:
+  TransactionalSink(const KafkaOptions& options, const kafka::GroupMember& member)
+      : options_(options), id_(kafka::MemberName(options)), member_(member), producer_(options_) {}
+  ~TransactionalSink() override { EndQuietly(); }
+
+  // A new producer, whose id no other has from now on.
+  Status Start();
+
+  Status Publish(std::span<const OutputRecord> records) override;
+  Status Commit(std::span<const PartitionPosition> positions) override;
+  Status Abort() override;
+
+ private:
+  Status Begin();
+  Status SendOffsets(std::span<const PartitionPosition> positions);
+  Status End();
+  Status Failed(const std::string& doing, const TransactionError& error);
+  Status CheckFence(int code);
+  void EndQuietly();
+  bool KeepWaiting() const { return !options_.keep_waiting || options_.keep_waiting(); }
+
+  static constexpr int kFencesToBelieve = 3;
+  static constexpr auto kFencesWithin = seconds(120);
+
+  const KafkaOptions options_;
+  const std::string id_;
+  const kafka::GroupMember& member_;
+  Producer producer_;
+  bool open_ = false;
+  bool failed_ = false;  // the open transaction; only Abort() goes on
+  bool worn_ = false;    // the producer is not fit for another transaction
+  steady_clock::time_point began_;
+  int aborts_ = 0;  // since the last commit
+  int fences_ = 0;
+  steady_clock::time_point first_fence_;
+};
+
+Status TransactionalSink::Start() {
+  RETURN_IF_ERROR(producer_.Connect(id_));
+  worn_ = open_ = failed_ = false;
+  bool told = false;
+  const auto began = steady_clock::now();
+  while (true) {
+    const TransactionError error(rd_kafka_init_transactions(producer_.client(), 1000));
+    if (error == nullptr) return {};
+    const int code = rd_kafka_error_code(error.get());
+    const std::string problem = "kafka: transactional.id " + id_ + ": " + rd_kafka_error_string(error.get());
+    if (code == RD_KAFKA_RESP_ERR__UNSUPPORTED_FEATURE) {
+      return Error(ErrorCode::kInvalidArgument,
+                   problem + "; processing.guarantee exactly_once needs brokers with transactions, Kafka 2.5 or later");
+    }
+    const Status status = producer_.status();
+    if (!status.ok() && !status.error().retriable()) return status;
+    if (IsRefused(code) || rd_kafka_error_is_fatal(error.get()) != 0 || !rd_kafka_error_is_retriable(error.get())) {
+      return Error(ErrorCode::kIo, problem);
+    }
+    if (steady_clock::now() - began > seconds(10) && !std::exchange(told, true)) spdlog::warn("{}; waiting", problem);
+    if (!KeepWaiting()) return Error(ErrorCode::kCancelled, problem);
+  }
+}
+
+Status TransactionalSink::Publish(std::span<const OutputRecord> records) {
+  RETURN_IF_ERROR(Begin());
+  RETURN_IF_ERROR(FailPoint("before_produce"));
+  const Status published = producer_.Publish(records);
+  RETURN_IF_ERROR(FailPoint("after_produce"));
+  if (published.ok() || !published.error().retriable()) return published;
+  failed_ = true;
+  RETURN_IF_ERROR(CheckFence(rd_kafka_fatal_error(producer_.client(), nullptr, 0)));
+  return Error(ErrorCode::kAborted, published.error().message());
+}
+
+Status TransactionalSink::Begin() {
+  if (failed_) return Error(ErrorCode::kAborted, "kafka: the transaction has failed");
+  if (open_) return {};
+  if (worn_) RETURN_IF_ERROR(Start());
+  RETURN_IF_ERROR(FailPoint("before_begin"));
+  const TransactionError error(rd_kafka_begin_transaction(producer_.client()));
+  if (error != nullptr) return Failed("begin", error);
+  open_ = true;
+  began_ = steady_clock::now();
+  return FailPoint("after_begin");
+}
+
+Status TransactionalSink::Commit(std::span<const PartitionPosition> positions) {
+  if (!open_ && positions.empty()) return {};
+  RETURN_IF_ERROR(Begin());
+  const int64_t closed = producer_.closed_connections();
+  RETURN_IF_ERROR(SendOffsets(positions));
+  RETURN_IF_ERROR(FailPoint("before_commit"));
+  RETURN_IF_ERROR(End());
+  RETURN_IF_ERROR(FailPoint("after_commit"));
+  open_ = false;
+  aborts_ = 0;
+  // A request that was sent again over a new connection may reach the broker twice, the second time during the next
+  // transaction, which it would end (librdkafka #5423; KIP-890 closes this hole). A new producer's epoch fences it.
+  worn_ = producer_.closed_connections() != closed;
   return {};
 }
 
-Status KafkaSink::Publish(std::span<const OutputRecord> records) {
-  for (const OutputRecord& record : records) {
-    RETURN_IF_ERROR(record.stream == Stream::kDeadLetters ? PublishDeadLetter(record) : PublishRecommendation(record));
+Status TransactionalSink::SendOffsets(std::span<const PartitionPosition> positions) {
+  RETURN_IF_ERROR(FailPoint("before_send_offsets"));
+  const kafka::GroupMetadata metadata = member_.Metadata();
+  if (metadata == nullptr) {
+    failed_ = true;
+    return Error(ErrorCode::kAborted, "kafka: " + id_ + ": left the group");
   }
-  rd_kafka_poll(client_.get(), 0);
-  return Broken();
-}
-
-Status KafkaSink::PublishRecommendation(const OutputRecord& record) {
-  return WhileFull(options_.recommendations_topic, [&] {
-    // librdkafka takes a pointer to non-const, but copies.
-    const int refused = rd_kafka_produce(recommendations_.get(), RD_KAFKA_PARTITION_UA, RD_KAFKA_MSG_F_COPY,
-                                         const_cast<char*>(record.value.data()), record.value.size(), record.key.data(),
-                                         record.key.size(), nullptr);
-    return refused == 0 ? RD_KAFKA_RESP_ERR_NO_ERROR : rd_kafka_last_error();
-  });
-}
-
-// A dead letter that is too large loses the end of its value, then that of its key: it must not stop the stream.
-// Headers tell the original sizes.
-Status KafkaSink::PublishDeadLetter(const OutputRecord& record) {
-  size_t fixed = kRecordOverhead;
-  for (const auto& [name, text] : record.headers) fixed += name.size() + text.size();
-  const size_t room = max_record_bytes_ > fixed ? max_record_bytes_ - fixed : 0;
-  const std::string_view key = record.key.substr(0, room);
-  const std::string_view value = record.value.substr(0, room - key.size());
-  return WhileFull(options_.dead_letters_topic, [&] {
-    Headers headers(rd_kafka_headers_new(record.headers.size() + 1), &rd_kafka_headers_destroy);
-    for (const auto& [name, text] : record.headers) {
-      rd_kafka_header_add(headers.get(), name.data(), static_cast<ssize_t>(name.size()), text.data(),
-                          static_cast<ssize_t>(text.size()));
-    }
-    if (value.size() < record.value.size()) AddSize(headers, kTruncatedValue, record.value.size());
-    if (key.size() < record.key.size()) AddSize(headers, kTruncatedKey, record.key.size());
-    return Produce(dead_letters_, key, value, std::move(headers));
-  });
-}
-
-rd_kafka_resp_err_t KafkaSink::Produce(const Topic& topic, std::string_view key, std::string_view value,
-                                       Headers headers) {
-  const auto code = rd_kafka_producev(client_.get(), RD_KAFKA_V_RKT(topic.get()),
-                                      RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_KEY(key.data(), key.size()),
-                                      RD_KAFKA_V_VALUE(const_cast<char*>(value.data()), value.size()),
-                                      RD_KAFKA_V_HEADERS(headers.get()), RD_KAFKA_V_END);
-  if (code == RD_KAFKA_RESP_ERR_NO_ERROR) (void)headers.release();  // the message's now
-  return code;
-}
-
-// Repeats `attempt` until the queue has room for it.
-template <typename Attempt>
-Status KafkaSink::WhileFull(const std::string& topic, Attempt attempt) {
-  auto code = attempt();
-  if (code == RD_KAFKA_RESP_ERR__QUEUE_FULL) {
-    Wait wait(*this);
-    while (code == RD_KAFKA_RESP_ERR__QUEUE_FULL) {
-      rd_kafka_poll(client_.get(), 10);
-      RETURN_IF_ERROR(Broken());
-      RETURN_IF_ERROR(wait.GoOn());
-      code = attempt();
-    }
+  const kafka::PartitionList list = kafka::MakePartitionList();
+  for (const PartitionPosition& position : positions) {
+    kafka::AddCommit(list, options_.source_topic, position.partition, position.next);
   }
-  if (code == RD_KAFKA_RESP_ERR_NO_ERROR) return {};
-  failure_ = kafka::MakeError(topic, code);
-  return failure_;
-}
-
-void KafkaSink::Delivered(const rd_kafka_message_t& message) {
-  const bool aborted =
-      message.err == RD_KAFKA_RESP_ERR__PURGE_QUEUE || message.err == RD_KAFKA_RESP_ERR__PURGE_INFLIGHT;
-  if (message.err == RD_KAFKA_RESP_ERR_NO_ERROR || aborted || !failure_.ok()) return;
-  const std::string topic = rd_kafka_topic_name(message.rkt);
-  // The topic takes less than message.max.bytes.
-  if (message.err == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE && topic == options_.dead_letters_topic &&
-      PublishShortened(message)) {
-    return;
+  while (true) {
+    const TransactionError error(
+        rd_kafka_send_offsets_to_transaction(producer_.client(), list.get(), metadata.get(), -1));
+    if (error == nullptr) return FailPoint("after_send_offsets");
+    if (!rd_kafka_error_is_retriable(error.get()) || !KeepWaiting()) return Failed("offsets of the input", error);
   }
-  failure_ = Error(ErrorCode::kIo, "kafka: " + topic + ": a record of " + std::to_string(message.len) +
-                                       " bytes was not delivered: " + rd_kafka_err2str(message.err));
 }
 
-// Publishes a refused dead letter again with half of its value. False where nothing is left to leave out.
-bool KafkaSink::PublishShortened(const rd_kafka_message_t& message) {
-  if (message.len == 0) return false;
-  rd_kafka_headers_t* old = nullptr;
-  rd_kafka_message_headers(&message, &old);
-  Headers headers(old == nullptr ? rd_kafka_headers_new(1) : rd_kafka_headers_copy(old), &rd_kafka_headers_destroy);
-  AddSize(headers, kTruncatedValue, message.len);
-  const std::string_view key(static_cast<const char*>(message.key), message.key_len);
-  const std::string_view value(static_cast<const char*>(message.payload), message.len / 2);
-  return Produce(dead_letters_, key, value, std::move(headers)) == RD_KAFKA_RESP_ERR_NO_ERROR;
-}
-
-// A flush for which every delivery was good. `positions` are for the transaction that takes them along.
-Status KafkaSink::Commit(std::span<const PartitionPosition> positions) {
-  (void)positions;
-  Wait wait(*this);
-  while (rd_kafka_outq_len(client_.get()) > 0) {
-    RETURN_IF_ERROR(Broken());
-    rd_kafka_flush(client_.get(), 500);
-    RETURN_IF_ERROR(wait.GoOn());
+Status TransactionalSink::End() {
+  while (true) {
+    // -1: librdkafka knows how long its requests may take; a shorter limit leaves them on their way.
+    const TransactionError error(rd_kafka_commit_transaction(producer_.client(), -1));
+    if (error == nullptr) return {};
+    if (!rd_kafka_error_is_retriable(error.get()) || !KeepWaiting()) return Failed("commit", error);
+    std::this_thread::sleep_for(milliseconds(10));
   }
-  return Broken();
 }
 
-// Drops what is still here; what a broker has cannot be taken back without transactions.
-void KafkaSink::Abort() {
-  rd_kafka_purge(client_.get(), RD_KAFKA_PURGE_F_QUEUE);
-  rd_kafka_poll(client_.get(), 0);
+// What the pipeline is to do about an error: go back to the committed positions, or end.
+Status TransactionalSink::Failed(const std::string& doing, const TransactionError& error) {
+  failed_ = true;
+  const int code = rd_kafka_error_code(error.get());
+  const std::string problem = "kafka: " + id_ + ": " + doing + ": " + rd_kafka_error_string(error.get());
+  const Status status = producer_.status();
+  if (!status.ok() && !status.error().retriable()) return status;
+  if (IsRefused(code)) return Error(ErrorCode::kIo, problem);
+  RETURN_IF_ERROR(CheckFence(code));
+  return Error(ErrorCode::kAborted, problem);
+}
+
+// A transaction that outlived its timeout looks like one that another producer of the same id has fenced. The former is
+// over with a new producer; the latter would go on for ever, each fencing the other.
+Status TransactionalSink::CheckFence(int code) {
+  const auto now = steady_clock::now();
+  if (!IsFence(code) || now - began_ > seconds(5)) return {};
+  if (fences_ == 0 || now - first_fence_ > kFencesWithin) {
+    fences_ = 0;
+    first_fence_ = now;
+  }
+  if (++fences_ < kFencesToBelieve) return {};
+  return Error(ErrorCode::kIo, "kafka: transactional.id " + id_ +
+                                   ": fenced again and again: another process uses it, whose state directory is a copy "
+                                   "of this one. Stop one of them, and give it an empty state.directory");
+}
+
+// Waits a little longer each time in a row, then begins anew.
+Status TransactionalSink::Abort() {
+  if (!open_ && !failed_) return {};
+  const auto until = steady_clock::now() + std::min(milliseconds(25) * (1 << std::min(aborts_, 8)), milliseconds(5000));
+  if (aborts_++ > 0) {
+    while (steady_clock::now() < until && KeepWaiting()) std::this_thread::sleep_for(milliseconds(25));
+  }
+  return Start();
+}
+
+// At the end of the sink: readers, and whoever takes the partitions over, need not wait for the timeout of an open
+// transaction.
+void TransactionalSink::EndQuietly() {
+  if (!open_ || producer_.client() == nullptr) return;
+  producer_.Purge();
+  rd_kafka_error_destroy(rd_kafka_abort_transaction(producer_.client(), 1000));
 }
 
 }  // namespace
 
 Result<std::unique_ptr<RecordSink>> MakeKafkaSink(const KafkaOptions& options) {
-  auto sink = std::make_unique<KafkaSink>(options);
+  auto sink = std::make_unique<AtLeastOnceSink>(options);
   RETURN_IF_ERROR(sink->Connect());
+  return std::unique_ptr<RecordSink>(std::move(sink));
+}
+
+Result<std::unique_ptr<RecordSink>> kafka::MakeTransactionalSink(const KafkaOptions& options,
+                                                                 const GroupMember& member) {
+  auto sink = std::make_unique<TransactionalSink>(options, member);
+  RETURN_IF_ERROR(sink->Start());
   return std::unique_ptr<RecordSink>(std::move(sink));
 }
 

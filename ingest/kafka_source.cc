@@ -13,6 +13,7 @@
 #include "ingest/kafka.h"
 #include "ingest/kafka_common.h"
 #include "ingest/kafka_partitions.h"
+#include "ingest/kafka_sink.h"
 
 namespace freshet {
 namespace {
@@ -41,10 +42,13 @@ std::string_view Bytes(const void* bytes, size_t size, Arena& arena) {
   return size == 0 ? std::string_view(kEmpty, 0) : arena.Copy({static_cast<const char*>(bytes), size});
 }
 
-class KafkaSource final : public EventSource {
+Assignment ToAssignment(const Facts& facts) { return {facts.partition, facts.committed, facts.committed_by_us}; }
+
+class KafkaSource final : public EventSource, public kafka::GroupMember {
  public:
-  explicit KafkaSource(const KafkaOptions& options)
-      : options_(options), health_("consumer of " + options.source_topic, this) {}
+  // `transactional`: the sink commits the positions.
+  KafkaSource(const KafkaOptions& options, bool transactional)
+      : options_(options), transactional_(transactional), health_("consumer of " + options.source_topic, this) {}
   ~KafkaSource() override;
 
   Status Connect();
@@ -52,8 +56,10 @@ class KafkaSource final : public EventSource {
   Status Open(AssignmentListener& listener) override;
   Result<PollState> Poll(RecordBatch& batch, size_t max_records, milliseconds wait) override;
   Status Commit(std::span<const PartitionPosition> positions) override;
+  Status Rewind() override;
   Status Close() override;
-  bool Joined() const override { return joined_; }
+  bool Joined() const override { return joined_ && joining_.empty() && waiting_.empty(); }
+  kafka::GroupMetadata Metadata() const override;
   std::vector<std::pair<PartitionId, int64_t>> Lag() const override;
 
  private:
@@ -71,12 +77,15 @@ class KafkaSource final : public EventSource {
   void Revoke(PartitionId partition, bool lost);
   void Drop(PartitionId partition);
   Status Join();
+  Status AnnounceWaiting();
   Status Assign(const PartitionList& partitions);
+  Status AssignAlso(const std::vector<PartitionId>& partitions);
   Status Reassign(PartitionId partition);
   bool IsCooperative() const;
   Status Leave();
 
-  Result<Offset> Announce(Facts facts);
+  Status Announce(Facts facts);
+  Result<Offset> OverMove(const Facts& facts, Offset position);
   Result<Offset> OverGap(const Facts& facts, Offset position, const std::string& whose);
 
   Status OnMessage(const rd_kafka_message_t& message, RecordBatch& batch);
@@ -89,6 +98,7 @@ class KafkaSource final : public EventSource {
   Status CommitAnswered(rd_kafka_resp_err_t code);
 
   const KafkaOptions options_;
+  const bool transactional_;
   Health health_;
   kafka::Client client_;
   Queue commits_{nullptr, &rd_kafka_queue_destroy};  // answers to them
@@ -96,7 +106,8 @@ class KafkaSource final : public EventSource {
   AssignmentListener* listener_ = nullptr;
 
   std::map<PartitionId, Partition> partitions_;  // announced
-  std::vector<PartitionId> joining_;             // assigned by the group, not yet announced
+  std::vector<PartitionId> joining_;             // assigned by the group, not yet asked about
+  std::map<PartitionId, Facts> waiting_;         // asked about, not yet taken up by the listener
   bool any_stalled_ = false;
   bool topic_gone_ = false;                // deleted while we read it
   bool assignment_due_ = false;            // the group waits for our answer to `joining_`
@@ -135,7 +146,7 @@ Status KafkaSource::Leave() {
 Status KafkaSource::Connect() {
   ASSIGN_OR_RETURN(const kafka::Start start, kafka::ParseStart(options_.start));
   const auto assignor = kafka::ChooseAssignor();
-  const kafka::Properties defaults = {
+  kafka::Properties defaults = {
       {"group.id", options_.application},      {"partition.assignment.strategy", assignor.strategy},
       {"isolation.level", "read_committed"},   {"enable.auto.commit", "false"},
       {"enable.auto.offset.store", "false"},   {"auto.offset.reset", "error"},
@@ -143,6 +154,7 @@ Status KafkaSource::Connect() {
       {"allow.auto.create.topics", "false"},   {"queued.min.messages", "50000"},
       {"queued.max.messages.kbytes", "16384"},
   };
+  if (!options_.instance.empty()) defaults.emplace_back("group.instance.id", kafka::MemberName(options_));
   ASSIGN_OR_RETURN(
       client_, kafka::MakeClient(kafka::ClientKind::kConsumer, options_, defaults, health_,
                                  [](auto* conf) { rd_kafka_conf_set_rebalance_cb(conf, &KafkaSource::OnRebalance); }));
@@ -164,9 +176,10 @@ Status KafkaSource::Open(AssignmentListener& listener) {
 Result<PollState> KafkaSource::Poll(RecordBatch& batch, size_t max_records, milliseconds wait) {
   batch_ = &batch;
   const size_t limit = batch.records.size() + max_records;
-  auto timeout_ms = static_cast<int>(wait.count());
+  RETURN_IF_ERROR(Join());
+  RETURN_IF_ERROR(AnnounceWaiting());
+  auto timeout_ms = waiting_.empty() ? static_cast<int>(wait.count()) : 0;
   while (batch.records.size() < limit) {
-    RETURN_IF_ERROR(Join());
     RETURN_IF_ERROR(Resume());
     const Message message(rd_kafka_consumer_poll(client_.get(), timeout_ms), &rd_kafka_message_destroy);
     RETURN_IF_ERROR(std::exchange(failure_, Status()));
@@ -274,14 +287,14 @@ void KafkaSource::Rebalance(rd_kafka_resp_err_t code, const rd_kafka_topic_parti
 
 void KafkaSource::Revoke(PartitionId partition, bool lost) {
   std::erase(joining_, partition);
-  const auto found = partitions_.find(partition);
-  if (found == partitions_.end()) return;
+  const bool waited = waiting_.erase(partition) > 0;
+  const bool read = partitions_.erase(partition) > 0;
+  if (!waited && !read) return;
   Drop(partition);
   if (listener_ != nullptr) {
     const Status revoked = listener_->OnRevoked(partition, lost);
     if (!revoked.ok() && failure_.ok()) failure_ = revoked;
   }
-  partitions_.erase(found);
   pending_.erase(partition);
 }
 
@@ -292,7 +305,7 @@ void KafkaSource::Drop(PartitionId partition) {
   std::erase_if(batch_->positions, [&](const PartitionPosition& position) { return position.partition == partition; });
 }
 
-// Announces what the group assigned and begins to read it. Brokers that do not answer put it off to the next Poll().
+// Takes up what the group assigned. Brokers that do not answer put it off to the next Poll().
 Status KafkaSource::Join() {
   if (!assignment_due_) return {};
   const auto facts = lookup_->Ask(joining_);
@@ -300,19 +313,47 @@ Status KafkaSource::Join() {
     spdlog::debug("{}; partitions are taken up later", facts.error().message());
     return {};
   }
-  const PartitionList list = kafka::MakePartitionList();
-  Status failure = facts.ok() ? Status() : facts.error();
-  for (size_t i = 0; failure.ok() && i < facts.value().size(); ++i) {
-    const auto begin = Announce(facts.value()[i]);
-    if (begin.ok()) {
-      AddPartition(list, options_.source_topic, facts.value()[i].partition)->offset = Raw(*begin);
+  joining_.clear();
+  if (facts.ok()) {
+    for (const Facts& fact : facts.value()) waiting_[fact.partition] = fact;
+  }
+  const Status assigned = AssignAlso({});  // the group waits for an answer, whatever the listener is about to say
+  joined_ = true;
+  return facts.ok() ? assigned : facts.error();
+}
+
+// Announces partitions until the listener takes them up, and begins to read those.
+Status KafkaSource::AnnounceWaiting() {
+  if (waiting_.empty()) return {};
+  std::vector<PartitionId> taken;
+  Status failure;
+  for (auto entry = waiting_.begin(); entry != waiting_.end() && failure.ok();) {
+    const Status announced = Announce(entry->second);
+    if (announced.ok()) {
+      taken.push_back(entry->first);
+      entry = waiting_.erase(entry);
     } else {
-      failure = begin.error();
+      if (!announced.error().retriable()) failure = announced;
+      ++entry;
     }
   }
-  joining_.clear();
-  const Status assigned = Assign(list);  // also after a failure: the group waits for an answer
+  const Status assigned = taken.empty() ? Status() : AssignAlso(taken);
   return failure.ok() ? assigned : failure;
+}
+
+// Reads `partitions`, each from its position, besides those that are read already.
+Status KafkaSource::AssignAlso(const std::vector<PartitionId>& partitions) {
+  const PartitionList list = kafka::MakePartitionList();
+  if (IsCooperative()) {
+    for (const PartitionId id : partitions) {
+      AddPartition(list, options_.source_topic, id)->offset = Raw(partitions_.at(id).next);
+    }
+  } else {
+    for (const auto& [id, partition] : partitions_) {
+      AddPartition(list, options_.source_topic, id)->offset = Raw(partition.next);
+    }
+  }
+  return Assign(list);
 }
 
 // Reads `partitions`, each from its offset; with the eager protocol they replace all others.
@@ -333,8 +374,8 @@ bool KafkaSource::IsCooperative() const {
   return std::string_view(rd_kafka_rebalance_protocol(client_.get())) == "COOPERATIVE";
 }
 
-// Tells the listener of a partition and answers where reading begins.
-Result<Offset> KafkaSource::Announce(Facts facts) {
+// Tells the listener of a partition and finds where reading begins.
+Status KafkaSource::Announce(Facts facts) {
   RETURN_IF_ERROR(lookup_->Confirm(facts, facts.committed));
   if (facts.committed && *facts.committed > facts.range.end) {
     const std::string problem = lookup_->Name(facts.partition) + ": input ends at offset " +
@@ -347,21 +388,24 @@ Result<Offset> KafkaSource::Announce(Facts facts) {
     spdlog::warn("{}; it counts as not committed", problem);
     facts.committed.reset();
   }
-  ASSIGN_OR_RETURN(const std::optional<Offset> position, listener_->OnAssigned({facts.partition, facts.committed}));
-  Partition& partition = partitions_[facts.partition] = Partition{};
+  ASSIGN_OR_RETURN(const std::optional<Offset> position, listener_->OnAssigned(ToAssignment(facts)));
   Offset begin = position ? *position : kafka::StartOf(facts);
   RETURN_IF_ERROR(lookup_->Confirm(facts, position));
+  if (position && facts.committed && !facts.committed_by_us && *facts.committed != *position) {
+    ASSIGN_OR_RETURN(begin, OverMove(facts, *position));
+  }
   // Without a state of its own the partition owes answers from the committed offset on.
-  const Offset owed = position ? *position : facts.committed.value_or(facts.range.begin);
+  const Offset owed = position ? begin : facts.committed.value_or(facts.range.begin);
   if (!facts.range.Holds(owed)) {
     ASSIGN_OR_RETURN(begin, OverGap(facts, owed, position ? "state" : "the group's committed offset"));
   }
+  Partition& partition = partitions_[facts.partition] = Partition{};
   partition.next = begin;
   // A beginning that is not the state's own is a position like any other: committed, it holds for the next start too.
   partition.advanced = !position || *position != begin;
   spdlog::info("kafka: {}: reading from offset {}, committed {}", lookup_->Name(facts.partition), Raw(begin),
                facts.committed ? std::to_string(Raw(*facts.committed)) : "nothing");
-  return begin;
+  return {};
 }
 
 // Where reading goes on when the input does not hold `position`, which is `whose`: source.on_offset_gap decides.
@@ -384,7 +428,30 @@ Result<Offset> KafkaSource::OverGap(const Facts& facts, Offset position, const s
     return facts.range.begin;
   }
   spdlog::warn("{}; state is built anew from {}", problem, options_.start);
-  RETURN_IF_ERROR(listener_->OnRebuild({facts.partition, facts.committed}));
+  RETURN_IF_ERROR(listener_->OnRebuild(ToAssignment(facts)));
+  return kafka::StartOf(facts);
+}
+
+// Where reading goes on when somebody moved the group's offset away from the state's `position`.
+Result<Offset> KafkaSource::OverMove(const Facts& facts, Offset position) {
+  const std::string problem = lookup_->Name(facts.partition) + ": the group's offset was moved from outside to " +
+                              std::to_string(Raw(*facts.committed)) + ", state is at " + std::to_string(Raw(position));
+  switch (options_.on_offset_gap) {
+    case OffsetGapPolicy::kFail:
+      return Error(ErrorCode::kNeedsDecision,
+                   problem +
+                       ". Set source.on_offset_gap to accept (events up to the later one count as answered) or "
+                       "rebuild, or move it back: kafka-consumer-groups.sh --bootstrap-server " +
+                       options_.bootstrap_servers + " --group " + options_.application + " --topic " +
+                       options_.source_topic + ":" + std::to_string(Raw(facts.partition)) +
+                       " --reset-offsets --to-offset " + std::to_string(Raw(position)) + " --execute");
+    case OffsetGapPolicy::kAccept:
+      spdlog::warn("{}; accepted", problem);
+      return position;
+    case OffsetGapPolicy::kRebuild:
+      spdlog::warn("{}; state is built anew from {}", problem, options_.start);
+      RETURN_IF_ERROR(listener_->OnRebuild(ToAssignment(facts)));
+  }
   return kafka::StartOf(facts);
 }
 
@@ -429,7 +496,31 @@ Status KafkaSource::Reassign(PartitionId id) {
   return Assign(list);
 }
 
+// As a rebalance that takes all partitions and gives them back.
+Status KafkaSource::Rewind() {
+  if (IsCooperative()) {
+    const PartitionList list = kafka::MakePartitionList();
+    for (const auto& [id, partition] : partitions_) AddPartition(list, options_.source_topic, id);
+    rd_kafka_error_destroy(rd_kafka_incremental_unassign(client_.get(), list.get()));
+  }
+  for (const auto& [id, facts] : waiting_) joining_.push_back(id);
+  for (const auto& [id, partition] : partitions_) joining_.push_back(id);
+  for (const PartitionId id : std::vector<PartitionId>(joining_)) {
+    const bool announced = partitions_.erase(id) + waiting_.erase(id) > 0;
+    if (announced) RETURN_IF_ERROR(listener_->OnRevoked(id, true));
+  }
+  pending_.clear();
+  assignment_due_ = true;
+  return {};
+}
+
+kafka::GroupMetadata KafkaSource::Metadata() const {
+  if (rd_kafka_assignment_lost(client_.get()) != 0) return nullptr;
+  return kafka::GroupMetadata(rd_kafka_consumer_group_metadata(client_.get()));
+}
+
 Status KafkaSource::Commit(std::span<const PartitionPosition> positions) {
+  if (transactional_) return {};
   for (const PartitionPosition& position : positions) {
     if (partitions_.count(position.partition) != 0) pending_[position.partition] = position.next;
   }
@@ -442,7 +533,7 @@ Status KafkaSource::CommitPending() {
   while (!pending_.empty()) {
     if (sent_.empty()) {
       const PartitionList list = kafka::MakePartitionList();
-      for (const auto& [id, next] : pending_) AddPartition(list, options_.source_topic, id)->offset = Raw(next);
+      for (const auto& [id, next] : pending_) kafka::AddCommit(list, options_.source_topic, id, next);
       const auto code = rd_kafka_commit_queue(client_.get(), list.get(), commits_.get(), nullptr, nullptr);
       if (code != RD_KAFKA_RESP_ERR_NO_ERROR) return CommitAnswered(code);
       sent_ = pending_;
@@ -507,10 +598,21 @@ std::vector<std::pair<PartitionId, int64_t>> KafkaSource::Lag() const {
 
 }  // namespace
 
+void kafka::GroupMetadataDeleter::operator()(rd_kafka_consumer_group_metadata_s* metadata) const {
+  rd_kafka_consumer_group_metadata_destroy(metadata);
+}
+
 Result<std::unique_ptr<EventSource>> MakeKafkaSource(const KafkaOptions& options) {
-  auto source = std::make_unique<KafkaSource>(options);
+  auto source = std::make_unique<KafkaSource>(options, false);
   RETURN_IF_ERROR(source->Connect());
   return std::unique_ptr<EventSource>(std::move(source));
+}
+
+Result<KafkaEnds> MakeTransactionalKafkaEnds(const KafkaOptions& options) {
+  auto source = std::make_unique<KafkaSource>(options, true);
+  RETURN_IF_ERROR(source->Connect());
+  ASSIGN_OR_RETURN(std::unique_ptr<RecordSink> sink, kafka::MakeTransactionalSink(options, *source));
+  return KafkaEnds{std::move(source), std::move(sink)};
 }
 
 }  // namespace freshet

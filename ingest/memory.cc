@@ -54,11 +54,15 @@ Status MemorySource::Commit(std::span<const PartitionPosition> positions) {
   return {};
 }
 
-Status MemorySource::Close() {
+Status MemorySource::Rewind() { return Revoke(true); }
+
+Status MemorySource::Close() { return Revoke(false); }
+
+Status MemorySource::Revoke(bool lost) {
   if (!assigned_) return {};
   assigned_ = false;
   for (size_t p = 0; p < next_.size(); ++p) {
-    RETURN_IF_ERROR(listener_->OnRevoked(PartitionId{static_cast<int32_t>(p)}, false));
+    RETURN_IF_ERROR(listener_->OnRevoked(PartitionId{static_cast<int32_t>(p)}, lost));
   }
   return {};
 }

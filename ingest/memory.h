@@ -24,10 +24,12 @@ class MemorySource : public EventSource {
   Status Open(AssignmentListener& listener) override;
   Result<PollState> Poll(RecordBatch& batch, size_t max_records, std::chrono::milliseconds wait) override;
   Status Commit(std::span<const PartitionPosition> positions) override;
+  Status Rewind() override;
   Status Close() override;
 
  private:
   Status Assign();
+  Status Revoke(bool lost);
 
   MemoryTopic& topic_;
   AssignmentListener* listener_ = nullptr;
@@ -48,7 +50,10 @@ class MemorySink : public RecordSink {
 
   Status Publish(std::span<const OutputRecord> records) override;
   Status Commit(std::span<const PartitionPosition> positions) override;
-  void Abort() override { pending_.clear(); }
+  Status Abort() override {
+    pending_.clear();
+    return {};
+  }
 
   const std::vector<Kept>& committed() const { return committed_; }
 

@@ -87,6 +87,7 @@ class alignas(64) WorkerInstruments : public WorkerMetrics {
   void AddEvents(int64_t count) override { events.Add(count); }
   void AddRepeats(int64_t count) override { repeats.Add(count); }
   void AddUnknownItems(int64_t count) override { unknown_items.Add(count); }
+  void AddAborts(int64_t count) override { aborts.Add(count); }
   void AddRecommendations(int64_t count) override { recommendations.Add(count); }
   void AddDeadLetter(std::string_view code) override { Reason(code).count.Add(1); }
   void ObserveStage(Stage stage, double seconds, int64_t stage_events) override {
@@ -116,7 +117,7 @@ class alignas(64) WorkerInstruments : public WorkerMetrics {
   }
   void SetAssigned(int64_t partitions) override { assigned.Set(partitions); }
 
-  Cell<int64_t> events, repeats, unknown_items, recommendations, assigned;
+  Cell<int64_t> events, repeats, unknown_items, recommendations, aborts, assigned;
   Cell<int64_t> cache_users, cache_bytes, cache_hits, cache_misses, cache_evictions;
   std::array<StageCells, kStageNames.size()> stages;
   Histogram<kLatencyBounds> latency;
@@ -243,6 +244,8 @@ class MetricsImpl : public Metrics {
     using W = WorkerInstruments;
     out.Counter("freshet_events_total", "Events accepted into state.", Sum(&W::events));
     out.Counter("freshet_repeated_events_total", "Events dropped as already applied.", Sum(&W::repeats));
+    out.Counter("freshet_transaction_aborts_total", "Transactions that came to nothing; their events were read again.",
+                Sum(&W::aborts));
     out.Counter("freshet_unknown_items_total", "Events whose item the model does not know.", Sum(&W::unknown_items));
     out.Counter("freshet_recommendations_total", "Recommendations published.", Sum(&W::recommendations));
   }

@@ -30,6 +30,7 @@ class WorkerMetrics {
   virtual void AddRepeats(int64_t count) = 0;             // freshet_repeated_events_total: dropped by applied_offset
   virtual void AddUnknownItems(int64_t count) = 0;        // freshet_unknown_items_total
   virtual void AddRecommendations(int64_t count) = 0;     // freshet_recommendations_total
+  virtual void AddAborts(int64_t count) = 0;              // freshet_transaction_aborts_total
   virtual void AddDeadLetter(std::string_view code) = 0;  // freshet_dead_letters_total{reason}
   // A micro-batch's time in a stage: freshet_stage_seconds{stage}, and its events: freshet_stage_events_total{stage}.
   virtual void ObserveStage(Stage stage, double seconds, int64_t events) = 0;

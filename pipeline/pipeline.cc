@@ -1,11 +1,14 @@
 #include "pipeline/pipeline.h"
 
+#include <spdlog/spdlog.h>
+
 #include <algorithm>
 #include <span>
 #include <utility>
 #include <variant>
 
 #include "core/clock.h"
+#include "core/fail_point.h"
 #include "features/tokenize.h"
 #include "ingest/encoder.h"
 #include "ingest/log_files.h"
@@ -55,8 +58,16 @@ struct Pipeline::Buffers {
   std::string encoded;
   std::vector<size_t> encoded_ends;
   std::vector<OutputRecord> outputs;
+  // Since the last commit.
   size_t uncommitted_bytes = 0;
   int64_t uncommitted_events = 0;
+  std::vector<std::string_view> uncommitted_dead_letters;  // their codes
+
+  void NothingUncommitted() {
+    uncommitted_bytes = 0;
+    uncommitted_events = 0;
+    uncommitted_dead_letters.clear();
+  }
 };
 
 Pipeline::Pipeline(PipelineOptions options, const ServingModel& serving, EventDecoder& decoder, EventSource& source,
@@ -88,6 +99,10 @@ Result<PollState> Pipeline::Step(std::chrono::milliseconds wait) {
   Encode();                    // recommendations → bytes
   RETURN_IF_ERROR(Publish());  // I/O: not final before the commit
   RETURN_IF_ERROR(MaybeCommit(state == PollState::kEnd));  // I/O: outputs, then state, then the input's positions
+  if (rewind_due_) {                                       // a transaction came to nothing
+    RETURN_IF_ERROR(Rewind());
+    return PollState::kMore;
+  }
   return state;
 }
 
@@ -96,6 +111,7 @@ Result<PollState> Pipeline::Poll(std::chrono::milliseconds wait) {
   buffers_->batch.Clear();
   buffers_->outputs.clear();
   ASSIGN_OR_RETURN(const PollState state, source_.Poll(buffers_->batch, options_.max_batch, wait));
+  if (source_.Joined()) parked_.clear();  // what was going to come back is back
   for (const PartitionPosition& position : buffers_->batch.positions) {
     const auto found = partitions_.find(position.partition);
     if (found != partitions_.end()) found->second->next = std::max(found->second->next, position.next);
@@ -252,15 +268,16 @@ void Pipeline::Encode() {
 
 Status Pipeline::Publish() {
   Buffers& b = *buffers_;
-  if (!b.outputs.empty()) RETURN_IF_ERROR(sink_.Publish(b.outputs));
+  if (!b.outputs.empty()) RETURN_IF_ERROR(OrRewind(sink_.Publish(b.outputs)));
   counts_.recommendations += static_cast<int64_t>(b.requests.size());
   for (const OutputRecord& output : b.outputs) b.uncommitted_bytes += output.key.size() + output.value.size();
-  b.uncommitted_events += static_cast<int64_t>(b.works.size());
+  b.uncommitted_events += static_cast<int64_t>(std::max(b.works.size(), b.outputs.size()));
   Report(Stage::kPublish);
   return {};
 }
 
 Status Pipeline::MaybeCommit(bool ended) {
+  if (rewind_due_) return {};
   const bool due = SteadyClock::now() - last_commit_ >= options_.commit_interval;
   const bool full =
       buffers_->uncommitted_bytes >= kMaxUncommittedBytes || buffers_->uncommitted_events >= kMaxUncommittedEvents;
@@ -283,36 +300,71 @@ bool Pipeline::HotCacheIsPinned() const {
 Status Pipeline::Commit() {
   stage_began_ = SteadyClock::now();
   std::vector<PartitionPosition> positions;
+  bool anything = false;
   for (const auto& [id, partition] : partitions_) {
+    if (partition->next == partition->committed) continue;
+    anything = true;
     // During a silent replay the outputs' position stays where it was: it must never go back.
-    if (partition->next != partition->committed)
-      positions.push_back({id, std::max(partition->next, partition->emit_from)});
+    if (partition->next > partition->emit_from) positions.push_back({id, partition->next});
   }
   last_commit_ = stage_began_;
-  if (positions.empty()) return {};
-  RETURN_IF_ERROR(sink_.Commit(positions));  // I/O: outputs and dead letters
+  if (!anything) return {};
+  RETURN_IF_ERROR(OrRewind(sink_.Commit(positions)));  // I/O: outputs and dead letters
+  if (rewind_due_) return {};
+  RETURN_IF_ERROR(FailPoint("before_write_batch"));
   for (auto& [id, partition] : partitions_) {
     if (partition->next == partition->committed) continue;
     RETURN_IF_ERROR(partition->store->Apply(partition->next));  // I/O: state and its position, one WriteBatch
     partition->committed = partition->next;
   }
+  RETURN_IF_ERROR(FailPoint("after_write_batch"));
   RETURN_IF_ERROR(source_.Commit(positions));  // I/O
-  buffers_->uncommitted_bytes = 0;
-  buffers_->uncommitted_events = 0;
+  aborts_in_a_row_ = 0;
+  committed_ = counts_;
   Report(Stage::kCommit);
-  ReportGauges();
+  ReportCommitted();
+  buffers_->NothingUncommitted();
+  return {};
+}
+
+// A transaction that came to nothing is no failure of the pipeline's: it is noted, and everything else is returned.
+Status Pipeline::OrRewind(const Status& status) {
+  if (status.ok() || status.error().code() != ErrorCode::kAborted) return status;
+  spdlog::warn("{}; goes back to the last commit", status.error().message());
+  rewind_due_ = true;
+  return {};
+}
+
+// Forgets everything since the last commit, and reads it again.
+Status Pipeline::Rewind() {
+  const PipelineCounts before = std::exchange(counts_, committed_);
+  counts_.aborts = committed_.aborts = before.aborts + 1;
+  ++aborts_in_a_row_;
+  RETURN_IF_ERROR(sink_.Abort());
+  RETURN_IF_ERROR(source_.Rewind());
+  buffers_->NothingUncommitted();
+  rewind_due_ = false;
   return {};
 }
 
 Status Pipeline::Close() {
   RETURN_IF_ERROR(Commit());
-  return source_.Close();
+  if (rewind_due_) spdlog::warn("what came after the last commit is read again at the next start");
+  RETURN_IF_ERROR(source_.Close());
+  parked_.clear();
+  return {};
 }
 
 Result<std::optional<Offset>> Pipeline::OnAssigned(const Assignment& assignment) {
+  RETURN_IF_ERROR(FailPoint("on_assigned"));
   auto partition = std::make_unique<Partition>();
   partition->id = assignment.partition;
-  ASSIGN_OR_RETURN(partition->store, states_.OpenPartition(assignment.partition));
+  Park(assignment.partition);  // announced again before it was read
+  if (const auto parked = parked_.extract(assignment.partition)) {
+    partition->store = std::move(parked.mapped());
+  } else {
+    ASSIGN_OR_RETURN(partition->store, states_.OpenPartition(assignment.partition));
+  }
   const std::optional<Offset> position = partition->store->Position();
   partition->begin = position.value_or(Offset{0});
   // Without a position the source alone knows where reading begins: none is committed before it told one.
@@ -324,12 +376,23 @@ Result<std::optional<Offset>> Pipeline::OnAssigned(const Assignment& assignment)
 }
 
 Status Pipeline::OnRevoked(PartitionId partition, bool lost) {
-  // Lost: somebody else owns it already, so its uncommitted changes die with the open store.
-  if (!lost) RETURN_IF_ERROR(Commit());
-  partitions_.erase(partition);
+  RETURN_IF_ERROR(FailPoint("on_revoked"));
+  if (!lost && !rewind_due_) RETURN_IF_ERROR(Commit());
+  // Lost: somebody else owns it already, and may have answered what is not committed here.
+  rewind_due_ |= buffers_->uncommitted_events > 0;
+  Park(partition);
   if (metrics_ != nullptr) metrics_->DropLag(options_.topic, Raw(partition));
   ShareHotCache();
   return {};
+}
+
+// Closes a partition, if it is open, but for its store, which forgets what was not committed.
+void Pipeline::Park(PartitionId partition) {
+  const auto found = partitions_.find(partition);
+  if (found == partitions_.end()) return;
+  found->second->store->Discard();
+  parked_[partition] = std::move(found->second->store);
+  partitions_.erase(found);
 }
 
 bool Pipeline::CaughtUp() const {
@@ -338,7 +401,8 @@ bool Pipeline::CaughtUp() const {
 }
 
 Status Pipeline::OnRebuild(const Assignment& assignment) {
-  partitions_.erase(assignment.partition);  // closes its store
+  Park(assignment.partition);
+  parked_.erase(assignment.partition);  // closes its store
   RETURN_IF_ERROR(states_.RemovePartition(assignment.partition));
   const auto position = OnAssigned(assignment);
   return position.ok() ? Status() : Status(position.error());
@@ -363,7 +427,7 @@ Pipeline::Partition* Pipeline::PartitionOf(RawRecord& record, std::string_view u
 void Pipeline::AddDeadLetter(const RawRecord& record, const DecodeFailure& failure) {
   buffers_->outputs.push_back(MakeDeadLetter(record, failure));
   ++counts_.dead_letters;
-  if (metrics_ != nullptr) metrics_->AddDeadLetter(failure.code);
+  buffers_->uncommitted_dead_letters.push_back(failure.code);
 }
 
 // Makes the cached keys/values those of the whole sequence and the current model, by scheduling the tokens that they
@@ -481,8 +545,10 @@ void Pipeline::Report(Stage stage) {
 }
 
 // Counters and gauges, once a commit: a scrape needs no finer grain.
-void Pipeline::ReportGauges() {
+void Pipeline::ReportCommitted() {
   if (metrics_ == nullptr) return;
+  for (const std::string_view code : buffers_->uncommitted_dead_letters) metrics_->AddDeadLetter(code);
+  metrics_->AddAborts(counts_.aborts - reported_.aborts);
   metrics_->AddEvents(counts_.events - reported_.events);
   metrics_->AddRepeats(counts_.repeats - reported_.repeats);
   metrics_->AddUnknownItems(counts_.unknown_items - reported_.unknown_items);

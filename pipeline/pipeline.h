@@ -58,6 +58,7 @@ struct PipelineCounts {
   int64_t recommendations = 0;
   int64_t dead_letters = 0;
   int64_t silent = 0;  // changed state without an answer: they were answered before a crash
+  int64_t aborts = 0;  // transactions that came to nothing; what they held is not counted above
 };
 
 class Pipeline : public AssignmentListener {
@@ -85,6 +86,8 @@ class Pipeline : public AssignmentListener {
 
   // No open partition is still taking in what was answered before a crash.
   bool CaughtUp() const;
+  // The last few transactions in a row came to nothing.
+  bool Failing() const { return aborts_in_a_row_ >= 3; }
 
   Result<std::optional<Offset>> OnAssigned(const Assignment& assignment) override;
   Status OnRevoked(PartitionId partition, bool lost) override;
@@ -108,12 +111,15 @@ class Pipeline : public AssignmentListener {
 
   bool HotCacheIsPinned() const;
   Status Commit();
+  Status OrRewind(const Status& status);
+  Status Rewind();
+  void Park(PartitionId partition);
   Partition* PartitionOf(RawRecord& record, std::string_view user_id);
   void AddDeadLetter(const RawRecord& record, const DecodeFailure& failure);
   void CatchUp(UserState& user);
   void ShareHotCache();
   void Report(Stage stage);
-  void ReportGauges();
+  void ReportCommitted();
   Status AnswerFromState(PartitionId partition, std::span<UserState* const> users, int top_k,
                          std::vector<std::string>& answers);
 
@@ -126,11 +132,16 @@ class Pipeline : public AssignmentListener {
   WorkerMetrics* const metrics_;
 
   std::map<PartitionId, std::unique_ptr<Partition>> partitions_;
+  // Stores of partitions that just went: most come back with the end of the rebalance, with their users still hot.
+  std::map<PartitionId, std::unique_ptr<UserStateStore>> parked_;
+  bool rewind_due_ = false;  // outputs since the last commit will not be seen
+  int aborts_in_a_row_ = 0;
   std::unique_ptr<Buffers> buffers_;
   std::unique_ptr<Engine::Scratch> engine_scratch_;
   std::unique_ptr<Ranker::Scratch> ranker_scratch_;
   PipelineCounts counts_;
-  PipelineCounts reported_;  // to metrics_
+  PipelineCounts committed_;  // counts_ at the last commit
+  PipelineCounts reported_;   // to metrics_
   std::chrono::steady_clock::time_point last_commit_;
   std::chrono::steady_clock::time_point stage_began_;
 };

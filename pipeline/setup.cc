@@ -7,7 +7,9 @@
 
 #include <algorithm>
 #include <csignal>
+#include <cstdio>
 #include <cstdlib>
+#include <random>
 #include <thread>
 
 #include "ingest/encoder.h"
@@ -134,6 +136,15 @@ KafkaOptions KafkaOptionsFor(const Config& config) {
   options.dead_letters_topic = config.dead_letters.topic;
   options.keep_waiting = [] { return !stop_requested; };
   return options;
+}
+
+Result<std::string> InstanceOf(StateDirectory& states) {
+  if (const auto instance = states.Fact("instance")) return *instance;
+  std::random_device random;
+  char instance[9];
+  std::snprintf(instance, sizeof(instance), "%08x", random());
+  RETURN_IF_ERROR(states.SetFact("instance", instance));
+  return std::string(instance);
 }
 
 int WorkersFor(const Config& config, int partitions) {

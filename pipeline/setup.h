@@ -41,6 +41,10 @@ PipelineOptions PipelineOptionsFor(const Config& config, int workers);
 // Waits for brokers end when a signal asked to stop (StopOnSignals).
 KafkaOptions KafkaOptionsFor(const Config& config);
 
+// Who this process is in the consumer group: a random id, kept in the state directory, so that a restart is the same
+// member and a new directory another.
+Result<std::string> InstanceOf(StateDirectory& states);
+
 // processing.workers, or the processor's cores; at most `partitions` where that is known (> 0).
 int WorkersFor(const Config& config, int partitions);
 

@@ -23,6 +23,7 @@ void Add(PipelineCounts& sum, const PipelineCounts& counts) {
   sum.recommendations += counts.recommendations;
   sum.dead_letters += counts.dead_letters;
   sum.silent += counts.silent;
+  sum.aborts += counts.aborts;
 }
 
 // What the workers tell the thread that waits for them.
@@ -48,7 +49,6 @@ class WorkerLoop {
 
   void Run() {
     const Status status = Work();
-    if (!status.ok()) worker_.sink->Abort();
     if (options_.queries != nullptr) options_.queries->Close(index_);
     if (options_.readiness != nullptr)
       options_.readiness->NotReady(part_, status.ok() ? "stopped" : status.error().message());
@@ -92,6 +92,7 @@ class WorkerLoop {
     if (options_.readiness == nullptr) return;
     const char* const missing = !worker_.source->Joined()       ? kNotAssigned
                                 : !worker_.pipeline->CaughtUp() ? "takes in events that were answered before"
+                                : worker_.pipeline->Failing()   ? "its transactions come to nothing"
                                                                 : nullptr;
     if (missing == missing_) return;
     missing_ = missing;

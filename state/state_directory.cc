@@ -258,7 +258,7 @@ class StateDirectoryImpl final : public StateDirectory {
     return options_.directory / (std::string(kPartitionPrefix) + std::to_string(Raw(partition)));
   }
   Error AlreadyOpen(const fs::path& path) const {
-    return Error(ErrorCode::kInternal, path.string() + ": the partition is open already");
+    return Error(ErrorCode::kUnavailable, path.string() + ": the partition is open already");
   }
   Error ReadOnly() const {
     return Error(ErrorCode::kInvalidArgument,

@@ -35,7 +35,7 @@ class CommitLogSink : public RecordSink {
     RETURN_IF_ERROR(inner_->Commit(positions));
     return commit_log_.Commit(positions, {});
   }
-  void Abort() override { inner_->Abort(); }
+  Status Abort() override { return inner_->Abort(); }
 
  private:
   std::unique_ptr<RecordSink> inner_;

@@ -17,14 +17,22 @@ namespace {
 
 Result<std::vector<Worker>> MakeWorkers(const Config& config, const ServingModel& serving, StateDirectory& states,
                                         Metrics& metrics) {
-  const KafkaOptions kafka = KafkaOptionsFor(config);
+  KafkaOptions kafka = KafkaOptionsFor(config);
+  ASSIGN_OR_RETURN(kafka.instance, InstanceOf(states));
   const int count = WorkersFor(config, 0);
   std::vector<Worker> workers(static_cast<size_t>(count));
   for (int w = 0; w < count; ++w) {
     Worker& worker = workers[static_cast<size_t>(w)];
     ASSIGN_OR_RETURN(worker.decoder, MakeDecoder(config.source.decoder));
-    ASSIGN_OR_RETURN(worker.source, MakeKafkaSource(kafka));
-    ASSIGN_OR_RETURN(worker.sink, MakeKafkaSink(kafka));
+    kafka.worker = w;
+    if (config.processing.guarantee == Guarantee::kExactlyOnce) {
+      ASSIGN_OR_RETURN(KafkaEnds ends, MakeTransactionalKafkaEnds(kafka));
+      worker.source = std::move(ends.source);
+      worker.sink = std::move(ends.sink);
+    } else {
+      ASSIGN_OR_RETURN(worker.source, MakeKafkaSource(kafka));
+      ASSIGN_OR_RETURN(worker.sink, MakeKafkaSink(kafka));
+    }
     PipelineOptions options = PipelineOptionsFor(config, count);
     options.keep_user_vectors = true;
     options.origin = [topic = kafka.source_topic](PartitionId partition, Offset offset) {
@@ -50,12 +58,6 @@ ControlPlaneOptions ControlPlaneOptionsFor(const Config& config, const Model& mo
 Status Run(const ConfigFlags& flags) {
   const std::atomic<bool>& stop = StopOnSignals();
   ASSIGN_OR_RETURN(const Config config, LoadEffectiveConfig(flags));
-  if (config.processing.guarantee == Guarantee::kExactlyOnce) {
-    spdlog::warn(
-        "processing.guarantee: exactly_once needs Kafka transactions, which this version does not have yet: running "
-        "at_least_once; "
-        "after a crash the last commit interval's recommendations may appear twice");
-  }
   ASSIGN_OR_RETURN(const ServingModel serving, ServingModel::Load(config.model.directory));
   ASSIGN_OR_RETURN(const size_t history, HistoryFor(config, *serving.model));
   ASSIGN_OR_RETURN(const std::unique_ptr<StateDirectory> states, OpenStateDirectory(config, history));

@@ -102,7 +102,7 @@ TEST_P(SinkContract, AbortThrowsAwayWhatIsPending) {
   if (fixture_->hides_until_commit()) {
     ASSERT_TRUE(sink->Publish({&gone, 1}).ok());
   }
-  sink->Abort();
+  ASSERT_TRUE(sink->Abort().ok());
   ASSERT_TRUE(sink->Publish({&kept, 1}).ok());
   ASSERT_TRUE(sink->Commit({}).ok());
   EXPECT_THAT(fixture_->Read(), testing::ElementsAre(SeenAnswer("u2", R"({"n":2})")));

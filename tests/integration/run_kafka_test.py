@@ -4,11 +4,14 @@ $FRESHET names the program, $FRESHET_TEST_KAFKA the directory of a broker that d
 $FRESHET_CREATE_TOPICS the program of tests/ingest/kafka/create_topics.cc.
 """
 
+import contextlib
+import http.client
 import itertools
 import json
 import os
 import pathlib
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -39,16 +42,10 @@ def new_topics(partitions, *hints):
     ).stdout.decode().split()  # fmt: skip
 
 
-def count(topic, partitions):
-    """Records in a topic."""
-    questions = [word for partition in range(partitions) for word in ("-t", f"{topic}:{partition}:-1")]
-    lines = kcat("-Q", *questions).decode().splitlines()
-    return sum(int(line.rsplit(" ", 1)[1]) for line in lines)
-
-
 def read(topic):
-    """The records of a topic, each partition's in order."""
-    return [json.loads(line) for line in kcat("-C", "-e", "-q", "-J", "-t", topic, "-o", "beginning").splitlines()]
+    """The committed records of a topic, each partition's in order."""
+    arguments = ["-C", "-e", "-q", "-J", "-t", topic, "-o", "beginning", "-X", "isolation.level=read_committed"]
+    return [json.loads(line) for line in kcat(*arguments).splitlines()]
 
 
 def produce(topic, lines):
@@ -57,7 +54,11 @@ def produce(topic, lines):
     kcat("-P", "-t", topic, "-K", "\t", "-X", "partitioner=murmur2_random", input=text.encode())
 
 
-class RunKafkaTest(CommandTest):
+class RunKafka(CommandTest):
+    """What both guarantees keep."""
+
+    guarantee = None
+
     def setUp(self):
         super().setUp()
         self.numbers = random.Random(SEED)
@@ -79,7 +80,7 @@ class RunKafkaTest(CommandTest):
     def kafka_settings(self, state="state", **more):
         settings = {
             "application": self.application, "kafka.bootstrap_servers": ADDRESS, "source.topic": self.events,
-            "sink.topic": self.answers, "dead_letters.topic": self.letters, "processing.guarantee": "at_least_once",
+            "sink.topic": self.answers, "dead_letters.topic": self.letters, "processing.guarantee": self.guarantee,
             "processing.commit_interval": "20ms", "http.listen": "127.0.0.1:0",
             "kafka.properties.session.timeout.ms": 6000,
         }  # fmt: skip
@@ -111,7 +112,25 @@ class RunKafkaTest(CommandTest):
             time.sleep(0.2)
 
     def wait_for_answers(self, answers):
-        self.wait_for(lambda: count(self.answers, PARTITIONS) >= answers, f"{answers} answers do not come")
+        self.wait_for(lambda: len(self.found()) >= answers, f"{answers} answers do not come")
+
+    def stop_once_answered(self, process, answers):
+        self.wait_for_answers(answers)
+        self.stop(process)
+
+    def move_offset(self, partition, offset):
+        """As kafka-consumer-groups.sh --reset-offsets does, once nobody is in the group any more."""
+        time.sleep(10)  # static members stay for the session timeout, 6 s
+        arguments = ["--commit", self.application, self.events, str(partition), str(offset)]
+        subprocess.run([os.environ["FRESHET_CREATE_TOPICS"], *arguments], check=True, timeout=WAIT_S)
+
+    def ready(self, process):
+        port = re.search(r"on port (\d+)", self.said(process))
+        if port is None:
+            return None
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", int(port[1]), timeout=5)) as connection:
+            connection.request("GET", "/readyz")
+            return connection.getresponse().status
 
     def found(self):
         return [json.loads(record["payload"]) for record in read(self.answers)]
@@ -144,7 +163,7 @@ class RunKafkaTest(CommandTest):
         produce(self.events, lines[:third] + bad[:2])
         first = self.start()
         self.wait_for_answers(third)
-        self.wait_for(lambda: count(self.letters, 1) == 2, "dead letters do not come")
+        self.wait_for(lambda: len(read(self.letters)) == 2, "dead letters do not come")
         self.stop(first)
 
         produce(self.events, lines[third : 2 * third])
@@ -185,7 +204,7 @@ class RunKafkaTest(CommandTest):
         self.wait_for_answers(EVENTS)
         self.wait_for(lambda: len(covered()) == EVENTS, "answers are missing")
         self.stop(last)
-        self.assert_answered(self.found(), repeats=True)
+        self.assert_answered(self.found(), repeats=self.guarantee == "at_least_once")
 
     def test_partitions_move_to_another_instance_and_back(self):
         lines = self.lines()
@@ -201,6 +220,22 @@ class RunKafkaTest(CommandTest):
         records = self.found()
         self.assert_answered(records)
 
+    def test_a_group_offset_that_somebody_moved_is_not_followed_silently(self):
+        produce(self.events, self.lines())
+        self.stop_once_answered(self.start(), EVENTS)
+        self.move_offset(0, 0)
+        done = self.run_program("run", settings=self.kafka_settings(), expect=3)
+        self.assert_error(done.stderr, f"{self.events}[0]", "was moved from outside to 0", "state is at", "--reset-offsets")
+        accepting = self.start(source__on_offset_gap="accept")
+        self.wait_for(lambda: "reading from offset" in self.said(accepting), "no partition comes")
+        self.stop(accepting)
+        self.assert_answered(self.found())
+
+    def test_it_is_ready_once_it_reads(self):
+        process = self.start()
+        self.wait_for(lambda: self.ready(process) == 200, "it does not become ready")
+        self.stop(process)
+
     def test_what_is_missing_is_named(self):
         done = self.run_program("run", settings=self.kafka_settings(sink__topic="no-such-topic"), expect=2)
         self.assert_error(done.stderr, "no-such-topic", "kafka-topics.sh", ADDRESS)
@@ -212,6 +247,17 @@ class RunKafkaTest(CommandTest):
         self.wait_for(lambda: "refused" in self.said(process), "the log says nothing")
         self.assertIsNone(process.poll())
         self.stop(process)
+
+
+class AtLeastOnceTest(RunKafka):
+    guarantee = "at_least_once"
+
+
+class ExactlyOnceTest(RunKafka):
+    guarantee = "exactly_once"
+
+
+del RunKafka  # it has no guarantee of its own
 
 
 if __name__ == "__main__":

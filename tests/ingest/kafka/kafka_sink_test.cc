@@ -164,7 +164,7 @@ TEST_F(KafkaSinkTest, AbortThrowsAwayWhatIsStillHereAndTheSinkGoesOn) {
   options_.properties["linger.ms"] = "60000";
   const auto sink = Make();
   ASSERT_TRUE(sink->Publish(std::vector<OutputRecord>{{Stream::kRecommendations, "u", "aborted", {}}}).ok());
-  sink->Abort();
+  ASSERT_TRUE(sink->Abort().ok());
   PublishAndCommit(*sink, {{Stream::kRecommendations, "u", "kept", {}}});
   const auto records = broker_.Read(options_.recommendations_topic);
   ASSERT_EQ(records.size(), 1u);

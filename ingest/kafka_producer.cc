@@ -1,0 +1,240 @@
+#include "ingest/kafka_producer.h"
+
+#include <librdkafka/rdkafka.h>
+#include <spdlog/spdlog.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cstdlib>
+#include <map>
+#include <utility>
+
+namespace freshet::kafka {
+namespace {
+
+using std::chrono::steady_clock;
+
+// Bytes of a record that are neither key, value nor header: an upper bound.
+constexpr size_t kRecordOverhead = 512;
+constexpr char kTruncatedValue[] = "freshet.truncated_bytes";
+constexpr char kTruncatedKey[] = "freshet.truncated_key_bytes";
+constexpr auto kPatience = std::chrono::seconds(10);  // without a delivery, before the log tells of it
+
+// Keeps a size that is there already: it is that of before an earlier cut.
+void AddSize(rd_kafka_headers_t* headers, const char* name, size_t bytes) {
+  const void* text = nullptr;
+  size_t size = 0;
+  if (rd_kafka_header_get_last(headers, name, &text, &size) == RD_KAFKA_RESP_ERR_NO_ERROR) return;
+  rd_kafka_header_add(headers, name, -1, std::to_string(bytes).c_str(), -1);
+}
+
+}  // namespace
+
+void TopicDeleter::operator()(rd_kafka_topic_s* topic) const { rd_kafka_topic_destroy(topic); }
+void HeadersDeleter::operator()(rd_kafka_headers_s* headers) const { rd_kafka_headers_destroy(headers); }
+
+Producer::Wait::Wait(const Producer& producer) : producer_(producer), left_(Left()), since_(steady_clock::now()) {}
+
+Producer::Wait::~Wait() {
+  if (told_) spdlog::info("kafka: {}: records are delivered again", producer_.options_.recommendations_topic);
+}
+
+Status Producer::Wait::GoOn() {
+  const auto now = steady_clock::now();
+  if (const int left = Left(); std::exchange(left_, left) != left) since_ = now;
+  if (now - since_ < kPatience) return {};
+  if (!std::exchange(told_, true)) {
+    spdlog::warn("kafka: {}: {} records wait for delivery ({})", producer_.options_.recommendations_topic, left_,
+                 producer_.health_->reason());
+  }
+  if (producer_.options_.keep_waiting && !producer_.options_.keep_waiting()) {
+    told_ = false;
+    return Error(ErrorCode::kCancelled, "kafka: " + std::to_string(left_) + " records were not delivered (" +
+                                            producer_.health_->reason() + ") when asked to stop");
+  }
+  return {};
+}
+
+int Producer::Wait::Left() const { return rd_kafka_outq_len(producer_.client()); }
+
+void Producer::OnDelivery(rd_kafka_s*, const rd_kafka_message_s* message, void* health) {
+  static_cast<Producer*>(static_cast<Health*>(health)->owner())->Delivered(*message);
+}
+
+int Producer::OnCloseSocket(int socket, void* health) {
+  ++static_cast<Producer*>(static_cast<Health*>(health)->owner())->closed_connections_;
+  return ::close(socket);
+}
+
+void Producer::Disconnect() {
+  if (client_ != nullptr) rd_kafka_purge(client_.get(), RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT);
+  recommendations_.reset();
+  dead_letters_.reset();
+  client_.reset();
+}
+
+Status Producer::Connect(const std::string& transactional_id) {
+  Disconnect();
+  failure_ = {};
+  health_.emplace("producer to " + options_.recommendations_topic, this);
+  transactional_ = !transactional_id.empty();
+  Properties defaults = {
+      {"enable.idempotence", "true"},
+      {"compression.codec", "lz4"},
+      {"linger.ms", "5"},
+      {"partitioner", "murmur2_random"},  // as Java's clients: a user's records meet those of other producers
+      {"queue.buffering.max.messages", "50000"},
+      {"queue.buffering.max.kbytes", "32768"},
+      {"delivery.report.only.error", "true"},
+  };
+  if (transactional_) {
+    defaults.emplace_back("transactional.id", transactional_id);
+    defaults.emplace_back("transaction.timeout.ms", "10000");  // how long a dead worker's hides what follows it
+    // A transaction that comes right after another is told to wait, in a quarter of the cases for this long.
+    defaults.emplace_back("retry.backoff.ms", "5");
+  } else {
+    defaults.emplace_back("message.timeout.ms", "900000");  // an outage shorter than this fails nothing
+  }
+  std::map<std::string, std::string> effective = {{"message.max.bytes", ""}};
+  const auto set_callbacks = [](rd_kafka_conf_t* conf) {
+    rd_kafka_conf_set_dr_msg_cb(conf, &Producer::OnDelivery);
+    rd_kafka_conf_set_closesocket_cb(conf, &Producer::OnCloseSocket);
+  };
+  ASSIGN_OR_RETURN(client_, MakeClient(ClientKind::kProducer, options_, defaults, *health_, set_callbacks, &effective));
+  closed_connections_ = 0;
+  if (max_dead_letter_bytes_ == 0) {
+    max_dead_letter_bytes_ = std::strtoull(effective["message.max.bytes"].c_str(), nullptr, 10);
+  }
+  for (Topic* const topic : {&recommendations_, &dead_letters_}) {
+    const std::string& name = topic == &recommendations_ ? options_.recommendations_topic : options_.dead_letters_topic;
+    topic->reset(rd_kafka_topic_new(client_.get(), name.c_str(), nullptr));
+    if (*topic == nullptr) return MakeError(name, rd_kafka_last_error());
+  }
+  return {};
+}
+
+Status Producer::Publish(std::span<const OutputRecord> records) {
+  for (const OutputRecord& record : records) {
+    RETURN_IF_ERROR(record.stream == Stream::kDeadLetters ? PublishDeadLetter(record) : PublishRecommendation(record));
+  }
+  return status();
+}
+
+Status Producer::PublishRecommendation(const OutputRecord& record) {
+  return WhileFull(options_.recommendations_topic, [&] {
+    // librdkafka takes a pointer to non-const, but copies.
+    const int refused = rd_kafka_produce(recommendations_.get(), RD_KAFKA_PARTITION_UA, RD_KAFKA_MSG_F_COPY,
+                                         const_cast<char*>(record.value.data()), record.value.size(), record.key.data(),
+                                         record.key.size(), nullptr);
+    return refused == 0 ? RD_KAFKA_RESP_ERR_NO_ERROR : rd_kafka_last_error();
+  });
+}
+
+// A dead letter that is too large loses the end of its value, then that of its key: it must not stop the stream.
+// Headers tell the original sizes.
+Status Producer::PublishDeadLetter(const OutputRecord& record) {
+  size_t fixed = kRecordOverhead;
+  for (const auto& [name, text] : record.headers) fixed += name.size() + text.size();
+  const size_t room = max_dead_letter_bytes_ > fixed ? max_dead_letter_bytes_ - fixed : 0;
+  const std::string_view key = record.key.substr(0, room);
+  const std::string_view value = record.value.substr(0, room - key.size());
+  return WhileFull(options_.dead_letters_topic, [&] {
+    Headers headers(rd_kafka_headers_new(record.headers.size() + 1));
+    for (const auto& [name, text] : record.headers) {
+      rd_kafka_header_add(headers.get(), name.data(), static_cast<ssize_t>(name.size()), text.data(),
+                          static_cast<ssize_t>(text.size()));
+    }
+    if (value.size() < record.value.size()) AddSize(headers.get(), kTruncatedValue, record.value.size());
+    if (key.size() < record.key.size()) AddSize(headers.get(), kTruncatedKey, record.key.size());
+    return Produce(dead_letters_, key, value, std::move(headers));
+  });
+}
+
+// An rd_kafka_resp_err_t.
+int Producer::Produce(const Topic& topic, std::string_view key, std::string_view value, Headers headers) {
+  const auto code = rd_kafka_producev(client_.get(), RD_KAFKA_V_RKT(topic.get()),
+                                      RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_KEY(key.data(), key.size()),
+                                      RD_KAFKA_V_VALUE(const_cast<char*>(value.data()), value.size()),
+                                      RD_KAFKA_V_HEADERS(headers.get()), RD_KAFKA_V_END);
+  if (code == RD_KAFKA_RESP_ERR_NO_ERROR) (void)headers.release();  // the message's now
+  return code;
+}
+
+// Repeats `attempt` until the queue has room for it.
+template <typename Attempt>
+Status Producer::WhileFull(const std::string& topic, Attempt attempt) {
+  int code = attempt();
+  if (code == RD_KAFKA_RESP_ERR__QUEUE_FULL) {
+    Wait wait(*this);
+    while (code == RD_KAFKA_RESP_ERR__QUEUE_FULL) {
+      rd_kafka_poll(client_.get(), 10);
+      RETURN_IF_ERROR(status());
+      RETURN_IF_ERROR(wait.GoOn());
+      code = attempt();
+    }
+  }
+  if (code == RD_KAFKA_RESP_ERR_NO_ERROR) return {};
+  RETURN_IF_ERROR(status());  // says more
+  // In a transaction that has failed nothing can be produced any more.
+  if (transactional_ && (code == RD_KAFKA_RESP_ERR__STATE || code == RD_KAFKA_RESP_ERR__FATAL)) {
+    return Error(ErrorCode::kUnavailable, "kafka: " + topic + ": the transaction has failed");
+  }
+  failure_ = MakeError(topic, code);
+  return failure_;
+}
+
+void Producer::Delivered(const rd_kafka_message_s& message) {
+  const bool dropped =
+      message.err == RD_KAFKA_RESP_ERR__PURGE_QUEUE || message.err == RD_KAFKA_RESP_ERR__PURGE_INFLIGHT;
+  if (message.err == RD_KAFKA_RESP_ERR_NO_ERROR || dropped || !failure_.ok()) return;
+  const std::string topic = rd_kafka_topic_name(message.rkt);
+  const std::string problem = "kafka: " + topic + ": a record of " + std::to_string(message.len) +
+                              " bytes was not delivered: " + rd_kafka_err2str(message.err);
+  auto code = ErrorCode::kIo;
+  if (message.err == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE && topic == options_.dead_letters_topic) {
+    // The topic takes less than message.max.bytes. A transaction has failed with it, and finds it shortened next time.
+    if (!transactional_ && PublishShortened(message)) return;
+    if (transactional_ && message.len > 0) {
+      max_dead_letter_bytes_ = std::min(max_dead_letter_bytes_, (message.len + message.key_len) / 2 + kRecordOverhead);
+      code = ErrorCode::kUnavailable;
+    }
+  }
+  const bool again = IsTransient(message.err) || message.err == RD_KAFKA_RESP_ERR__MSG_TIMED_OUT ||
+                     message.err == RD_KAFKA_RESP_ERR__FATAL || message.err == RD_KAFKA_RESP_ERR__STATE;
+  if (transactional_ && again) code = ErrorCode::kUnavailable;
+  failure_ = Error(code, problem);
+}
+
+// Publishes a refused dead letter again with half of its value. False where nothing is left to leave out.
+bool Producer::PublishShortened(const rd_kafka_message_s& message) {
+  if (message.len == 0) return false;
+  rd_kafka_headers_t* old = nullptr;
+  rd_kafka_message_headers(&message, &old);
+  Headers headers(old == nullptr ? rd_kafka_headers_new(1) : rd_kafka_headers_copy(old));
+  AddSize(headers.get(), kTruncatedValue, message.len);
+  const std::string_view key(static_cast<const char*>(message.key), message.key_len);
+  const std::string_view value(static_cast<const char*>(message.payload), message.len / 2);
+  return Produce(dead_letters_, key, value, std::move(headers)) == RD_KAFKA_RESP_ERR_NO_ERROR;
+}
+
+Status Producer::Flush() {
+  Wait wait(*this);
+  while (rd_kafka_outq_len(client_.get()) > 0) {
+    RETURN_IF_ERROR(status());
+    rd_kafka_flush(client_.get(), 500);
+    RETURN_IF_ERROR(wait.GoOn());
+  }
+  return status();
+}
+
+void Producer::Purge() {
+  rd_kafka_purge(client_.get(), RD_KAFKA_PURGE_F_QUEUE);
+  rd_kafka_poll(client_.get(), 0);
+}
+
+Status Producer::status() {
+  rd_kafka_poll(client_.get(), 0);
+  return failure_.ok() ? health_->status() : failure_;
+}
+
+}  // namespace freshet::kafka
