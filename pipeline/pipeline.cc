@@ -309,15 +309,10 @@ Status Pipeline::Commit() {
   }
   last_commit_ = stage_began_;
   if (!anything) return {};
+  if (Mutated("state_first")) RETURN_IF_ERROR(ApplyStates());
   RETURN_IF_ERROR(OrRewind(sink_.Commit(positions)));  // I/O: outputs and dead letters
   if (rewind_due_) return {};
-  RETURN_IF_ERROR(FailPoint("before_write_batch"));
-  for (auto& [id, partition] : partitions_) {
-    if (partition->next == partition->committed) continue;
-    RETURN_IF_ERROR(partition->store->Apply(partition->next));  // I/O: state and its position, one WriteBatch
-    partition->committed = partition->next;
-  }
-  RETURN_IF_ERROR(FailPoint("after_write_batch"));
+  RETURN_IF_ERROR(ApplyStates());
   RETURN_IF_ERROR(source_.Commit(positions));  // I/O
   aborts_in_a_row_ = 0;
   committed_ = counts_;
@@ -325,6 +320,17 @@ Status Pipeline::Commit() {
   ReportCommitted();
   buffers_->NothingUncommitted();
   return {};
+}
+
+// I/O: a WriteBatch for each partition, of its users and its position.
+Status Pipeline::ApplyStates() {
+  RETURN_IF_ERROR(OrRewind(FailPoint("before_write_batch")));
+  for (auto& [id, partition] : partitions_) {
+    if (rewind_due_ || partition->next == partition->committed) continue;
+    RETURN_IF_ERROR(partition->store->Apply(partition->next));
+    partition->committed = partition->next;
+  }
+  return OrRewind(FailPoint("after_write_batch"));
 }
 
 // A transaction that came to nothing is no failure of the pipeline's: it is noted, and everything else is returned.

@@ -111,6 +111,7 @@ class Pipeline : public AssignmentListener {
 
   bool HotCacheIsPinned() const;
   Status Commit();
+  Status ApplyStates();
   Status OrRewind(const Status& status);
   Status Rewind();
   void Park(PartitionId partition);

@@ -24,7 +24,7 @@ step() {  # title, command...
 }
 
 step "Debian packages" deploy/install-dependencies.sh build test
-step "Configure" cmake --preset release -DFRESHET_TESTS=ON -DFRESHET_BENCHMARKS=ON
+step "Configure" cmake --preset release -DFRESHET_TESTS=ON -DFRESHET_BENCHMARKS=ON -DFRESHET_FAIL_POINTS=ON
 step "Build" cmake --build --preset release
 step "Tests" ctest --preset release --parallel "$jobs"
 step "Configure with sanitizers" cmake --preset asan
