@@ -37,6 +37,7 @@ struct KafkaOptions {
   OffsetGapPolicy on_offset_gap = OffsetGapPolicy::kFail;
   std::string recommendations_topic;
   std::string dead_letters_topic;
+  std::string snapshots_topic;  // empty: none
   // Asked about once a second while a sink waits for brokers that take nothing; false gives up with kCancelled. Absent:
   // it waits as long as librdkafka's message.timeout.ms (15 minutes).
   std::function<bool()> keep_waiting;

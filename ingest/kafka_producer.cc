@@ -70,6 +70,7 @@ void Producer::Disconnect() {
   if (client_ != nullptr) rd_kafka_purge(client_.get(), RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT);
   recommendations_.reset();
   dead_letters_.reset();
+  snapshots_.reset();
   client_.reset();
 }
 
@@ -105,17 +106,30 @@ Status Producer::Connect(const std::string& transactional_id) {
   if (max_dead_letter_bytes_ == 0) {
     max_dead_letter_bytes_ = std::strtoull(effective["message.max.bytes"].c_str(), nullptr, 10);
   }
-  for (Topic* const topic : {&recommendations_, &dead_letters_}) {
-    const std::string& name = topic == &recommendations_ ? options_.recommendations_topic : options_.dead_letters_topic;
-    topic->reset(rd_kafka_topic_new(client_.get(), name.c_str(), nullptr));
-    if (*topic == nullptr) return MakeError(name, rd_kafka_last_error());
+  const std::pair<Topic&, const std::string&> topics[] = {{recommendations_, options_.recommendations_topic},
+                                                          {dead_letters_, options_.dead_letters_topic},
+                                                          {snapshots_, options_.snapshots_topic}};
+  for (const auto& [topic, name] : topics) {
+    if (name.empty()) continue;
+    topic.reset(rd_kafka_topic_new(client_.get(), name.c_str(), nullptr));
+    if (topic == nullptr) return MakeError(name, rd_kafka_last_error());
   }
   return {};
 }
 
 Status Producer::Publish(std::span<const OutputRecord> records) {
   for (const OutputRecord& record : records) {
-    RETURN_IF_ERROR(record.stream == Stream::kDeadLetters ? PublishDeadLetter(record) : PublishRecommendation(record));
+    switch (record.stream) {
+      case Stream::kRecommendations:
+        RETURN_IF_ERROR(PublishRecommendation(record));
+        break;
+      case Stream::kDeadLetters:
+        RETURN_IF_ERROR(PublishDeadLetter(record));
+        break;
+      case Stream::kSnapshots:
+        RETURN_IF_ERROR(PublishSnapshot(record));
+        break;
+    }
   }
   return status();
 }
@@ -124,6 +138,15 @@ Status Producer::PublishRecommendation(const OutputRecord& record) {
   return WhileFull(options_.recommendations_topic, [&] {
     // librdkafka takes a pointer to non-const, but copies.
     const int refused = rd_kafka_produce(recommendations_.get(), RD_KAFKA_PARTITION_UA, RD_KAFKA_MSG_F_COPY,
+                                         const_cast<char*>(record.value.data()), record.value.size(), record.key.data(),
+                                         record.key.size(), nullptr);
+    return refused == 0 ? RD_KAFKA_RESP_ERR_NO_ERROR : rd_kafka_last_error();
+  });
+}
+
+Status Producer::PublishSnapshot(const OutputRecord& record) {
+  return WhileFull(options_.snapshots_topic, [&] {
+    const int refused = rd_kafka_produce(snapshots_.get(), Raw(record.partition), RD_KAFKA_MSG_F_COPY,
                                          const_cast<char*>(record.value.data()), record.value.size(), record.key.data(),
                                          record.key.size(), nullptr);
     return refused == 0 ? RD_KAFKA_RESP_ERR_NO_ERROR : rd_kafka_last_error();

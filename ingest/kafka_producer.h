@@ -68,6 +68,7 @@ class Producer {
   void Disconnect();
   void Delivered(const rd_kafka_message_s& message);
   Status PublishRecommendation(const OutputRecord& record);
+  Status PublishSnapshot(const OutputRecord& record);
   Status PublishDeadLetter(const OutputRecord& record);
   bool PublishShortened(const rd_kafka_message_s& message);
   int Produce(const Topic& topic, std::string_view key, std::string_view value, Headers headers);
@@ -80,6 +81,7 @@ class Producer {
   Client client_;
   Topic recommendations_;  // before client_ in destruction
   Topic dead_letters_;
+  Topic snapshots_;                   // null: there is none
   size_t max_dead_letter_bytes_ = 0;  // 0: not known yet; also what the topic taught
   Status failure_;                    // the first delivery that failed for good
   std::atomic<int64_t> closed_connections_{0};

@@ -53,7 +53,7 @@ struct RecordBatch {
   }
 };
 
-enum class Stream { kRecommendations, kDeadLetters };
+enum class Stream { kRecommendations, kDeadLetters, kSnapshots };
 
 // One record of the output. The sink copies what it keeps before Publish() returns.
 struct OutputRecord {
@@ -61,6 +61,7 @@ struct OutputRecord {
   std::string_view key;
   std::string_view value;
   std::vector<std::pair<std::string, std::string>> headers;  // dead letters only
+  PartitionId partition{-1};                                 // snapshots only; the others go by their key
 };
 
 }  // namespace freshet

@@ -12,6 +12,8 @@
 #include "features/tokenize.h"
 #include "ingest/encoder.h"
 #include "ingest/log_files.h"
+#include "pipeline/snapshot_restore.h"
+#include "pipeline/snapshot_writer.h"
 
 namespace freshet {
 namespace {
@@ -22,17 +24,27 @@ using SteadyClock = std::chrono::steady_clock;
 constexpr int64_t kMaxUncommittedEvents = 8192;
 constexpr size_t kMaxUncommittedBytes = size_t{32} << 20;
 
+// How long a partition's restore keeps the others waiting.
+constexpr std::chrono::milliseconds kRestoreSlice{100};
+
 }  // namespace
 
 struct Pipeline::Partition {
   PartitionId id{};
   std::unique_ptr<UserStateStore> store;
-  Offset begin{0};              // records before it are in the state already
-  Offset emit_from{0};          // records before it were answered already
-  Offset next{0};               // what a commit now would make the position
-  Offset committed{0};          // what the position is; equal to `next`: there is nothing to commit
+  Offset begin{0};      // records before it are in the state already
+  Offset emit_from{0};  // records before it were answered already
+  Offset next{0};       // what a commit now would make the position
+  Offset committed{0};  // what the position is; equal to `next`: there is nothing to commit
+  std::optional<SnapshotWriter> snapshot;
+  bool snapshot_due = false;    // records of it, or its watermark, belong to the next commit
   std::vector<uint32_t> works;  // of the running batch
   std::vector<std::string_view> users;
+};
+
+struct Pipeline::Restoring {
+  std::unique_ptr<UserStateStore> store;
+  std::unique_ptr<SnapshotRestore> restore;
 };
 
 struct Pipeline::Work {
@@ -299,13 +311,18 @@ bool Pipeline::HotCacheIsPinned() const {
 
 Status Pipeline::Commit() {
   stage_began_ = SteadyClock::now();
+  RETURN_IF_ERROR(OrRewind(PublishSnapshots()));
+  if (rewind_due_) return {};
   std::vector<PartitionPosition> positions;
   bool anything = false;
   for (const auto& [id, partition] : partitions_) {
-    if (partition->next == partition->committed) continue;
+    if (partition->next == partition->committed && !partition->snapshot_due) continue;
     anything = true;
-    // During a silent replay the outputs' position stays where it was: it must never go back.
-    if (partition->next > partition->emit_from) positions.push_back({id, partition->next});
+    // During a silent replay the outputs' position stays where it was: it must never go back. That of a snapshot is
+    // always there: it is what tells the brokers that this member may still write.
+    if (partition->next > partition->emit_from || partition->snapshot_due) {
+      positions.push_back({id, std::max(partition->next, partition->emit_from)});
+    }
   }
   last_commit_ = stage_began_;
   if (!anything) return {};
@@ -322,13 +339,35 @@ Status Pipeline::Commit() {
   return {};
 }
 
+// I/O: the part of the snapshots that is due, as the stores are: without what this commit is about to make durable.
+Status Pipeline::PublishSnapshots() {
+  std::vector<SnapshotRecord> records;
+  std::vector<OutputRecord> outputs;
+  for (auto& [id, partition] : partitions_) {
+    if (!partition->snapshot || partition->next < partition->emit_from) continue;
+    records.clear();
+    outputs.clear();
+    RETURN_IF_ERROR(partition->snapshot->Next(*partition->store, stage_began_, records));
+    if (records.empty()) continue;
+    for (const SnapshotRecord& record : records) {
+      outputs.push_back({.stream = Stream::kSnapshots, .key = record.key, .value = record.value, .partition = id});
+    }
+    partition->snapshot_due = true;
+    buffers_->uncommitted_events += std::ssize(outputs);
+    RETURN_IF_ERROR(FailPoint("before_snapshot"));
+    RETURN_IF_ERROR(sink_.Publish(outputs));
+  }
+  return {};
+}
+
 // I/O: a WriteBatch for each partition, of its users and its position.
 Status Pipeline::ApplyStates() {
   RETURN_IF_ERROR(OrRewind(FailPoint("before_write_batch")));
   for (auto& [id, partition] : partitions_) {
-    if (rewind_due_ || partition->next == partition->committed) continue;
+    if (rewind_due_ || (partition->next == partition->committed && !partition->snapshot_due)) continue;
     RETURN_IF_ERROR(partition->store->Apply(partition->next));
     partition->committed = partition->next;
+    partition->snapshot_due = false;
   }
   return OrRewind(FailPoint("after_write_batch"));
 }
@@ -358,6 +397,7 @@ Status Pipeline::Close() {
   if (rewind_due_) spdlog::warn("what came after the last commit is read again at the next start");
   RETURN_IF_ERROR(source_.Close());
   parked_.clear();
+  restoring_.clear();
   return {};
 }
 
@@ -366,10 +406,9 @@ Result<std::optional<Offset>> Pipeline::OnAssigned(const Assignment& assignment)
   auto partition = std::make_unique<Partition>();
   partition->id = assignment.partition;
   Park(assignment.partition);  // announced again before it was read
-  if (const auto parked = parked_.extract(assignment.partition)) {
-    partition->store = std::move(parked.mapped());
-  } else {
-    ASSIGN_OR_RETURN(partition->store, states_.OpenPartition(assignment.partition));
+  ASSIGN_OR_RETURN(partition->store, OpenStore(assignment.partition));
+  if (options_.snapshots.read) {
+    partition->snapshot.emplace(options_.snapshots.whose, options_.snapshots.interval, SteadyClock::now());
   }
   const std::optional<Offset> position = partition->store->Position();
   partition->begin = position.value_or(Offset{0});
@@ -381,11 +420,44 @@ Result<std::optional<Offset>> Pipeline::OnAssigned(const Assignment& assignment)
   return position;
 }
 
+// The store of a partition: as it was left here, else from a snapshot, else empty. kUnavailable while it is restored.
+Result<std::unique_ptr<UserStateStore>> Pipeline::OpenStore(PartitionId partition) {
+  if (auto parked = parked_.extract(partition)) return std::move(parked.mapped());
+  auto& restoring = restoring_[partition];
+  if (restoring == nullptr) restoring = std::make_unique<Restoring>();
+  if (restoring->store == nullptr) {
+    auto store = states_.OpenPartition(partition);
+    if (!store.ok() || (*store)->Position() || !options_.snapshots.read) {
+      restoring_.erase(partition);
+      return store;
+    }
+    restoring->store = std::move(store).value();
+  }
+  const Result<bool> restored = Restore(partition, *restoring);
+  if (restored.ok() && !*restored) return Error(ErrorCode::kUnavailable, "state is being restored");
+  const std::unique_ptr<Restoring> done = std::move(restoring);
+  restoring_.erase(partition);
+  if (!restored.ok()) return restored.error();
+  return std::move(done->store);
+}
+
+Result<bool> Pipeline::Restore(PartitionId partition, Restoring& restoring) {
+  if (restoring.restore == nullptr) {
+    auto records = options_.snapshots.read(partition);
+    if (!records.ok()) return records.error().retriable() ? Result<bool>(false) : Result<bool>(records.error());
+    restoring.restore = std::make_unique<SnapshotRestore>(std::move(records).value(),
+                                                          options_.topic + "[" + std::to_string(Raw(partition)) + "]",
+                                                          options_.snapshots.whose, *restoring.store);
+  }
+  return restoring.restore->Step(kRestoreSlice);
+}
+
 Status Pipeline::OnRevoked(PartitionId partition, bool lost) {
   RETURN_IF_ERROR(FailPoint("on_revoked"));
   if (!lost && !rewind_due_) RETURN_IF_ERROR(Commit());
   // Lost: somebody else owns it already, and may have answered what is not committed here.
   rewind_due_ |= buffers_->uncommitted_events > 0;
+  restoring_.erase(partition);
   Park(partition);
   if (metrics_ != nullptr) metrics_->DropLag(options_.topic, Raw(partition));
   ShareHotCache();
@@ -409,6 +481,7 @@ bool Pipeline::CaughtUp() const {
 Status Pipeline::OnRebuild(const Assignment& assignment) {
   Park(assignment.partition);
   parked_.erase(assignment.partition);  // closes its store
+  restoring_.erase(assignment.partition);
   RETURN_IF_ERROR(states_.RemovePartition(assignment.partition));
   const auto position = OnAssigned(assignment);
   return position.ok() ? Status() : Status(position.error());

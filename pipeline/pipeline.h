@@ -35,6 +35,14 @@ struct Origin {
   Offset offset{};
 };
 
+// Where state is saved to and restored from; absent parts: no snapshots.
+struct SnapshotOptions {
+  std::chrono::milliseconds interval{600'000};
+  std::string whose;  // the application and its input, as a watermark names them
+  // The snapshot of a partition, from its beginning to its end now. kUnavailable: ask again.
+  std::function<Result<std::unique_ptr<EventSource>>(PartitionId)> read;
+};
+
 struct PipelineOptions {
   std::string topic;        // of the source, for the lag metric
   int file_partitions = 0;  // > 0: the source is log files, spread by user over this many partitions
@@ -46,6 +54,7 @@ struct PipelineOptions {
   size_t max_batch = 256;
   std::chrono::milliseconds commit_interval{100};
   size_t hot_cache_bytes = size_t{1} << 30;  // this worker's share
+  SnapshotOptions snapshots;
   // Of a user's newest event, told by its stored offset; for answers that no event of the running batch caused.
   std::function<Origin(PartitionId, Offset)> origin;
 };
@@ -112,6 +121,10 @@ class Pipeline : public AssignmentListener {
   bool HotCacheIsPinned() const;
   Status Commit();
   Status ApplyStates();
+  Status PublishSnapshots();
+  Result<std::unique_ptr<UserStateStore>> OpenStore(PartitionId partition);
+  struct Restoring;  // the store of a partition on its way here
+  Result<bool> Restore(PartitionId partition, Restoring& restoring);
   Status OrRewind(const Status& status);
   Status Rewind();
   void Park(PartitionId partition);
@@ -135,6 +148,7 @@ class Pipeline : public AssignmentListener {
   std::map<PartitionId, std::unique_ptr<Partition>> partitions_;
   // Stores of partitions that just went: most come back with the end of the rebalance, with their users still hot.
   std::map<PartitionId, std::unique_ptr<UserStateStore>> parked_;
+  std::map<PartitionId, std::unique_ptr<Restoring>> restoring_;
   bool rewind_due_ = false;  // outputs since the last commit will not be seen
   int aborts_in_a_row_ = 0;
   std::unique_ptr<Buffers> buffers_;

@@ -39,6 +39,7 @@ class MemoryStore final : public UserStateStore {
     }
     changed_.clear();
     position_ = position;
+    snapshot_position_ = new_snapshot_position_;
     return {};
   }
 
@@ -46,6 +47,7 @@ class MemoryStore final : public UserStateStore {
     Settle();
     for (const UserState* const user : changed_) live_.erase(live_.find(user->user_id()));
     changed_.clear();
+    new_snapshot_position_ = snapshot_position_;
   }
 
   std::optional<Offset> Position() const override { return position_; }
@@ -59,6 +61,26 @@ class MemoryStore final : public UserStateStore {
     }
     return {};
   }
+
+  Result<bool> Scan(std::string& after, size_t limit, const std::function<bool(const StoredUser&)>& visit) override {
+    auto next = after.empty() ? applied_.begin() : applied_.upper_bound(after);
+    for (size_t visited = 0; next != applied_.end() && visited < limit; ++visited) {
+      ASSIGN_OR_RETURN(const Delta user, DecodeDelta(next->second));
+      after = next->first;
+      const bool go_on = visit({next->first, next->second, user.applied_offset});
+      ++next;
+      if (!go_on) break;
+    }
+    return next != applied_.end();
+  }
+
+  Status Restore(std::span<const StoredUser> users) override {
+    for (const StoredUser& user : users) applied_[std::string(user.id)] = user.bytes;
+    return {};
+  }
+
+  std::optional<Offset> SnapshotPosition() const override { return new_snapshot_position_; }
+  void SetSnapshotPosition(Offset position) override { new_snapshot_position_ = position; }
 
   StoreStats Stats() const override {
     StoreStats stats{.hot_users = std::ssize(live_), .hits = hits_, .misses = misses_};
@@ -93,6 +115,8 @@ class MemoryStore final : public UserStateStore {
   std::vector<UserState*> loaded_;
   std::set<UserState*> changed_;
   std::optional<Offset> position_;
+  std::optional<Offset> snapshot_position_;
+  std::optional<Offset> new_snapshot_position_;  // not applied yet
   int64_t hits_ = 0;
   int64_t misses_ = 0;
 };

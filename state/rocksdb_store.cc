@@ -35,6 +35,7 @@ namespace {
 constexpr char kUserPrefix = 'u';
 constexpr char kPastUsers = kUserPrefix + 1;
 constexpr std::string_view kPositionKey = "mposition";
+constexpr std::string_view kSnapshotKey = "msnapshot";
 
 std::string_view View(const rocksdb::Slice& slice) { return {slice.data(), slice.size()}; }
 rocksdb::Slice SliceOf(std::string_view view) { return {view.data(), view.size()}; }
@@ -155,14 +156,10 @@ class RocksDbStore final : public UserStateStore {
         hot_(resources_->history),
         hot_budget_(resources_->hot_cache_bytes) {}
 
-  Status ReadPosition() {
-    std::string bytes;
-    const rocksdb::Status status = db_->Get({}, SliceOf(kPositionKey), &bytes);
-    if (status.IsNotFound()) return {};
-    if (!status.ok()) return ToError(status, name_ + ": position");
-    const Result<Offset> position = DecodePosition(bytes);
-    if (!position.ok()) return position.error().At(name_ + ": position");
-    position_ = *position;
+  Status ReadPositions() {
+    ASSIGN_OR_RETURN(position_, ReadPosition(kPositionKey, ": position"));
+    ASSIGN_OR_RETURN(snapshot_position_, ReadPosition(kSnapshotKey, ": snapshot position"));
+    new_snapshot_position_ = snapshot_position_;
     return {};
   }
 
@@ -226,11 +223,19 @@ class RocksDbStore final : public UserStateStore {
           StateCodec::UnsavedIsAll(user->state) ? batch_.Put(key, value_) : batch_.Merge(key, value_);
       if (!added.ok()) return ToError(added, name_);
     }
-    const rocksdb::Status positioned = batch_.Put(SliceOf(kPositionKey), EncodePosition(position));
+    rocksdb::Status positioned = batch_.Put(SliceOf(kPositionKey), EncodePosition(position));
+    if (positioned.ok() && new_snapshot_position_ != snapshot_position_) {
+      positioned = batch_.Put(SliceOf(kSnapshotKey), EncodePosition(*new_snapshot_position_));
+    }
     if (!positioned.ok()) return ToError(positioned, name_);
+    if (std::exchange(flush_due_, false)) {  // restored users are in no log
+      const rocksdb::Status flushed = db_->Flush({});
+      if (!flushed.ok()) return ToError(flushed, name_);
+    }
     const rocksdb::Status written = db_->Write({}, &batch_);  // the log is written, not synced: see the guarantees
     if (!written.ok()) return ToError(written, name_);
     position_ = position;
+    snapshot_position_ = new_snapshot_position_;
     for (HotUser* const user : changed_) {
       StateCodec::MarkSaved(user->state);
       hot_.MarkClean(user);
@@ -246,6 +251,7 @@ class RocksDbStore final : public UserStateStore {
     for (HotUser* const user : changed_) hot_.Erase(user);
     changed_.clear();
     unsaved_bytes_ = 0;
+    new_snapshot_position_ = snapshot_position_;
   }
 
   std::optional<Offset> Position() const override { return position_; }
@@ -271,6 +277,44 @@ class RocksDbStore final : public UserStateStore {
     return each->status().ok() ? Status() : ToError(each->status(), name_);
   }
 
+  Result<bool> Scan(std::string& after, size_t limit, const std::function<bool(const StoredUser&)>& visit) override {
+    const std::string past(1, kPastUsers);
+    const rocksdb::Slice past_users(past);
+    rocksdb::ReadOptions options;
+    options.fill_cache = false;
+    options.iterate_upper_bound = &past_users;
+    const std::unique_ptr<rocksdb::Iterator> each(db_->NewIterator(options));
+    each->Seek(SliceOf(UserKey(after)));
+    if (!after.empty() && each->Valid() && View(each->key()).substr(1) == after) each->Next();
+    for (size_t visited = 0; each->Valid() && visited < limit; ++visited) {
+      after = View(each->key()).substr(1);
+      const Result<Delta> user = DecodeDelta(View(each->value()));
+      if (!user.ok()) return user.error().At(Where(after));
+      const bool go_on = visit({after, View(each->value()), user->applied_offset});
+      each->Next();
+      if (!go_on) break;
+    }
+    if (!each->status().ok()) return ToError(each->status(), name_);
+    return each->Valid();
+  }
+
+  Status Restore(std::span<const StoredUser> users) override {
+    batch_.Clear();
+    for (const StoredUser& user : users) {
+      const rocksdb::Status added = batch_.Put(SliceOf(UserKey(user.id)), SliceOf(user.bytes));
+      if (!added.ok()) return ToError(added, name_);
+    }
+    // Without a log: half a restore is begun again anyway.
+    rocksdb::WriteOptions options;
+    options.disableWAL = true;
+    flush_due_ = true;
+    const rocksdb::Status written = db_->Write(options, &batch_);
+    return written.ok() ? Status() : ToError(written, name_);
+  }
+
+  std::optional<Offset> SnapshotPosition() const override { return new_snapshot_position_; }
+  void SetSnapshotPosition(Offset position) override { new_snapshot_position_ = position; }
+
   StoreStats Stats() const override {
     StoreStats stats;
     stats.hot_users = static_cast<int64_t>(hot_.size());
@@ -286,6 +330,16 @@ class RocksDbStore final : public UserStateStore {
   }
 
  private:
+  Result<std::optional<Offset>> ReadPosition(std::string_view key, const char* what) {
+    std::string bytes;
+    const rocksdb::Status status = db_->Get({}, SliceOf(key), &bytes);
+    if (status.IsNotFound()) return std::optional<Offset>();
+    if (!status.ok()) return ToError(status, name_ + what);
+    const Result<Offset> position = DecodePosition(bytes);
+    if (!position.ok()) return position.error().At(name_ + what);
+    return std::optional<Offset>(*position);
+  }
+
   // Takes note of what the caller changed through the pointers that end now, and evicts what went over the budget.
   void Settle() {
     for (HotUser* const user : loaded_) {
@@ -356,6 +410,9 @@ class RocksDbStore final : public UserStateStore {
   std::vector<HotUser*> changed_;  // since the last Apply(), as far as Settle() knows
   size_t unsaved_bytes_ = 0;
   std::optional<Offset> position_;
+  std::optional<Offset> snapshot_position_;
+  std::optional<Offset> new_snapshot_position_;  // not applied yet
+  bool flush_due_ = false;                       // Restore() wrote what is in no log
   int64_t hits_ = 0;
   int64_t misses_ = 0;
   int64_t evictions_ = 0;
@@ -402,7 +459,7 @@ Result<std::unique_ptr<UserStateStore>> OpenRocksDbStore(const std::filesystem::
   std::string name = "state partition " + std::to_string(Raw(partition)) + " (" + path.string() + ")";
   if (!status.ok()) return ToError(status, name);
   auto store = std::make_unique<RocksDbStore>(std::move(db), std::move(name), std::move(resources), std::move(hold));
-  RETURN_IF_ERROR(store->ReadPosition());
+  RETURN_IF_ERROR(store->ReadPositions());
   return std::unique_ptr<UserStateStore>(std::move(store));
 }
 

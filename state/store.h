@@ -37,6 +37,13 @@ struct StoreStats {
   int64_t disk_bytes = 0;
 };
 
+// A durable user as it is stored, for snapshots.
+struct StoredUser {
+  std::string_view id;
+  std::string_view bytes;     // as state/codec.h has them
+  Offset applied_offset{-1};  // as they say
+};
+
 class UserStateStore {
  public:
   virtual ~UserStateStore() = default;
@@ -65,6 +72,19 @@ class UserStateStore {
   // Calls `visit` for every durable user, by user id ascending, until it returns false. Changes not yet applied are not
   // seen.
   virtual Status ForEach(const std::function<bool(const UserState&)>& visit) = 0;
+
+  // Visits up to `limit` durable users, by id ascending, after the user `after` (empty: from the first on), until
+  // `visit` returns false; `after` becomes the last one visited. False: there is none behind it.
+  virtual Result<bool> Scan(std::string& after, size_t limit, const std::function<bool(const StoredUser&)>& visit) = 0;
+
+  // Takes users of a snapshot in, in place of what is there; durable once the next Apply() is. Only `id` and `bytes` of
+  // them count. REQUIRES: no user was loaded yet.
+  virtual Status Restore(std::span<const StoredUser> users) = 0;
+
+  // The position up to which a snapshot elsewhere holds every change. A new one is durable with the next Apply(), and
+  // Discard() forgets it.
+  virtual std::optional<Offset> SnapshotPosition() const = 0;
+  virtual void SetSnapshotPosition(Offset position) = 0;
 
   // Some microseconds: fit for once a micro-batch.
   virtual StoreStats Stats() const = 0;

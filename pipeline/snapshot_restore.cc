@@ -1,0 +1,108 @@
+#include "pipeline/snapshot_restore.h"
+
+#include <spdlog/spdlog.h>
+
+#include <utility>
+
+#include "core/fail_point.h"
+
+namespace freshet {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::steady_clock;
+
+constexpr size_t kBatch = 1000;
+constexpr auto kLogInterval = std::chrono::seconds(5);
+
+}  // namespace
+
+// A snapshot is read from its beginning, whatever was read before.
+class SnapshotRestore::Listener : public AssignmentListener {
+ public:
+  Result<std::optional<Offset>> OnAssigned(const Assignment&) override { return std::optional<Offset>(); }
+  Status OnRevoked(PartitionId, bool) override { return {}; }
+};
+
+SnapshotRestore::SnapshotRestore(std::unique_ptr<EventSource> records, std::string name, std::string whose,
+                                 UserStateStore& store)
+    : records_(std::move(records)),
+      name_(std::move(name)),
+      whose_(std::move(whose)),
+      store_(store),
+      listener_(std::make_unique<Listener>()),
+      began_(steady_clock::now()),
+      next_log_(began_ + kLogInterval) {}
+
+SnapshotRestore::~SnapshotRestore() = default;
+
+Result<bool> SnapshotRestore::Step(milliseconds budget) {
+  const auto until = steady_clock::now() + budget;
+  if (!std::exchange(open_, true)) RETURN_IF_ERROR(records_->Open(*listener_));
+  do {
+    batch_.Clear();
+    ASSIGN_OR_RETURN(const PollState state, records_->Poll(batch_, kBatch, milliseconds(20)));
+    RETURN_IF_ERROR(TakeIn(batch_));
+    RETURN_IF_ERROR(FailPoint("during_restore"));
+    LogProgress();
+    if (state != PollState::kEnd) continue;
+    RETURN_IF_ERROR(Finish());
+    return true;
+  } while (steady_clock::now() < until);
+  return false;
+}
+
+Status SnapshotRestore::TakeIn(const RecordBatch& batch) {
+  users_.clear();
+  for (const RawRecord& record : batch.records) {
+    const auto at = [&] {
+      return std::string(record.topic) + "[" + std::to_string(Raw(record.partition)) + "] offset " +
+             std::to_string(Raw(record.offset));
+    };
+    const Result<std::string_view> payload = DecodeSnapshot(record.key, record.value);
+    if (!payload.ok()) {
+      return payload.error().At(at()).At(
+          "state cannot be restored from a damaged snapshot; name another topic in snapshots.topic to build it from "
+          "the input instead");
+    }
+    if (record.key == kWatermarkKey) {
+      const Result<Watermark> watermark = DecodeWatermark(*payload);
+      if (!watermark.ok()) return watermark.error().At(at());
+      if (watermark->whose != whose_) {
+        return Error(ErrorCode::kInvalidArgument, "snapshots.topic: " + at() + ": holds the snapshot of " +
+                                                      watermark->whose + ", expected that of " + whose_ +
+                                                      "; each application needs a snapshot topic of its own");
+      }
+      watermark_ = *watermark;
+    } else if (const std::string_view user = UserOfSnapshotKey(record.key); !user.empty()) {
+      users_.push_back({.id = user, .bytes = *payload});
+    }
+  }
+  restored_ += std::ssize(users_);
+  return users_.empty() ? Status() : store_.Restore(users_);
+}
+
+Status SnapshotRestore::Finish() {
+  RETURN_IF_ERROR(records_->Close());
+  const std::chrono::duration<double> took = steady_clock::now() - began_;
+  if (!watermark_) {
+    spdlog::info("{}: {} records in the snapshot, but no watermark: everything is read from the input", name_,
+                 restored_);
+    return {};
+  }
+  store_.SetSnapshotPosition(watermark_->position);
+  RETURN_IF_ERROR(store_.Apply(watermark_->position));
+  spdlog::info("{}: restored {} records of a snapshot in {:.1f} s; the input is read from offset {}", name_, restored_,
+               took.count(), Raw(watermark_->position));
+  return {};
+}
+
+void SnapshotRestore::LogProgress() {
+  const auto now = steady_clock::now();
+  if (now < next_log_) return;
+  next_log_ = now + kLogInterval;
+  spdlog::info("{}: restoring, {:.0f} % of the snapshot, {} records", name_, 100 * records_->Progress().value_or(0),
+               restored_);
+}
+
+}  // namespace freshet

@@ -1,0 +1,52 @@
+// Fills an empty store from a snapshot, a little with each call, so that its caller can go on with other partitions.
+//
+// Threads: the pipeline's. Memory: one batch of records.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "core/result.h"
+#include "ingest/event_source.h"
+#include "state/snapshot.h"
+#include "state/store.h"
+
+namespace freshet {
+
+class SnapshotRestore {
+ public:
+  // `records`: one partition of a snapshot, from its beginning to its end. `name` says in logs and errors whose state
+  // it is to become; `whose`: as SnapshotWriter's, and what the watermark has to say. `store` outlives this.
+  SnapshotRestore(std::unique_ptr<EventSource> records, std::string name, std::string whose, UserStateStore& store);
+  ~SnapshotRestore();
+
+  // Works for about `budget`. True: done; the store has the watermark's position, or none where there was no watermark
+  // (users restored without one only spare later work). Errors name the record: kCorrupt for damage, kInvalidArgument
+  // for another application's snapshot.
+  Result<bool> Step(std::chrono::milliseconds budget);
+
+ private:
+  class Listener;
+
+  Status TakeIn(const RecordBatch& batch);
+  Status Finish();
+  void LogProgress();
+
+  const std::unique_ptr<EventSource> records_;
+  const std::string name_;
+  const std::string whose_;
+  UserStateStore& store_;
+  const std::unique_ptr<Listener> listener_;
+  const std::chrono::steady_clock::time_point began_;
+  std::chrono::steady_clock::time_point next_log_;
+  RecordBatch batch_;
+  std::vector<StoredUser> users_;
+  std::optional<Watermark> watermark_;
+  int64_t restored_ = 0;  // records of users; a user may have several until the topic is compacted
+  bool open_ = false;
+};
+
+}  // namespace freshet

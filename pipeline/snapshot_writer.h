@@ -1,0 +1,50 @@
+// Writes the snapshot of one partition, a little with each commit.
+//
+// A cycle visits every user of the store by id, and writes those that changed since the last whole cycle began. When it
+// is through, a watermark says from which position on the input is still needed. A cycle takes half of
+// snapshots.interval, so that no change is older than the interval when it and its watermark are written.
+// Cost: the users that changed, plus reading all of them from RocksDB once a cycle; memory: one user.
+// Threads: the pipeline's. What Next() gave belongs to the commit that follows; when that comes to nothing, the writer
+// is thrown away, and a new one begins the cycle again.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/result.h"
+#include "state/store.h"
+
+namespace freshet {
+
+struct SnapshotRecord {
+  std::string key;
+  std::string value;
+};
+
+class SnapshotWriter {
+ public:
+  using TimePoint = std::chrono::steady_clock::time_point;
+
+  // `whose`: what the watermark names.
+  SnapshotWriter(std::string whose, std::chrono::milliseconds interval, TimePoint now);
+
+  // Appends the records that are due by `now`. At the end of a cycle it also tells the store of the new snapshot
+  // position, to be made durable by its next Apply().
+  Status Next(UserStateStore& store, TimePoint now, std::vector<SnapshotRecord>& records);
+
+ private:
+  bool Begin(const UserStateStore& store, TimePoint now);
+
+  const std::string whose_;
+  const std::chrono::nanoseconds cycle_;
+  TimePoint began_;              // the running cycle, or the last one
+  std::optional<Offset> up_to_;  // the store's position when the running cycle began; absent: none is running
+  std::string after_;            // the user visited last
+  double users_ = 0;             // that the store is thought to hold
+  double visited_ = 0;
+};
+
+}  // namespace freshet

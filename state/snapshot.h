@@ -1,0 +1,41 @@
+// Users as the records of a snapshot topic or file. Pure functions.
+//
+//   key      := 'u' <user id> | 'm' "watermark"
+//   value    := format:u8 crc:u32 payload          // kFormat; CRC-32 (zlib's) of the key and the payload; little
+//   endian payload  := of a user: its stored bytes (state/codec.h): tokens, profile and applied offset, never
+//   keys/values
+//               of a watermark: position:i64 <whose>   // every change before this offset of the input is in the
+//               snapshot
+//
+// A snapshot is fuzzy: a user may be newer than the watermark. Its applied offset makes that safe: the events that come
+// again change nothing.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "core/ids.h"
+#include "core/result.h"
+
+namespace freshet {
+
+std::string SnapshotUserKey(std::string_view user);
+inline constexpr std::string_view kWatermarkKey = "mwatermark";
+
+// The value of a record.
+std::string EncodeSnapshot(std::string_view key, std::string_view payload);
+// The payload, a view into `value`. kCorrupt, saying what is wrong, where EncodeSnapshot() did not make it.
+Result<std::string_view> DecodeSnapshot(std::string_view key, std::string_view value);
+
+// The user of a key; empty where it is none.
+std::string_view UserOfSnapshotKey(std::string_view key);
+
+// `whose` names what the snapshot belongs to, so that nobody restores another's.
+struct Watermark {
+  Offset position{};
+  std::string whose;
+};
+std::string EncodeWatermark(const Watermark& watermark);
+Result<Watermark> DecodeWatermark(std::string_view payload);
+
+}  // namespace freshet
