@@ -42,6 +42,7 @@ class StageCosts final : public WorkerMetrics {
 
   void AddEvents(int64_t) override {}
   void AddRepeats(int64_t) override {}
+  void AddDuplicates(int64_t) override {}
   void AddUnknownItems(int64_t) override {}
   void AddRecommendations(int64_t) override {}
   void AddDeadLetter(std::string_view) override {}

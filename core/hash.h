@@ -12,5 +12,6 @@ uint64_t StableHash(std::string_view bytes);
 
 inline ItemHash HashItem(std::string_view id) { return ItemHash{StableHash(id)}; }
 inline TypeHash HashType(std::string_view name) { return TypeHash{static_cast<uint32_t>(StableHash(name))}; }
+inline EventIdHash HashEventId(std::string_view id) { return id.empty() ? kNoEventId : EventIdHash{StableHash(id)}; }
 
 }  // namespace freshet

@@ -15,11 +15,13 @@ enum class TypeRow : uint32_t {};
 // Stable hashes of ids, the same in every version and model; what state keeps (see core/hash.h).
 enum class ItemHash : uint64_t {};
 enum class TypeHash : uint32_t {};
+enum class EventIdHash : uint64_t {};
 // Which weights computed something: the first 64 bits of the model's version hash. 0 is "none".
 enum class ModelTag : uint64_t {};
 
 inline constexpr ItemRow kUnknownItem{0};
 inline constexpr TypeRow kUnknownType{0};
+inline constexpr EventIdHash kNoEventId{0};
 
 // The number behind a strong id.
 template <typename Id>

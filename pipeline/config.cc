@@ -210,8 +210,12 @@ void CheckTogether(Loading& loading) {
        {std::pair("sink.topic", &config.sink.topic), std::pair("dead_letters.topic", &config.dead_letters.topic)}) {
     if (*topic == config.source.topic) expected(key, *topic, "another topic than source.topic");
   }
-  if (config.source.decoder.format != RecordFormat::kJson) return;
   EventMapping& mapping = config.source.decoder.mapping;
+  if (mapping.event_id.constant && !mapping.event_id.constant->empty()) {
+    expected("source.mapping.event_id", *mapping.event_id.constant,
+             "a path, or the constant \"\" for none: with one id for all, all but a user's first event are duplicates");
+  }
+  if (config.source.decoder.format != RecordFormat::kJson) return;
   for (const auto& [key, field] :
        {std::pair("source.mapping.user_id", &mapping.user_id), std::pair("source.mapping.item_id", &mapping.item_id),
         std::pair("source.mapping.event_type", &mapping.event_type),

@@ -9,6 +9,7 @@
 #include "core/hash.h"
 #include "features/tokenize.h"
 #include "ingest/log_files.h"
+#include "state/user_state.h"
 
 namespace freshet {
 namespace {
@@ -53,6 +54,10 @@ class Reader {
       return;
     }
     const Event& event = std::get<Event>(decoded);
+    if (IsDuplicate(event)) {
+      ++duplicates_;
+      return;
+    }
     if (!Listable(event.user_id) || !Listable(event.item_id) || !Listable(event.event_type)) {
       ++unlistable_ids_;
       return;
@@ -66,10 +71,21 @@ class Reader {
   Result<EventLog> Finish() && {
     ASSIGN_OR_RETURN(Vocabulary vocabulary, vocabulary_ != nullptr ? Result<Vocabulary>(*vocabulary_)
                                                                    : Vocabulary::Make(items_.Take(), types_.Take()));
-    return EventLog{std::move(vocabulary), std::move(users_), events_, bad_records_, unlistable_ids_, unknown_items_};
+    return EventLog{std::move(vocabulary), std::move(users_), events_,       duplicates_,
+                    bad_records_,          unlistable_ids_,   unknown_items_};
   }
 
  private:
+  // As UserState::Append() has it.
+  bool IsDuplicate(const Event& event) {
+    const EventIdHash id = HashEventId(event.event_id);
+    if (id == kNoEventId) return false;
+    RecentIds& recent = recent_ids_[std::string(event.user_id)];
+    if (recent.Contains(id)) return true;
+    recent.Add(id);
+    return false;
+  }
+
   ModelToken TokenOf(const Event& event) {
     const Token token = MakeToken(event);
     if (vocabulary_ == nullptr) {
@@ -86,7 +102,9 @@ class Reader {
   Rows types_;
   std::unordered_map<std::string, size_t> user_index_;
   std::vector<UserSequence> users_;
+  std::unordered_map<std::string, RecentIds> recent_ids_;  // of users whose events carry ids
   int64_t events_ = 0;
+  int64_t duplicates_ = 0;
   int64_t bad_records_ = 0;
   int64_t unlistable_ids_ = 0;
   int64_t unknown_items_ = 0;

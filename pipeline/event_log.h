@@ -23,6 +23,7 @@ struct EventLog {
   Vocabulary vocabulary;            // of the log, rows in order of first appearance; or the given one
   std::vector<UserSequence> users;  // in order of their first event
   int64_t events = 0;
+  int64_t duplicates = 0;   // by event_id, left out as the pipeline drops them
   int64_t bad_records = 0;  // counted, each logged at level debug, and left out
   int64_t unlistable_ids =
       0;  // events whose user, item or type has a tab or line end, which no .tsv can list; they are left out

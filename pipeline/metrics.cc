@@ -86,6 +86,7 @@ class alignas(64) WorkerInstruments : public WorkerMetrics {
  public:
   void AddEvents(int64_t count) override { events.Add(count); }
   void AddRepeats(int64_t count) override { repeats.Add(count); }
+  void AddDuplicates(int64_t count) override { duplicates.Add(count); }
   void AddUnknownItems(int64_t count) override { unknown_items.Add(count); }
   void AddAborts(int64_t count) override { aborts.Add(count); }
   void AddRecommendations(int64_t count) override { recommendations.Add(count); }
@@ -117,7 +118,7 @@ class alignas(64) WorkerInstruments : public WorkerMetrics {
   }
   void SetAssigned(int64_t partitions) override { assigned.Set(partitions); }
 
-  Cell<int64_t> events, repeats, unknown_items, recommendations, aborts, assigned;
+  Cell<int64_t> events, repeats, duplicates, unknown_items, recommendations, aborts, assigned;
   Cell<int64_t> cache_users, cache_bytes, cache_hits, cache_misses, cache_evictions;
   std::array<StageCells, kStageNames.size()> stages;
   Histogram<kLatencyBounds> latency;
@@ -244,6 +245,7 @@ class MetricsImpl : public Metrics {
     using W = WorkerInstruments;
     out.Counter("freshet_events_total", "Events accepted into state.", Sum(&W::events));
     out.Counter("freshet_repeated_events_total", "Events dropped as already applied.", Sum(&W::repeats));
+    out.Counter("freshet_duplicates_total", "Events dropped for an event_id seen before.", Sum(&W::duplicates));
     out.Counter("freshet_transaction_aborts_total", "Transactions that came to nothing; their events were read again.",
                 Sum(&W::aborts));
     out.Counter("freshet_unknown_items_total", "Events whose item the model does not know.", Sum(&W::unknown_items));

@@ -9,6 +9,7 @@
 
 #include "core/clock.h"
 #include "core/fail_point.h"
+#include "core/hash.h"
 #include "features/tokenize.h"
 #include "ingest/encoder.h"
 #include "ingest/log_files.h"
@@ -105,7 +106,7 @@ Result<PollState> Pipeline::Step(std::chrono::milliseconds wait) {
   ASSIGN_OR_RETURN(const PollState state, Poll(wait));  // I/O: records, and partitions that come and go
   Decode();                                             // bytes → events; bad ones become dead letters
   RETURN_IF_ERROR(Load());                              // I/O: states of the batch's users
-  Append();                    // events → tokens → sequences; repeats drop out by applied_offset
+  Append();                    // events → tokens → sequences; repeats and duplicates drop out
   Attend();                    // one attention step for each token → user vectors
   Rank();                      // catalogue scores, seen items out → top-k
   Encode();                    // recommendations → bytes
@@ -175,12 +176,12 @@ Status Pipeline::Load() {
 
 void Pipeline::Append() {
   Buffers& b = *buffers_;
-  const Vocabulary& vocabulary = serving_.model->vocabulary;
-  const auto dim = static_cast<size_t>(serving_.model->config.dim);
-  const bool answers = options_.emit == Emit::kEvery || options_.emit == Emit::kLatest;
+  const bool latest = options_.emit == Emit::kLatest;
+  const bool answers = options_.emit == Emit::kEvery || latest;
   b.rows.clear();
   b.excluded.clear();
-  if (answers) b.user_vectors.resize(b.works.size() * dim);
+  if (answers) b.user_vectors.resize(b.works.size() * static_cast<size_t>(serving_.model->config.dim));
+  Work* newest = nullptr;  // of the user's that were taken
   for (size_t i = 0; i < b.by_user.size(); ++i) {
     Work& work = b.works[b.by_user[i].second];
     UserState& user = *work.user;
@@ -188,31 +189,50 @@ void Pipeline::Append() {
     const bool last = i + 1 == b.by_user.size() || b.by_user[i + 1].first != &user;
     if (answers && first) CatchUp(user);
 
-    const Token token = MakeToken(work.event);
-    const ItemRow row = answers ? vocabulary.RowOf(token.item) : kUnknownItem;
-    if (!user.Append(token, work.record->offset, row)) {
-      work.user = nullptr;
-      ++counts_.repeats;
-      continue;
-    }
-    ++counts_.events;
-    if (answers && row == kUnknownItem) ++counts_.unknown_items;
-    work.sequence_number = user.profile().events;
-    if (work.record->offset < work.partition->emit_from) ++counts_.silent;
-    if (!answers) continue;
-    const bool wanted = work.record->offset >= work.partition->emit_from && (options_.emit == Emit::kEvery || last);
-    if (wanted) work.user_vector = &b.user_vectors[b.by_user[i].second * dim];
-    b.rows.push_back(
-        {&user.key_values(), {row, vocabulary.RowOf(token.type), WholeSeconds(token.time_ms)}, work.user_vector});
-    user.key_values().sequence_number = work.sequence_number;
-    user.key_values().user_vector.clear();
-    if (wanted && options_.exclude_seen) {  // copied: later events of the same batch change the history
-      const std::span<const ItemRow> seen = user.item_rows();
-      work.excluded_begin = b.excluded.size();
-      b.excluded.insert(b.excluded.end(), seen.begin(), seen.end());
-      work.excluded_end = b.excluded.size();
-    }
+    if (first) newest = nullptr;
+    const bool taken = Take(work, answers);
+    if (taken) newest = &work;
+    if (latest ? last && newest != nullptr : answers && taken) WantAnswer(*newest);
   }
+}
+
+// Gives the event to its user's sequence, and where `attend`, its token to the engine. False: it was dropped.
+bool Pipeline::Take(Work& work, bool attend) {
+  const Vocabulary& vocabulary = serving_.model->vocabulary;
+  UserState& user = *work.user;
+  const Token token = MakeToken(work.event);
+  const ItemRow row = attend ? vocabulary.RowOf(token.item) : kUnknownItem;
+  const Appended appended = user.Append(token, work.record->offset, row, HashEventId(work.event.event_id));
+  if (appended != Appended::kTaken) {
+    work.user = nullptr;
+    ++(appended == Appended::kRepeat ? counts_.repeats : counts_.duplicates);
+    return false;
+  }
+  ++counts_.events;
+  work.sequence_number = user.profile().events;
+  if (work.record->offset < work.partition->emit_from) ++counts_.silent;
+  if (!attend) return true;
+  if (row == kUnknownItem) ++counts_.unknown_items;
+  buffers_->rows.push_back(
+      {&user.key_values(), {row, vocabulary.RowOf(token.type), WholeSeconds(token.time_ms)}, nullptr});
+  user.key_values().sequence_number = work.sequence_number;
+  user.key_values().user_vector.clear();
+  return true;
+}
+
+// Asks for an answer to the event whose token is the newest row, unless it was answered before a crash.
+void Pipeline::WantAnswer(Work& work) {
+  Buffers& b = *buffers_;
+  if (work.record->offset < work.partition->emit_from) return;
+  const auto dim = static_cast<size_t>(serving_.model->config.dim);
+  work.user_vector = &b.user_vectors[static_cast<size_t>(&work - b.works.data()) * dim];
+  b.rows.back().user_vector = work.user_vector;
+  if (!options_.exclude_seen) return;
+  const std::span<const ItemRow> seen = work.user->item_rows();
+  work.excluded_begin = b.excluded.size();
+  b.excluded.insert(b.excluded.end(), seen.begin(),
+                    seen.end());  // copied: later events of the batch change the history
+  work.excluded_end = b.excluded.size();
 }
 
 void Pipeline::Attend() {
@@ -630,6 +650,7 @@ void Pipeline::ReportCommitted() {
   metrics_->AddAborts(counts_.aborts - reported_.aborts);
   metrics_->AddEvents(counts_.events - reported_.events);
   metrics_->AddRepeats(counts_.repeats - reported_.repeats);
+  metrics_->AddDuplicates(counts_.duplicates - reported_.duplicates);
   metrics_->AddUnknownItems(counts_.unknown_items - reported_.unknown_items);
   metrics_->AddRecommendations(counts_.recommendations - reported_.recommendations);
   reported_ = counts_;

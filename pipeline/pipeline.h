@@ -64,6 +64,7 @@ struct PipelineCounts {
   int64_t events = 0;         // accepted: changed state
   int64_t unknown_items = 0;  // of the events: their item is not in the model's vocabulary
   int64_t repeats = 0;        // dropped: their offset was applied before
+  int64_t duplicates = 0;     // dropped: the user's last RecentIds::kKept events hold their event_id
   int64_t recommendations = 0;
   int64_t dead_letters = 0;
   int64_t silent = 0;  // changed state without an answer: they were answered before a crash
@@ -112,6 +113,8 @@ class Pipeline : public AssignmentListener {
   void Decode();
   Status Load();
   void Append();
+  bool Take(Work& work, bool attend);
+  void WantAnswer(Work& work);
   void Attend();
   void Rank();
   void Encode();

@@ -1,31 +1,36 @@
-// Stored bytes, format 1. Integers are little endian.
+// Stored bytes, format 2. Integers are little endian.
 //
-//   delta     := format applied_offset profile token*        // a value and a merge operand alike
+//   delta     := format applied_offset profile event_ids token* event_id*   // a value and a merge operand alike
 //   format    := u8                                          // kFormat
 //   applied_offset := i64                                    // >= 0
 //   profile   := events first_time_ms last_time_ms sessions session_start_ms session_events   // i64 each
+//   event_ids := u8                                          // how many event_id; at most RecentIds::kKept
 //   token     := item:u64 type:u32 time_ms:i64               // 20 bytes, oldest first; StableHash() of the ids
+//   event_id  := u64                                         // oldest first; StableHash() of the id
 //   position  := format next:i64
 //
 // Keys of a partition's RocksDB: 'u' <user id> -> delta; 'm' "position" -> position.
 //
-// A user's counters bound each other (1 <= sessions, session_events <= events; kept tokens <= events), so most damage
-// that RocksDB's own checksums do not catch is caught here.
+// A user's counters bound each other (1 <= sessions, session_events <= events; kept tokens, event ids <= events), so most
+// damage that RocksDB's own checksums do not catch is caught here.
 #include "state/codec.h"
 
+#include <algorithm>
 #include <bit>
 #include <cstdint>
 #include <cstring>
-#include <iterator>
+#include <vector>
 
 namespace freshet {
 namespace {
 
 static_assert(std::endian::native == std::endian::little, "stored integers are copied as they are");
 
-constexpr char kFormat = 1;
-constexpr size_t kHeaderBytes = 1 + 8 + 6 * 8;
+constexpr char kFormat = 2;
+constexpr size_t kHeaderBytes = 1 + 8 + 6 * 8 + 1;
 constexpr size_t kTokenBytes = 20;
+constexpr size_t kEventIdBytes = 8;
+static_assert(RecentIds::kKept <= 255);
 constexpr size_t kPositionBytes = 1 + 8;
 // Counters stay far from overflow whatever is appended to a decoded user.
 constexpr int64_t kMaxCount = int64_t{1} << 62;
@@ -67,17 +72,20 @@ Status CheckCounters(const Delta& delta) {
   }
   if (!Within(profile.events, 1, kMaxCount) || !Within(profile.sessions, 1, profile.events) ||
       !Within(profile.session_events, 1, profile.events) ||
-      delta.token_count() > static_cast<uint64_t>(profile.events)) {
+      delta.token_count() > static_cast<uint64_t>(profile.events) ||
+      delta.event_id_count() > static_cast<uint64_t>(profile.events)) {
     return Corrupt("counters disagree: " + std::to_string(profile.events) + " events, " +
                    std::to_string(profile.sessions) + " sessions, " + std::to_string(profile.session_events) +
-                   " events in the newest, " + std::to_string(delta.token_count()) + " tokens");
+                   " events in the newest, " + std::to_string(delta.token_count()) + " tokens, " +
+                   std::to_string(delta.event_id_count()) + " event ids");
   }
   return {};
 }
 
-void EncodeNewest(const UserState& user, size_t count, std::string& bytes) {
-  const std::span<const Token> tokens = user.tokens().last(count);
-  bytes.resize(kHeaderBytes + tokens.size() * kTokenBytes);
+void EncodeNewest(const UserState& user, size_t token_count, size_t event_id_count, std::string& bytes) {
+  const std::span<const Token> tokens = user.tokens().last(token_count);
+  const std::span<const EventIdHash> event_ids = user.recent_ids().newest().last(event_id_count);
+  bytes.resize(kHeaderBytes + tokens.size() * kTokenBytes + event_ids.size() * kEventIdBytes);
   char* out = bytes.data();
   const Profile& profile = user.profile();
   Write(out, kFormat);
@@ -88,23 +96,38 @@ void EncodeNewest(const UserState& user, size_t count, std::string& bytes) {
   Write(out, profile.sessions);
   Write(out, profile.session_start_ms);
   Write(out, profile.session_events);
+  Write(out, static_cast<uint8_t>(event_ids.size()));
   for (const Token& token : tokens) {
     Write(out, Raw(token.item));
     Write(out, Raw(token.type));
     Write(out, token.time_ms);
   }
+  for (const EventIdHash id : event_ids) Write(out, Raw(id));
+}
+
+// Appends the newest `most_bytes` of what `part` is in all of `deltas` together; how many bytes they are.
+size_t AppendNewest(std::span<const Delta> deltas, std::string_view Delta::*part, size_t most_bytes,
+                    std::string& bytes) {
+  size_t total = 0;
+  for (const Delta& delta : deltas) total += (delta.*part).size();
+  const size_t kept = std::min(total, most_bytes);
+  bytes.reserve(bytes.size() + kept);
+  size_t excess = total - kept;
+  for (const Delta& delta : deltas) {
+    const size_t dropped = std::min(excess, (delta.*part).size());
+    bytes += (delta.*part).substr(dropped);
+    excess -= dropped;
+  }
+  return kept;
 }
 
 }  // namespace
 
 size_t Delta::token_count() const { return tokens.size() / kTokenBytes; }
+size_t Delta::event_id_count() const { return event_ids.size() / kEventIdBytes; }
 
 Result<Delta> DecodeDelta(std::string_view bytes) {
   RETURN_IF_ERROR(CheckFormat(bytes, kHeaderBytes));
-  if ((bytes.size() - kHeaderBytes) % kTokenBytes != 0) {
-    return Corrupt("found " + std::to_string(bytes.size()) + " bytes, expected " + std::to_string(kHeaderBytes) +
-                   " and a multiple of " + std::to_string(kTokenBytes));
-  }
   Delta delta;
   const char* in = bytes.data() + 1;
   delta.applied_offset = Offset{Read<int64_t>(in)};
@@ -114,28 +137,33 @@ Result<Delta> DecodeDelta(std::string_view bytes) {
   delta.profile.sessions = Read<int64_t>(in);
   delta.profile.session_start_ms = Read<int64_t>(in);
   delta.profile.session_events = Read<int64_t>(in);
-  delta.tokens = bytes.substr(kHeaderBytes);
+  const size_t event_ids = Read<uint8_t>(in);
+  const std::string_view rest = bytes.substr(kHeaderBytes);
+  if (event_ids > RecentIds::kKept || rest.size() < event_ids * kEventIdBytes ||
+      (rest.size() - event_ids * kEventIdBytes) % kTokenBytes != 0) {
+    return Corrupt("found " + std::to_string(bytes.size()) + " bytes, expected " + std::to_string(kHeaderBytes) +
+                   ", a multiple of " + std::to_string(kTokenBytes) + ", and " + std::to_string(event_ids) +
+                   " event ids (at most " + std::to_string(RecentIds::kKept) + ") of " + std::to_string(kEventIdBytes));
+  }
+  delta.tokens = rest.substr(0, rest.size() - event_ids * kEventIdBytes);
+  delta.event_ids = rest.substr(delta.tokens.size());
   RETURN_IF_ERROR(CheckCounters(delta));
   return delta;
 }
 
 std::string MergeDeltas(std::span<const std::string_view> deltas, size_t history) {
-  size_t total = 0;
+  std::vector<Delta> decoded;
+  decoded.reserve(deltas.size());
   for (const std::string_view bytes : deltas) {
     const Result<Delta> delta = DecodeDelta(bytes);
     if (!delta.ok()) return std::string(bytes);
-    total += delta->token_count();
+    decoded.push_back(*delta);
   }
-  size_t excess = total - std::min(total, history);
-  std::string merged;
-  merged.reserve(kHeaderBytes + (total - excess) * kTokenBytes);
-  merged = deltas.back().substr(0, kHeaderBytes);
-  for (const std::string_view bytes : deltas) {
-    const std::string_view tokens = bytes.substr(kHeaderBytes);
-    const size_t dropped = std::min(excess, tokens.size() / kTokenBytes);
-    merged += tokens.substr(dropped * kTokenBytes);
-    excess -= dropped;
-  }
+  std::string merged(deltas.back().substr(0, kHeaderBytes));
+  AppendNewest(decoded, &Delta::tokens, history * kTokenBytes, merged);
+  const size_t event_ids =
+      AppendNewest(decoded, &Delta::event_ids, RecentIds::kKept * kEventIdBytes, merged) / kEventIdBytes;
+  merged[kHeaderBytes - 1] = static_cast<char>(event_ids);
   return merged;
 }
 
@@ -161,11 +189,12 @@ Status CheckAdvance(std::optional<Offset> from, Offset to) {
 }
 
 void StateCodec::EncodeUnsaved(const UserState& user, std::string& bytes) {
-  EncodeNewest(user, std::min(user.unsaved_, user.tokens().size()), bytes);
+  EncodeNewest(user, std::min(user.unsaved_, user.tokens().size()),
+               std::min(user.unsaved_ids_, user.recent_ids().newest().size()), bytes);
 }
 
 void StateCodec::EncodeAll(const UserState& user, std::string& bytes) {
-  EncodeNewest(user, user.tokens().size(), bytes);
+  EncodeNewest(user, user.tokens().size(), user.recent_ids().newest().size(), bytes);
 }
 
 Status StateCodec::Decode(std::string_view bytes, UserState& user) {
@@ -180,6 +209,7 @@ Status StateCodec::Decode(std::string_view bytes, UserState& user) {
     token.type = TypeHash{Read<uint32_t>(in)};
     token.time_ms = Read<int64_t>(in);
   }
+  for (size_t i = 0; i < delta.event_id_count(); ++i) user.recent_ids_.Add(EventIdHash{Read<uint64_t>(in)});
   return {};
 }
 

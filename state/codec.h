@@ -13,20 +13,23 @@
 
 namespace freshet {
 
-// The one form of a user's stored bytes: what some newest tokens add to what was there, and the user after them. A
+// The one form of a user's stored bytes: what some newest events add to what was there, and the user after them. A
 // whole user is the delta to nothing.
 struct Delta {
   Offset applied_offset{-1};
   Profile profile;
-  std::string_view tokens;  // encoded, oldest first; a view into the bytes that were decoded
+  std::string_view tokens;     // encoded, oldest first; a view into the bytes that were decoded
+  std::string_view event_ids;  // likewise; of the events that carried one
 
   size_t token_count() const;
+  size_t event_id_count() const;
 };
 
 // Takes any bytes; kCorrupt, saying what is wrong, for those that EncodeX() cannot have made.
 Result<Delta> DecodeDelta(std::string_view bytes);
 
-// All of `deltas`, oldest first, as one: their newest `history` tokens, profile and offset of the newest. Associative.
+// All of `deltas`, oldest first, as one: their newest `history` tokens and newest RecentIds::kKept event ids, profile
+// and offset of the newest. Associative.
 // Where one is corrupt the result is the first corrupt one, so that damage is neither hidden nor spread to other users.
 // REQUIRES: !deltas.empty(), history > 0.
 std::string MergeDeltas(std::span<const std::string_view> deltas, size_t history);
@@ -42,9 +45,11 @@ class StateCodec {
  public:
   // Whether the user changed since it was decoded, made, or marked saved.
   static bool HasUnsaved(const UserState& user) { return user.unsaved_ > 0; }
-  // Whether the unsaved tokens are all that is kept: EncodeUnsaved() is then the whole user.
-  static bool UnsavedIsAll(const UserState& user) { return user.unsaved_ >= user.tokens().size(); }
-  static void MarkSaved(UserState& user) { user.unsaved_ = 0; }
+  // Whether what is unsaved is all that is kept: EncodeUnsaved() is then the whole user.
+  static bool UnsavedIsAll(const UserState& user) {
+    return user.unsaved_ >= user.tokens().size() && user.unsaved_ids_ >= user.recent_ids().newest().size();
+  }
+  static void MarkSaved(UserState& user) { user.unsaved_ = user.unsaved_ids_ = 0; }
 
   // Replaces `bytes` by the delta since the last save, or by the whole user.
   static void EncodeUnsaved(const UserState& user, std::string& bytes);

@@ -21,11 +21,13 @@ std::string CanonicalBytes(const UserState& user) {
                               profile.session_start_ms, profile.session_events}) {
     Put(bytes, static_cast<uint64_t>(value));
   }
+  Put(bytes, user.tokens().size());
   for (const Token& token : user.tokens()) {
     Put(bytes, Raw(token.item));
     Put(bytes, Raw(token.type));
     Put(bytes, static_cast<uint64_t>(token.time_ms));
   }
+  for (const EventIdHash id : user.recent_ids().newest()) Put(bytes, Raw(id));
   return bytes;
 }
 

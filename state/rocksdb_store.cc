@@ -52,7 +52,7 @@ class DeltaMergeOperator final : public rocksdb::MergeOperator {
  public:
   explicit DeltaMergeOperator(size_t history) : history_(history) {}
 
-  const char* Name() const override { return "freshet.delta.1"; }
+  const char* Name() const override { return "freshet.delta.2"; }
 
   bool FullMergeV2(const MergeOperationInput& in, MergeOperationOutput* out) const override {
     std::vector<std::string_view> deltas;

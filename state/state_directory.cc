@@ -21,7 +21,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::string_view kFormatLine = "freshet-state 1";
+constexpr std::string_view kFormatLine = "freshet-state 2";
 constexpr std::string_view kFormatFamily = "freshet-state ";
 constexpr std::string_view kApplicationKey = "application";
 constexpr std::string_view kPartitionPrefix = "partition-";

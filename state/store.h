@@ -127,8 +127,8 @@ class StateDirectory {
 // A store without a disk; Apply() keeps, Discard() returns to what was applied. `history` as in StateOptions.
 std::unique_ptr<UserStateStore> MakeMemoryStore(size_t history);
 
-// A digest of users (id, profile, tokens) that does not depend on their order or partition; for comparing states. The
-// applied offset is left out: it changes with the number of partitions and with how log files are split.
+// A digest of users (id, profile, tokens, event ids) that does not depend on their order or partition; for comparing
+// states. The applied offset is left out: it changes with the number of partitions and with how log files are split.
 class StateDigest {
  public:
   void Add(const UserState& user);

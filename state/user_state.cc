@@ -44,8 +44,21 @@ void Profile::Add(int64_t time_ms) {
   last_time_ms = time_ms;
 }
 
-bool UserState::Append(const Token& token, Offset offset, ItemRow row) {
-  if (offset <= applied_offset_) return false;
+void RecentIds::Add(EventIdHash id) {
+  constexpr size_t kLimit = kKept + 16;
+  if (ids_.size() >= kLimit) ids_.erase(ids_.begin(), ids_.end() - kKept);
+  PushBounded(ids_, id, kLimit);
+}
+
+size_t RecentIds::Bytes() const { return HeapBytes(ids_); }
+
+Appended UserState::Append(const Token& token, Offset offset, ItemRow row, EventIdHash id) {
+  if (offset <= applied_offset_) return Appended::kRepeat;
+  if (id != kNoEventId) {
+    if (recent_ids_.Contains(id)) return Appended::kDuplicate;
+    recent_ids_.Add(id);
+    ++unsaved_ids_;
+  }
   const size_t limit = history_ + Slack(history_);
   if (tokens_.size() >= limit) Trim();
   PushBounded(tokens_, token, limit);
@@ -53,7 +66,7 @@ bool UserState::Append(const Token& token, Offset offset, ItemRow row) {
   ++unsaved_;
   applied_offset_ = offset;
   profile_.Add(token.time_ms);
-  return true;
+  return Appended::kTaken;
 }
 
 void UserState::Trim() {
@@ -68,7 +81,7 @@ size_t UserState::Bytes() const {
   const size_t key_values = key_values_.Bytes() + key_values_.blocks.capacity() * sizeof(AlignedFloats) +
                             key_values_.blocks.size() * kAlignedExtraBytes;
   return sizeof(*this) + kAllocationBytes + HeapBytes(user_id_) + HeapBytes(tokens_) + HeapBytes(item_rows_) +
-         key_values;
+         recent_ids_.Bytes() + key_values;
 }
 
 }  // namespace freshet

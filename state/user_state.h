@@ -31,6 +31,33 @@ struct Profile {
   void Add(int64_t time_ms);
 };
 
+// The event ids by which an upstream duplicate is told: those of a user's newest events that carried one.
+class RecentIds {
+ public:
+  static constexpr size_t kKept = 64;
+
+  // Oldest first, at most kKept.
+  std::span<const EventIdHash> newest() const {
+    return std::span<const EventIdHash>(ids_).last(std::min(ids_.size(), kKept));
+  }
+  bool Contains(EventIdHash id) const {
+    const auto ids = newest();
+    return std::find(ids.begin(), ids.end(), id) != ids.end();
+  }
+  void Add(EventIdHash id);
+  size_t Bytes() const;  // beyond this object; 0 without ids
+
+ private:
+  std::vector<EventIdHash> ids_;  // may hold some more than kKept
+};
+
+// What became of an event that was given to a user.
+enum class Appended {
+  kTaken,
+  kRepeat,     // taken in before: its offset is not past applied_offset()
+  kDuplicate,  // its id is among recent_ids(): its producer sent it twice
+};
+
 class UserState {
  public:
   // `history`: how many newest tokens are kept, > 0.
@@ -45,10 +72,16 @@ class UserState {
     return std::span<const Token>(tokens_).last(std::min(tokens_.size(), history_));
   }
 
-  // Takes in the event at `offset`. False, and nothing changes, where it was taken in before (offset <=
-  // applied_offset()). `row`: the token's item in the current model; kept beside it while item_rows() belong to that
-  // model.
-  bool Append(const Token& token, Offset offset, ItemRow row);
+  // Of the newest events that carried an id, and as durable as tokens(): a function of the log.
+  const RecentIds& recent_ids() const { return recent_ids_; }
+
+  // Takes in the event at `offset`; unless kTaken, nothing changes. `row`: the token's item in the current model; kept
+  // beside it while item_rows() belong to that model.
+  //
+  // A duplicate leaves applied_offset() where it is, so a replay meets it again, and drops it again: replayed from any
+  // position, a user is at each offset past applied_offset() what it was there the first time, its ids included, and
+  // what lies at or before applied_offset() is a repeat.
+  Appended Append(const Token& token, Offset offset, ItemRow row, EventIdHash id = kNoEventId);
 
   // What the current model makes of the sequence; a cache, never written to disk. Rows of tokens(), same order, once
   // ResetRows() was called for the model.
@@ -83,6 +116,8 @@ class UserState {
   Profile profile_;
   std::vector<Token> tokens_;  // may hold some more than `history_`
   size_t unsaved_ = 0;         // newest tokens_ that no Apply() has made durable
+  RecentIds recent_ids_;
+  size_t unsaved_ids_ = 0;  // newest of recent_ids_ that no Apply() has made durable; may exceed what is kept
   ModelTag rows_model_{};
   std::vector<ItemRow> item_rows_;
   KeyValueCache key_values_;

@@ -79,8 +79,10 @@ Status Evaluate(const EvaluateFlags& flags) {
   ASSIGN_OR_RETURN(const ServingModel serving, ServingModel::Load(config.model.directory));
   const std::vector<std::filesystem::path> inputs(flags.inputs.begin(), flags.inputs.end());
   ASSIGN_OR_RETURN(const EventLog log, ReadEventLog(config, inputs, &serving.model->vocabulary));
-  spdlog::info("read {} events of {} users; {} bad records left out, {} events with items unknown to the model",
-               log.events, log.users.size(), log.bad_records + log.unlistable_ids, log.unknown_items);
+  spdlog::info(
+      "read {} events of {} users; {} bad records left out, {} duplicates dropped, {} events with items unknown to the "
+      "model",
+      log.events, log.users.size(), log.bad_records + log.unlistable_ids, log.duplicates, log.unknown_items);
   Progress progress("evaluate", "users");
   ASSIGN_OR_RETURN(const Evaluation evaluation,
                    EvaluateLeaveOneOut(serving, log, config.recommend.exclude_seen, [&](int64_t done, int64_t total) {

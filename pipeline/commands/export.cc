@@ -75,9 +75,10 @@ Status Export(const ExportFlags& flags) {
   RETURN_IF_ERROR(WriteRows(directory / "event_types.tsv", log.vocabulary.type_names(), itself));
   RETURN_IF_ERROR(WriteRows(directory / "users.tsv", log.users,
                             [](const UserSequence& user) -> const std::string& { return user.user_id; }));
-  spdlog::info("exported {} events of {} users, {} items, {} event types to {}; {} bad records left out", log.events,
-               log.users.size(), log.vocabulary.item_ids().size() - 1, log.vocabulary.type_names().size() - 1,
-               flags.output, log.bad_records + log.unlistable_ids);
+  spdlog::info(
+      "exported {} events of {} users, {} items, {} event types to {}; {} bad records left out, {} duplicates dropped",
+      log.events, log.users.size(), log.vocabulary.item_ids().size() - 1, log.vocabulary.type_names().size() - 1,
+      flags.output, log.bad_records + log.unlistable_ids, log.duplicates);
   return {};
 }
 

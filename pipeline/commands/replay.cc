@@ -153,14 +153,20 @@ Result<std::vector<Worker>> MakeWorkers(const ReplayFlags& flags, const Config& 
   return workers;
 }
 
+int64_t Duplicates(const std::vector<Worker>& workers) {
+  int64_t duplicates = 0;
+  for (const Worker& worker : workers) duplicates += worker.pipeline->counts().duplicates;
+  return duplicates;
+}
+
 void PrintSummary(const PipelineCounts& counts, double seconds, double cpu_seconds) {
   const double events = static_cast<double>(std::max<int64_t>(counts.events, 1));
   spdlog::info(
-      "replayed {} events: {} recommendations, {} dead letters, {} repeats dropped, {} without a known item; {:.1f} s, "
-      "{:.0f} events/s, "
-      "{:.1f} µs CPU per event",
-      counts.events, counts.recommendations, counts.dead_letters, counts.repeats, counts.unknown_items, seconds,
-      static_cast<double>(counts.events) / std::max(seconds, 1e-9), cpu_seconds / events * 1e6);
+      "replayed {} events: {} recommendations, {} dead letters, {} repeats dropped, {} without a known item, "
+      "{} duplicates dropped; {:.1f} s, {:.0f} events/s, {:.1f} µs CPU per event",
+      counts.events, counts.recommendations, counts.dead_letters, counts.repeats, counts.unknown_items,
+      counts.duplicates, seconds, static_cast<double>(counts.events) / std::max(seconds, 1e-9),
+      cpu_seconds / events * 1e6);
 }
 
 Status Replay(const ReplayFlags& flags) {
@@ -189,9 +195,10 @@ Status Replay(const ReplayFlags& flags) {
   options.progress = [&](const PipelineCounts& counts, double done) { progress.Update(counts.events, done); };
   PipelineCounts counts;
   RETURN_IF_ERROR(RunWorkers(workers, stop, options, counts));
+  counts.duplicates = Duplicates(workers);
   progress.Finish();
   const std::chrono::duration<double> took = std::chrono::steady_clock::now() - began;
-  if (counts.events + counts.dead_letters == 0 && !stop) {
+  if (counts.events + counts.duplicates + counts.dead_letters == 0 && !stop) {
     spdlog::info(
         "nothing was left to read: the input is empty, or {} holds it already; to begin anew, set another "
         "state.directory",

@@ -166,9 +166,9 @@ class StateDirectoryTest(SetupTest):
         self.replay(self.events)
         form = self.path("state/FORMAT")
         text = form.read_text()
-        form.write_text(text.replace("freshet-state 1", "freshet-state 99"))
+        form.write_text(text.replace("freshet-state 2", "freshet-state 99"))
         error = self.replay(self.events, expect=2)
-        self.assert_error(error, form, 'found format "freshet-state 99", this version reads "freshet-state 1"')
+        self.assert_error(error, form, 'found format "freshet-state 99", this version reads "freshet-state 2"')
         form.write_text("something else\n")
         self.assert_error(
             self.replay(self.events, expect=1), form, 'line 1: "something else": expected "freshet-state 1"'

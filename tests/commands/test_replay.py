@@ -42,6 +42,49 @@ class ReplayTest(CommandTest):
         self.assertEqual([letter["offset"] for letter in letters], [0, 400, 902])
         self.assert_numbered(records, self.log)
         self.assertIn("replayed 900 events: 900 recommendations, 3 dead letters, 0 repeats dropped", summary)
+        self.assertIn("0 duplicates dropped", summary)
+
+    def test_duplicates_are_dropped_and_not_answered_again(self):
+        log, sent, answered, of_user = self.log, [], [], {}
+        for number, entry in enumerate(log):
+            if number % 5 == 0:  # some carry no id
+                sent.append(entry)
+                answered.append(entry)
+                continue
+            mine = of_user.setdefault(entry["user_id"], [])
+            mine.append({**entry, "event_id": f"e{number}"})
+            sent.append(mine[-1])
+            answered.append(entry)
+            if number % 3 == 0:
+                sent.append(self.numbers.choice(mine[-64:]))
+        duplicates = len(sent) - len(log)
+        self.assertGreater(duplicates, 200)
+        # An id that another user has, and one that the user has had 65 ids ago, are no duplicates.
+        old = [event("old", "i1", START_MS + n, event_id=f"e{n % 65}") for n in range(66)]
+        sent += old
+        answered += old
+        lines = as_lines(sent).splitlines(keepends=True)
+        half = [self.write("1.jsonl", b"".join(lines[:500])), self.write("2.jsonl", b"".join(lines[500:]))]
+        summary = self.replay(*half, processing__workers=2)
+        self.assertIn(f"replayed {len(answered)} events: {len(answered)} recommendations, 0 dead letters, 0 repeats "
+                      f"dropped, 0 without a known item, {duplicates} duplicates dropped", summary)  # fmt: skip
+        records = read_output(self.path("out.jsonl"))
+        self.assert_numbered(records, answered)
+
+        # In two runs, and in small batches.
+        first = self.replay(half[0], output="parts.jsonl", state="parts", processing__max_batch=3)
+        second = self.replay(*half, output="parts.jsonl", state="parts", processing__max_batch=3)
+        dropped = [int(re.search(r"(\d+) duplicates dropped", text).group(1)) for text in (first, second)]
+        self.assertEqual(sum(dropped), duplicates)
+        self.assertTrue(all(dropped))
+        self.assert_same_answers(read_output(self.path("parts.jsonl")), records)
+        self.assertEqual(self.digest("parts"), self.digest())
+
+        # With the ids switched off they are events as any other.
+        off = {"source__mapping__event_id": "{constant: ''}"}
+        summary = self.replay(*half, output="off.jsonl", state="off", **off)
+        self.assertIn("0 duplicates dropped", summary)
+        self.assert_numbered(read_output(self.path("off.jsonl")), sent)
 
     def test_the_form_of_a_recommendation(self):
         events = self.write("events.jsonl", as_lines(self.log))

@@ -194,6 +194,16 @@ class ExportTest(CommandTest):
         names = self.path("out/deep/users.tsv").read_text()
         self.assertEqual(names, "".join(f"{row}\t{user}\n" for row, user in enumerate(users)))
 
+    def test_duplicates_are_left_out_as_the_pipeline_drops_them(self):
+        log = [{**entry, "event_id": n} for n, entry in enumerate(random_log(random.Random(SEED), 25, 60, 800))]
+        sent = []
+        for n, entry in enumerate(log):
+            sent += [entry, {**log[n // 60 * 60], "item_id": "never"}] if n % 3 == 0 else [entry]
+        events = self.write("events.jsonl", as_lines(sent))
+        done = self.run_program("export", "--input", events, "--output", "out")
+        self.assertIn(f"0 bad records left out, {len(sent) - len(log)} duplicates dropped", done.stderr)
+        self.check(self.path("out"), log, self.rows(log, "item_id"), self.rows(log, "event_type"))
+
     def rows(self, log, field):
         return {name: row for row, name in enumerate(dict.fromkeys(entry[field] for entry in log), start=1)}
 

@@ -61,6 +61,32 @@ MemoryTopic RandomTopic(size_t count, uint64_t seed) {
   return topic;
 }
 
+// The same with ids: three in four events carry one, and some are sent again, byte for byte or with another item, up to
+// 80 of the log's events later. `unique` is the log without what must drop out.
+MemoryTopic TopicWithDuplicates(size_t count, uint64_t seed, MemoryTopic& unique) {
+  MemoryTopic topic = RandomTopic(count, seed);
+  unique = topic;
+  std::mt19937_64 random(seed);
+  for (size_t p = 0; p < topic.partitions.size(); ++p) {
+    std::vector<std::string> sent, first;
+    for (size_t n = 0; n < topic.partitions[p].size(); ++n) {
+      json event = json::parse(topic.partitions[p][n]);
+      if (random() % 4 != 0) event["event_id"] = "e" + std::to_string(n);
+      first.push_back(event.dump());
+      sent.push_back(first.back());
+      if (random() % 3 != 0) continue;
+      const size_t back = random() % std::min<size_t>(first.size(), 80);
+      json again = json::parse(first[first.size() - 1 - back]);
+      if (!again.contains("event_id")) continue;
+      if (random() % 2 == 0) again["item_id"] = "i7";
+      sent.push_back(again.dump());
+    }
+    topic.partitions[p] = sent;
+    unique.partitions[p] = first;
+  }
+  return topic;
+}
+
 // Everything around one pipeline. Destroying it without Close() is a crash: what was not committed is gone.
 struct Processor {
   Processor(const std::filesystem::path& directory, const ServingModel& serving, MemoryTopic& topic, MemorySink& sink,
@@ -220,6 +246,106 @@ TEST_F(PipelineTest, CrashesChangeNothing) {
   ASSERT_TRUE(last.pipeline->Close().ok());
   EXPECT_EQ(DigestOf(*last.states), DigestOf(*oracle.states));
   ExpectSameAnswers(sink, expected);
+}
+
+// Whatever the batches and restarts, a log that holds events twice gives the answers and the state of one that does
+// not.
+TEST_F(PipelineTest, DuplicatesChangeNothing) {
+  MemoryTopic unique;
+  const MemoryTopic all = TopicWithDuplicates(600, TestSeed() + 7, unique);
+  int64_t duplicates = 0;
+  for (size_t p = 0; p < 2; ++p) duplicates += std::ssize(all.partitions[p]) - std::ssize(unique.partitions[p]);
+  ASSERT_GT(duplicates, 50);
+  MemorySink expected;
+  Processor oracle(temporary_.path() / "oracle", serving_, unique, expected);
+  oracle.Run();
+  ASSERT_TRUE(oracle.pipeline->Close().ok());
+  EXPECT_EQ(oracle.pipeline->counts().duplicates, 0);
+  const auto right = Answers(expected);
+  ASSERT_EQ(right.size(), 600U);
+
+  for (const size_t max_batch : {1, 256, 13}) {
+    const std::filesystem::path directory = temporary_.path() / std::to_string(max_batch);
+    MemorySink sink;
+    MemoryTopic topic = all;
+    PipelineOptions options;
+    options.max_batch = max_batch;
+    int64_t dropped = 0;
+    for (const int steps : {3, 20, 1'000'000}) {  // lives that end orderly
+      Processor processor(directory, serving_, topic, sink, options);
+      processor.Run(steps);
+      ASSERT_TRUE(processor.pipeline->Close().ok());
+      EXPECT_EQ(processor.pipeline->counts().repeats, 0);
+      dropped += processor.pipeline->counts().duplicates;
+      if (steps == 1'000'000) {
+        EXPECT_EQ(DigestOf(*processor.states), DigestOf(*oracle.states));
+      }
+    }
+    EXPECT_EQ(dropped, duplicates);
+    const auto left = Answers(sink);  // by user and sequence number: none twice, none left out
+    ASSERT_EQ(left.size(), right.size());
+    for (const auto& [key, answer] : right) {
+      const json& other = left.at(key);
+      EXPECT_EQ(other["source"]["event_time"], answer["source"]["event_time"]);
+      EXPECT_NEAR(other["items"][0]["score"].get<float>(), answer["items"][0]["score"].get<float>(), 1e-3);
+    }
+  }
+}
+
+TEST_F(PipelineTest, DuplicatesAreDroppedAgainAfterACrash) {
+  MemoryTopic unique;
+  const MemoryTopic all = TopicWithDuplicates(400, TestSeed() + 8, unique);
+  MemorySink expected;
+  MemoryTopic once = all;
+  Processor oracle(temporary_.path() / "oracle", serving_, once, expected);
+  oracle.Run();
+  ASSERT_TRUE(oracle.pipeline->Close().ok());
+  ASSERT_GT(oracle.pipeline->counts().duplicates, 30);
+
+  MemorySink sink;
+  MemoryTopic topic = all;
+  PipelineOptions options;
+  options.max_batch = 7;
+  options.commit_interval = std::chrono::milliseconds(0);
+  for (int life = 0; life < 10; ++life) {
+    Processor processor(temporary_.path() / "crashing", serving_, topic, sink, options);
+    processor.Run(5);
+    ASSERT_TRUE(sink.Abort().ok());
+  }
+  Processor last(temporary_.path() / "crashing", serving_, topic, sink, options);
+  last.Run();
+  ASSERT_TRUE(last.pipeline->Close().ok());
+  EXPECT_EQ(DigestOf(*last.states), DigestOf(*oracle.states));
+  ExpectSameAnswers(sink, expected);
+
+  MemorySink silence;
+  MemoryTopic answered = once;  // its committed positions are at the end
+  Processor silent(temporary_.path() / "silent", serving_, answered, silence);
+  silent.Run();
+  ASSERT_TRUE(silent.pipeline->Close().ok());
+  EXPECT_EQ(DigestOf(*silent.states), DigestOf(*oracle.states));
+  EXPECT_TRUE(silence.committed().empty());
+}
+
+// The newest event of a batch is answered also where only a duplicate comes after it.
+TEST_F(PipelineTest, LatestAnswersTheNewestEventThatIsNoDuplicate) {
+  const auto with_id = [](const std::string& item, const std::string& id) {
+    json event = json::parse(EventJson("u1", item, 1'600'000'000'000));
+    event["event_id"] = id;
+    return event.dump();
+  };
+  MemoryTopic topic;
+  topic.partitions = {{with_id("i1", "a"), with_id("i2", "b"), with_id("i1", "a"), with_id("i3", "b")}};
+  MemorySink sink;
+  PipelineOptions options;
+  options.emit = Emit::kLatest;
+  Processor processor(temporary_.path(), serving_, topic, sink, options);
+  processor.Run();
+  const auto answers = Answers(sink);
+  ASSERT_EQ(answers.size(), 1U);
+  EXPECT_EQ(answers.at({"u1", 2})["source"]["offset"], 1);
+  EXPECT_EQ(answers.at({"u1", 2})["items"].size(), 57U) << "of 59 items, i1 and i2 are seen";
+  EXPECT_EQ(processor.pipeline->counts().duplicates, 2);
 }
 
 // A crash after the outputs were committed and before the state was: the records in between change state and are not

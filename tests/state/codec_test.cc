@@ -23,9 +23,10 @@ Deltas RandomDeltas(std::mt19937_64& random, size_t count) {
   for (size_t i = 0; i < count; ++i) {
     for (uint64_t n = 1 + random() % 12; n > 0; --n) {
       const Token token = RandomToken(random);
+      const EventIdHash id = n == 1 ? kNoEventId : RandomId(random);  // so that no delta is empty
       offset += static_cast<int64_t>(1 + random() % 100);
-      user.Append(token, Offset{offset}, kUnknownItem);
-      deltas.user.Append(token, Offset{offset});
+      user.Append(token, Offset{offset}, kUnknownItem, id);
+      deltas.user.Append(token, Offset{offset}, id);
     }
     StateCodec::EncodeUnsaved(user, deltas.bytes.emplace_back());
     StateCodec::MarkSaved(user);
@@ -54,7 +55,7 @@ TEST(StateCodec, DecodesWhatItEncoded) {
     const size_t history = 1 + random() % 40;
     UserState user("u", history);
     for (int64_t n = 0, end = static_cast<int64_t>(1 + random() % 100); n < end; ++n) {
-      user.Append(RandomToken(random), Offset{n}, kUnknownItem);
+      user.Append(RandomToken(random), Offset{n}, kUnknownItem, RandomId(random));
     }
     std::string bytes;
     StateCodec::EncodeAll(user, bytes);
@@ -81,15 +82,42 @@ TEST(StateCodec, KnowsWhatIsUnsaved) {
   EXPECT_EQ(Decoded(bytes, 3), Plain(user));
 }
 
+TEST(StateCodec, EventIdsAreUnsavedAsTokensAre) {
+  UserState user("u", 3);
+  int64_t offset = 0;
+  const auto append = [&](uint64_t id) { user.Append(TestToken(id), Offset{offset++}, kUnknownItem, TestId(id)); };
+  append(0);
+  EXPECT_TRUE(StateCodec::UnsavedIsAll(user));
+  StateCodec::MarkSaved(user);
+  for (uint64_t id = 1; id < 64; ++id) append(id);
+  EXPECT_FALSE(StateCodec::UnsavedIsAll(user)) << "all tokens, but not the first event's id";
+  append(0);
+  append(63);
+  EXPECT_FALSE(StateCodec::UnsavedIsAll(user)) << "duplicates change nothing";
+  append(64);
+  EXPECT_TRUE(StateCodec::UnsavedIsAll(user));
+  std::string bytes;
+  StateCodec::EncodeUnsaved(user, bytes);
+  EXPECT_EQ(Decoded(bytes, 3), Plain(user));
+  StateCodec::MarkSaved(user);
+  append(64);
+  EXPECT_FALSE(StateCodec::HasUnsaved(user));
+}
+
 TEST(StateCodec, StoredBytesDoNotChangeUnnoticed) {
   UserState user("u", 3);
   user.Append(Token{ItemHash{0x0807060504030201}, TypeHash{0x0c0b0a09}, 0x0d}, Offset{5}, kUnknownItem);
   std::string bytes;
   StateCodec::EncodeAll(user, bytes);
   const auto number = [](int64_t value) { return std::string(1, static_cast<char>(value)) + std::string(7, '\0'); };
-  EXPECT_EQ(bytes, "\x01" + number(5) + number(1) + number(13) + number(13) + number(1) + number(13) + number(1) +
-                       "\x01\x02\x03\x04\x05\x06\x07\x08\x09\x0a\x0b\x0c" + number(13));
-  EXPECT_EQ(EncodePosition(Offset{7}), "\x01" + number(7));
+  const std::string token = "\x01\x02\x03\x04\x05\x06\x07\x08\x09\x0a\x0b\x0c" + number(13);
+  EXPECT_EQ(bytes, "\x02" + number(5) + number(1) + number(13) + number(13) + number(1) + number(13) + number(1) +
+                       std::string(1, '\0') + token);
+  user.Append(user.tokens()[0], Offset{6}, kUnknownItem, EventIdHash{7});
+  StateCodec::EncodeAll(user, bytes);
+  EXPECT_EQ(bytes, "\x02" + number(6) + number(2) + number(13) + number(13) + number(1) + number(13) + number(2) +
+                       "\x01" + token + token + number(7));
+  EXPECT_EQ(EncodePosition(Offset{7}), "\x02" + number(7));
 }
 
 TEST(MergeDeltas, IsThePlainUserCutToHistory) {
@@ -98,6 +126,23 @@ TEST(MergeDeltas, IsThePlainUserCutToHistory) {
     const Deltas deltas = RandomDeltas(random, 1 + random() % 10);
     const size_t history = 1 + random() % 60;
     EXPECT_EQ(Decoded(MergeDeltas(Views(deltas.bytes), history), history), deltas.user.Newest(history));
+  }
+}
+
+TEST(MergeDeltas, KeepsExactlyTheNewest64EventIds) {
+  UserState user("u", 5);
+  std::string merged;
+  for (uint64_t n = 0; n < 200; ++n) {
+    user.Append(TestToken(n), Offset{static_cast<int64_t>(n)}, kUnknownItem, TestId(n));
+    std::string delta;
+    StateCodec::EncodeUnsaved(user, delta);
+    StateCodec::MarkSaved(user);
+    merged = n == 0 ? delta : Merge(merged, delta, 5);
+    const PlainUser stored = Decoded(merged, 5);
+    ASSERT_EQ(stored, Plain(user));
+    ASSERT_EQ(stored.ids.size(), std::min<size_t>(n + 1, 64));
+    ASSERT_EQ(stored.ids.back(), TestId(n));
+    ASSERT_EQ(stored.ids.front(), TestId(n < 64 ? 0 : n - 63));
   }
 }
 
@@ -134,13 +179,19 @@ TEST(DecodeDelta, SaysWhatIsWrong) {
   };
   EXPECT_NE(message("").find("found 0 bytes"), std::string::npos);
   EXPECT_NE(message(good.substr(0, good.size() - 1)).find("multiple of 20"), std::string::npos);
-  EXPECT_NE(message("\x02" + good.substr(1)).find("found format 2, expected 1"), std::string::npos);
+  EXPECT_NE(message("\x01" + good.substr(1)).find("found format 1, expected 2"), std::string::npos);
   std::string negative = good;
   negative[8] = '\x80';
   EXPECT_NE(message(negative).find("applied offset"), std::string::npos);
   std::string no_events = good;
   no_events.replace(9, 8, 8, '\0');
   EXPECT_NE(message(no_events).find("counters disagree: 0 events"), std::string::npos);
+  std::string many_ids = good;
+  many_ids[57] = 65;
+  EXPECT_NE(message(many_ids + std::string(65 * 8, 'x')).find("65 event ids (at most 64)"), std::string::npos);
+  many_ids[57] = 64;
+  EXPECT_NE(message(many_ids.substr(0, 58)).find("64 event ids"), std::string::npos);
+  EXPECT_NE(message(many_ids.substr(0, 58) + std::string(64 * 8, 'x')).find("counters disagree"), std::string::npos);
 }
 
 // The bounded run of tests/state/state_codec_fuzz.cc's idea that every build makes.
@@ -167,7 +218,7 @@ TEST(DecodeDelta, SurvivesMutatedBytes) {
     if (StateCodec::Decode(bytes, user).ok()) {
       ++accepted;
       ASSERT_LE(user.tokens().size(), 5u);
-      ASSERT_TRUE(user.Append(TestToken(1), Next(user.applied_offset()), kUnknownItem));
+      ASSERT_EQ(user.Append(TestToken(1), Next(user.applied_offset()), kUnknownItem), Appended::kTaken);
       std::string again;
       StateCodec::EncodeAll(user, again);
       ASSERT_TRUE(DecodeDelta(again).ok());
@@ -175,7 +226,7 @@ TEST(DecodeDelta, SurvivesMutatedBytes) {
       ++refused;
     }
     const std::string merged = Merge(bytes, intact, 5);
-    ASSERT_LE(merged.size(), std::max(bytes.size(), intact.size()) + 5 * 20);
+    ASSERT_LE(merged.size(), std::max(bytes.size(), intact.size()) + 5 * 20 + 64 * 8);
   }
   EXPECT_GT(accepted, 1000);
   EXPECT_GT(refused, 1000);
@@ -184,7 +235,7 @@ TEST(DecodeDelta, SurvivesMutatedBytes) {
 TEST(DecodePosition, RefusesWhatIsNoPosition) {
   EXPECT_EQ(*DecodePosition(EncodePosition(Offset{1234})), Offset{1234});
   for (const std::string& bytes :
-       {std::string(), std::string("\x01"), EncodePosition(Offset{1}) + "x", "\x02" + std::string(8, '\0')}) {
+       {std::string(), std::string("\x02"), EncodePosition(Offset{1}) + "x", "\x01" + std::string(8, '\0')}) {
     EXPECT_FALSE(DecodePosition(bytes).ok());
   }
 }

@@ -37,6 +37,18 @@ TEST(StateDigest, DependsOnContentAloneAndNotOnOrder) {
   EXPECT_NE(DigestOf({&a, &b, &b}), both);
 }
 
+TEST(StateDigest, SeesTheEventIds) {
+  const auto digest_of = [](EventIdHash first, EventIdHash second) {
+    UserState user("a", 10);
+    user.Append(TestToken(1), Offset{0}, kUnknownItem, first);
+    user.Append(TestToken(2), Offset{1}, kUnknownItem, second);
+    return DigestOf({&user});
+  };
+  EXPECT_EQ(digest_of(TestId(1), TestId(2)), digest_of(TestId(1), TestId(2)));
+  EXPECT_NE(digest_of(TestId(1), TestId(2)), digest_of(TestId(2), TestId(1)));
+  EXPECT_NE(digest_of(TestId(1), kNoEventId), digest_of(kNoEventId, kNoEventId));
+}
+
 TEST(StateDigest, SeesTheProfileWhereTokensAreEqual) {
   UserState longer("a", 1);
   longer.Append(TestToken(1), Offset{0}, kUnknownItem);

@@ -69,7 +69,7 @@ TEST(RocksDbStore, EvictsTheLeastRecentlyUsedAndNoChangedUser) {
   ASSERT_TRUE(LoadOne(store, UserName(0)).ok());
   const std::string changed = UserName(1);
   const std::vector<std::string_view> ids = {changed};
-  ASSERT_TRUE((*store.Load(ids))[0]->Append(TestToken(1), Offset{50}, kUnknownItem));
+  ASSERT_EQ((*store.Load(ids))[0]->Append(TestToken(1), Offset{50}, kUnknownItem), Appended::kTaken);
   store.SetHotBytes(static_cast<size_t>(store.Stats().hot_bytes) / 5);
   EXPECT_EQ(store.Stats().unsaved_users, 1);
   const int64_t misses = store.Stats().misses;

@@ -36,7 +36,7 @@ class StateDirectoryTest : public testing::Test {
 
 TEST_F(StateDirectoryTest, IsMadeWithItsParents) {
   ASSERT_TRUE(Open().ok());
-  EXPECT_EQ(Read("FORMAT"), "freshet-state 1\napplication: test\n");
+  EXPECT_EQ(Read("FORMAT"), "freshet-state 2\napplication: test\n");
   EXPECT_TRUE(Open().ok());
 }
 
@@ -65,16 +65,16 @@ TEST_F(StateDirectoryTest, KeepsFacts) {
 
 TEST_F(StateDirectoryTest, RefusesAnotherFormatApplicationOrDamage) {
   ASSERT_TRUE(Open().ok());
-  Write("FORMAT", "freshet-state 2\nsomething: else\n");
+  Write("FORMAT", "freshet-state 1\napplication: test\n");
   const std::string format = Refusal(ErrorCode::kInvalidArgument);
-  EXPECT_NE(format.find("\"freshet-state 2\""), std::string::npos) << format;
-  EXPECT_NE(format.find("\"freshet-state 1\""), std::string::npos) << format;
-  Write("FORMAT", "freshet-state 1\napplication: shop\n");
+  EXPECT_NE(format.find("found format \"freshet-state 1\""), std::string::npos) << format;
+  EXPECT_NE(format.find("reads \"freshet-state 2\""), std::string::npos) << format;
+  Write("FORMAT", "freshet-state 2\napplication: shop\n");
   const std::string application = Refusal(ErrorCode::kInvalidArgument);
   EXPECT_NE(application.find("application \"shop\", expected \"test\""), std::string::npos) << application;
   for (const std::string damage :
-       {"", "x", "\n", "freshet-state 1", "freshet-state 1\n", "freshet-state 1\napplication", "freshet-state 1\nno\n",
-        "freshet-state 1\n: x\n", "freshet-state 1\napplication: test\na: 1\na: 2\n", "\xff\xfe\n"}) {
+       {"", "x", "\n", "freshet-state 2", "freshet-state 2\n", "freshet-state 2\napplication", "freshet-state 2\nno\n",
+        "freshet-state 2\n: x\n", "freshet-state 2\napplication: test\na: 1\na: 2\n", "\xff\xfe\n"}) {
     Write("FORMAT", damage);
     EXPECT_NE(Refusal(ErrorCode::kCorrupt).find("FORMAT: line"), std::string::npos) << damage;
   }

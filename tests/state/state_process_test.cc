@@ -93,7 +93,8 @@ std::string Consume(const StateOptions& options, uint64_t seed, int die_after) {
     if (!loaded.ok()) return loaded.error().message();
     for (size_t i = 0; i < ids.size(); ++i) {
       const int64_t offset = first + static_cast<int64_t>(i);
-      if (!(*loaded)[i]->Append(TestToken(static_cast<uint64_t>(offset)), Offset{offset}, kUnknownItem)) {
+      const auto n = static_cast<uint64_t>(offset);
+      if ((*loaded)[i]->Append(TestToken(n), Offset{offset}, kUnknownItem, TestId(n)) != Appended::kTaken) {
         return "state leads the position at offset " + std::to_string(offset);
       }
     }
@@ -109,7 +110,8 @@ std::string CheckAgainstLog(const StateOptions& options) {
   const int64_t position = partition.store().Position() ? Raw(*partition.store().Position()) : 0;
   std::map<std::string, PlainUser> expected;
   for (int64_t n = 0; n < position; ++n) {
-    expected[UserOfEvent(n)].Append(TestToken(static_cast<uint64_t>(n)), Offset{n});
+    const auto number = static_cast<uint64_t>(n);
+    expected[UserOfEvent(n)].Append(TestToken(number), Offset{n}, TestId(number));
   }
   std::string wrong;
   size_t seen = 0;

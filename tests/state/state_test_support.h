@@ -3,10 +3,12 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <memory>
 #include <ostream>
 #include <random>
+#include <span>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -53,35 +55,46 @@ inline StateOptions SmallOptions(const std::filesystem::path& directory, size_t 
   return options;
 }
 
-// A user's durable content by the book: every token kept, cut when it is compared.
+// A user's durable content by the book: every token and event id kept, cut when they are compared.
 struct PlainUser {
   std::vector<Token> tokens;
+  std::vector<EventIdHash> ids;
   Profile profile;
   Offset applied_offset{-1};
 
   bool operator==(const PlainUser&) const = default;
 
-  bool Append(const Token& token, Offset offset) {
-    if (offset <= applied_offset) return false;
+  Appended Append(const Token& token, Offset offset, EventIdHash id = kNoEventId) {
+    if (offset <= applied_offset) return Appended::kRepeat;
+    if (id != kNoEventId) {
+      for (size_t back = 1; back <= std::min<size_t>(ids.size(), 64); ++back)
+        if (ids[ids.size() - back] == id) return Appended::kDuplicate;
+      ids.push_back(id);
+    }
     tokens.push_back(token);
     profile.Add(token.time_ms);
     applied_offset = offset;
-    return true;
+    return Appended::kTaken;
   }
   PlainUser Newest(size_t history) const {
     PlainUser cut = *this;
     if (tokens.size() > history) cut.tokens.assign(tokens.end() - static_cast<std::ptrdiff_t>(history), tokens.end());
+    if (ids.size() > 64) cut.ids.assign(ids.end() - 64, ids.end());
     return cut;
   }
 };
 
 inline PlainUser Plain(const UserState& user) {
-  return {{user.tokens().begin(), user.tokens().end()}, user.profile(), user.applied_offset()};
+  const std::span<const EventIdHash> ids = user.recent_ids().newest();
+  return {
+      {user.tokens().begin(), user.tokens().end()}, {ids.begin(), ids.end()}, user.profile(), user.applied_offset()};
 }
 
 inline std::ostream& operator<<(std::ostream& out, const PlainUser& user) {
   out << "offset " << Raw(user.applied_offset) << ", " << user.profile.events << " events, tokens";
   for (const Token& token : user.tokens) out << ' ' << Raw(token.item) << '@' << token.time_ms;
+  out << ", ids";
+  for (const EventIdHash id : user.ids) out << ' ' << Raw(id);
   return out;
 }
 
@@ -89,6 +102,11 @@ inline Token TestToken(uint64_t n) {
   return Token{ItemHash{n * 0x9E3779B97F4A7C15u}, TypeHash{static_cast<uint32_t>(n % 3)},
                static_cast<int64_t>(1'500'000'000'000 + n * 1000)};
 }
+
+inline EventIdHash TestId(uint64_t n) { return EventIdHash{(n + 1) * 0x9E3779B97F4A7C15u}; }
+
+// None, or one of so few that they come again, within the newest 64 and beyond.
+inline EventIdHash RandomId(std::mt19937_64& random) { return random() % 3 == 0 ? kNoEventId : TestId(random() % 150); }
 
 inline Token RandomToken(std::mt19937_64& random) {
   return Token{ItemHash{random()}, TypeHash{static_cast<uint32_t>(random())},

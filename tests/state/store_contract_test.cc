@@ -54,9 +54,10 @@ class StoreContract : public testing::TestWithParam<std::pair<std::string, Make>
     if (!found.ok()) throw std::runtime_error(found.error().message());
     return *found;
   }
-  bool Append(std::string_view user, int64_t offset) {
-    return Load({user})[0]->Append(TestToken(static_cast<uint64_t>(offset)), Offset{offset}, kUnknownItem);
+  Appended Take(std::string_view user, int64_t offset, EventIdHash id) {
+    return Load({user})[0]->Append(TestToken(static_cast<uint64_t>(offset)), Offset{offset}, kUnknownItem, id);
   }
+  bool Append(std::string_view user, int64_t offset) { return Take(user, offset, kNoEventId) == Appended::kTaken; }
   void Apply(int64_t position) {
     const Status applied = store().Apply(Offset{position});
     ASSERT_TRUE(applied.ok()) << applied.error().message();
@@ -169,6 +170,33 @@ TEST_P(StoreContract, ReplayChangesNothing) {
   EXPECT_EQ(Plain(*Load({"a"})[0]), before);
   Apply(10);
   EXPECT_EQ(store().Position(), Offset{10});
+}
+
+TEST_P(StoreContract, EventIdsOfManyAppliesComeBack) {
+  PlainUser plain;
+  for (int64_t offset = 0; offset < 200; ++offset) {
+    const EventIdHash id = TestId(static_cast<uint64_t>(offset));
+    ASSERT_EQ(Take("a", offset, id), Appended::kTaken);
+    plain.Append(TestToken(static_cast<uint64_t>(offset)), Offset{offset}, id);
+    if (offset % 3 == 0) Apply(offset + 1);
+    if (offset % 30 == 0) Restart();
+  }
+  Apply(200);
+  Restart();
+  EXPECT_EQ(Plain(*Load({"a"})[0]), plain.Newest(kHistory));
+  EXPECT_EQ(Take("a", 200, TestId(136)), Appended::kDuplicate);
+  EXPECT_EQ(store().Stats().unsaved_users, 0);
+  EXPECT_EQ(Take("a", 201, TestId(135)), Appended::kTaken);
+  EXPECT_EQ(Take("b", 202, TestId(199)), Appended::kTaken) << "ids are each user's own";
+}
+
+TEST_P(StoreContract, DiscardForgetsEventIds) {
+  ASSERT_EQ(Take("a", 0, TestId(1)), Appended::kTaken);
+  Apply(1);
+  ASSERT_EQ(Take("a", 1, TestId(2)), Appended::kTaken);
+  store().Discard();
+  EXPECT_EQ(Take("a", 1, TestId(1)), Appended::kDuplicate);
+  EXPECT_EQ(Take("a", 2, TestId(2)), Appended::kTaken);
 }
 
 TEST_P(StoreContract, FindNeitherCreatesNorCounts) {

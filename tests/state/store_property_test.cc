@@ -18,7 +18,7 @@ class Driver {
 
   void Use(UserStateStore& store) { store_ = &store; }
 
-  // Some users at once, each with some events; now and then one that was taken in before.
+  // Some users at once, each with some events; now and then one that was taken in before, or whose id was.
   void AppendBatch() {
     std::vector<std::string> ids;
     for (uint64_t n = 1 + random_() % 10; n > 0; --n) ids.push_back("user-" + std::to_string(random_() % kUsers));
@@ -31,7 +31,8 @@ class Driver {
         const bool repeat = random_() % 8 == 0 && next_ > 0;
         const Offset offset{repeat ? static_cast<int64_t>(random_() % static_cast<uint64_t>(next_)) : next_++};
         const Token token = RandomToken(random_);
-        ASSERT_EQ((*loaded)[i]->Append(token, offset, kUnknownItem), now_[ids[i]].Append(token, offset));
+        const EventIdHash id = RandomId(random_);
+        ASSERT_EQ((*loaded)[i]->Append(token, offset, kUnknownItem, id), now_[ids[i]].Append(token, offset, id));
       }
     }
     // What a model's engine does between two calls: a cache that comes and grows.

@@ -235,6 +235,9 @@ INSTANTIATE_TEST_SUITE_P(
         BadValue{"source.mapping.user_id={unit: s}",
                  "source.mapping.user_id.unit: unknown key, the nearest known one is source.mapping.user_id.path; "
                  "from --set"},
+        BadValue{"source.mapping.event_id.constant=all",
+                 "source.mapping.event_id: \"all\": expected a path, or the constant \"\" for none: with one id for "
+                 "all, all but a user's first event are duplicates; from --set"},
         BadValue{"source.mapping.event_type={path: /a, constant: b}",
                  "source.mapping.event_type: a map: expected path or constant, not both; from --set"},
         BadValue{"source.mapping.timestamp.unit=ns",

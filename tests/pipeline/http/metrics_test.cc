@@ -67,6 +67,7 @@ TEST(Metrics, SumsOverWorkers) {
     EXPECT_EQ(&mine, &metrics->Worker(worker));
     mine.AddEvents(10 + worker);
     mine.AddRepeats(2);
+    mine.AddDuplicates(7);
     mine.AddUnknownItems(3);
     mine.AddRecommendations(10);
     mine.AddDeadLetter("invalid_json");
@@ -79,6 +80,7 @@ TEST(Metrics, SumsOverWorkers) {
   const Scrape scrape(metrics->Render());
   EXPECT_EQ(scrape["freshet_events_total"], 21);
   EXPECT_EQ(scrape["freshet_repeated_events_total"], 4);
+  EXPECT_EQ(scrape["freshet_duplicates_total"], 14);
   EXPECT_EQ(scrape["freshet_unknown_items_total"], 6);
   EXPECT_EQ(scrape["freshet_recommendations_total"], 20);
   EXPECT_EQ(scrape[R"(freshet_dead_letters_total{reason="invalid_json"})"], 2);
