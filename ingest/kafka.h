@@ -43,10 +43,16 @@ struct KafkaOptions {
   std::function<bool()> keep_waiting;
 };
 
-// Waits until the brokers answer, calling `waiting(reason)` about once a second until it returns false (then
-// kCancelled); then checks that the three topics exist. The error names the topics that are missing and the command
-// that creates them.
-Status CheckTopics(const KafkaOptions& options, const std::function<bool(const std::string& reason)>& waiting);
+// Told about once a second why the brokers are waited for; false gives up, with kCancelled.
+using Waiting = std::function<bool(const std::string& reason)>;
+
+// Waits until the brokers answer; then checks that the three topics (those of them that are not empty) exist. The error
+// names the topics that are missing and the command that creates them.
+Status CheckTopics(const KafkaOptions& options, const Waiting& waiting);
+
+// Waits until the brokers answer; kInvalidArgument where the consumer group `application` has members, that is, where a
+// `freshet run` publishes to the same topics, or did so within its session.timeout.ms.
+Status CheckNobodyRuns(const KafkaOptions& options, const Waiting& waiting);
 
 Result<std::unique_ptr<EventSource>> MakeKafkaSource(const KafkaOptions& options);
 Result<std::unique_ptr<RecordSink>> MakeKafkaSink(const KafkaOptions& options);

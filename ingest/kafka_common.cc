@@ -177,6 +177,31 @@ void Probe(rd_kafka_s* client, Health& health, int timeout_ms) {
   health.OnAnswer();
 }
 
+namespace {
+
+// A copy with the arena's padding; nothing (null) and empty stay apart.
+std::string_view Bytes(const void* bytes, size_t size, Arena& arena) {
+  static constexpr char kEmpty[Arena::kPadding] = {};
+  if (bytes == nullptr) return {};
+  return size == 0 ? std::string_view(kEmpty, 0) : arena.Copy({static_cast<const char*>(bytes), size});
+}
+
+}  // namespace
+
+void AppendRecord(const rd_kafka_message_s& message, std::string_view topic, RecordBatch& batch) {
+  const PartitionId partition{message.partition};
+  const Offset offset{message.offset};
+  batch.records.push_back({.topic = topic,
+                           .partition = partition,
+                           .offset = offset,
+                           .key = Bytes(message.key, message.key_len, batch.arena),
+                           .value = Bytes(message.payload, message.len, batch.arena),
+                           .shown_partition = partition,
+                           .shown_offset = offset,
+                           .header = {},
+                           .damage = {}});
+}
+
 Assignor ChooseAssignor() {
   if (rd_kafka_version() < 0x020a0000) {
     return {"range,roundrobin", "the cooperative one can lose partitions in a librdkafka older than 2.10"};
@@ -184,12 +209,7 @@ Assignor ChooseAssignor() {
   return {"cooperative-sticky", "a rebalance stops only the partitions that move"};
 }
 
-namespace {
-
-enum class Presence { kPresent, kMissing };
-
-// Whether the brokers have `topic`; kUnavailable while they do not say.
-Result<Presence> LookUpTopic(rd_kafka_t* client, const std::string& topic) {
+Result<int> PartitionsOf(rd_kafka_s* client, const std::string& topic) {
   using TopicHandle = std::unique_ptr<rd_kafka_topic_t, decltype(&rd_kafka_topic_destroy)>;
   const TopicHandle handle(rd_kafka_topic_new(client, topic.c_str(), nullptr), &rd_kafka_topic_destroy);
   if (handle == nullptr) return MakeError(topic, rd_kafka_last_error());
@@ -197,11 +217,34 @@ Result<Presence> LookUpTopic(rd_kafka_t* client, const std::string& topic) {
   const auto failure = rd_kafka_metadata(client, 0, handle.get(), &metadata, 1000);
   if (failure != RD_KAFKA_RESP_ERR_NO_ERROR) return MakeError(topic, failure);
   const auto code = metadata->topic_cnt == 1 ? metadata->topics[0].err : RD_KAFKA_RESP_ERR__WAIT_CACHE;
+  const int partitions = metadata->topic_cnt == 1 ? metadata->topics[0].partition_cnt : 0;
   rd_kafka_metadata_destroy(metadata);
-  if (code == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART) return Presence::kMissing;
+  if (code == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART) return 0;
   if (code != RD_KAFKA_RESP_ERR_NO_ERROR) return MakeError(topic, code);
-  return Presence::kPresent;
+  return partitions;
 }
+
+Status AskUntilAnswered(const KafkaOptions& options, const Waiting& waiting,
+                        const std::function<Status(rd_kafka_s*)>& ask) {
+  Health health("setup", nullptr);
+  // A consumer that joins nothing: unlike a producer it can ask for a topic without creating it.
+  const Properties defaults = {
+      {"group.id", options.application}, {"isolation.level", "read_committed"}, {"allow.auto.create.topics", "false"}};
+  ASSIGN_OR_RETURN(const Client client,
+                   MakeClient(ClientKind::kConsumer, options, defaults, health, [](rd_kafka_conf_s*) {}));
+  while (true) {
+    const auto began = steady_clock::now();
+    const Status asked = ask(client.get());
+    rd_kafka_poll(client.get(), 0);  // lets `health` know
+    RETURN_IF_ERROR(health.status());
+    if (asked.ok() || !asked.error().retriable()) return asked;
+    const std::string reason = "no answer from " + options.bootstrap_servers + " (" + health.reason() + ")";
+    if (!waiting(reason)) return Error(ErrorCode::kCancelled, "kafka: " + reason);
+    std::this_thread::sleep_until(began + std::chrono::seconds(1));
+  }
+}
+
+namespace {
 
 Error MissingTopics(const std::vector<std::string>& missing, const std::string& servers) {
   std::string message =
@@ -216,34 +259,63 @@ Error MissingTopics(const std::vector<std::string>& missing, const std::string& 
   return Error(ErrorCode::kInvalidArgument, message + ". Create with: " + commands);
 }
 
+template <typename T>
+using Owned = std::unique_ptr<T, void (*)(T*)>;
+
+// Of the consumer group; 0 where there is no such group. Only its coordinator has to answer.
+Result<int> MembersOf(rd_kafka_t* client, const std::string& group) {
+  const std::string where = "consumer group " + group;
+  const Owned<rd_kafka_queue_t> answers(rd_kafka_queue_new(client), &rd_kafka_queue_destroy);
+  const Owned<rd_kafka_AdminOptions_t> options(
+      rd_kafka_AdminOptions_new(client, RD_KAFKA_ADMIN_OP_DESCRIBECONSUMERGROUPS), &rd_kafka_AdminOptions_destroy);
+  std::array<char, 256> message{};
+  rd_kafka_AdminOptions_set_request_timeout(options.get(), kRequestMs, message.data(), message.size());
+  const char* name = group.c_str();
+  rd_kafka_DescribeConsumerGroups(client, &name, 1, options.get(), answers.get());
+  const Owned<rd_kafka_event_t> event(rd_kafka_queue_poll(answers.get(), 2 * kRequestMs), &rd_kafka_event_destroy);
+  if (event == nullptr) return MakeError(where, RD_KAFKA_RESP_ERR__TIMED_OUT);
+  const auto failure = rd_kafka_event_error(event.get());
+  if (failure != RD_KAFKA_RESP_ERR_NO_ERROR) return MakeError(where, failure);
+  size_t count = 0;
+  const auto* const groups =
+      rd_kafka_DescribeConsumerGroups_result_groups(rd_kafka_event_DescribeConsumerGroups_result(event.get()), &count);
+  if (count != 1) return MakeError(where, RD_KAFKA_RESP_ERR__WAIT_CACHE);
+  const auto code = rd_kafka_error_code(rd_kafka_ConsumerGroupDescription_error(groups[0]));
+  if (code == RD_KAFKA_RESP_ERR_GROUP_ID_NOT_FOUND) return 0;
+  if (code != RD_KAFKA_RESP_ERR_NO_ERROR) return MakeError(where, code);
+  return static_cast<int>(rd_kafka_ConsumerGroupDescription_member_count(groups[0]));
+}
+
 }  // namespace
 }  // namespace kafka
 
-Status CheckTopics(const KafkaOptions& options, const std::function<bool(const std::string& reason)>& waiting) {
-  kafka::Health health("topics", nullptr);
-  // A consumer that joins nothing: unlike a producer it can ask for a topic without creating it.
-  ASSIGN_OR_RETURN(const kafka::Client client,
-                   kafka::MakeClient(kafka::ClientKind::kConsumer, options,
-                                     {{"group.id", options.application}, {"allow.auto.create.topics", "false"}}, health,
-                                     [](rd_kafka_conf_s*) {}));
+Status CheckTopics(const KafkaOptions& options, const Waiting& waiting) {
   std::vector<std::string> missing;
-  for (const std::string& topic : {options.source_topic, options.recommendations_topic, options.dead_letters_topic}) {
-    while (true) {
-      const auto began = kafka::steady_clock::now();
-      const auto presence = kafka::LookUpTopic(client.get(), topic);
-      rd_kafka_poll(client.get(), 0);  // lets `health` know
-      RETURN_IF_ERROR(health.status());
-      if (presence.ok()) {
-        if (*presence == kafka::Presence::kMissing) missing.push_back(topic);
-        break;
-      }
-      if (!presence.error().retriable()) return presence.error();
-      const std::string reason = "no answer from " + options.bootstrap_servers + " (" + health.reason() + ")";
-      if (!waiting(reason)) return Error(ErrorCode::kCancelled, "kafka: " + reason);
-      std::this_thread::sleep_until(began + std::chrono::seconds(1));
+  RETURN_IF_ERROR(kafka::AskUntilAnswered(options, waiting, [&](rd_kafka_s* client) -> Status {
+    missing.clear();
+    for (const std::string& topic : {options.source_topic, options.recommendations_topic, options.dead_letters_topic}) {
+      if (topic.empty()) continue;
+      ASSIGN_OR_RETURN(const int partitions, kafka::PartitionsOf(client, topic));
+      if (partitions == 0) missing.push_back(topic);
     }
-  }
+    return {};
+  }));
   return missing.empty() ? Status() : kafka::MissingTopics(missing, options.bootstrap_servers);
+}
+
+Status CheckNobodyRuns(const KafkaOptions& options, const Waiting& waiting) {
+  int members = 0;
+  RETURN_IF_ERROR(kafka::AskUntilAnswered(options, waiting, [&](rd_kafka_s* client) -> Status {
+    ASSIGN_OR_RETURN(members, kafka::MembersOf(client, options.application));
+    return {};
+  }));
+  if (members == 0) return {};
+  return Error(ErrorCode::kInvalidArgument,
+               "kafka: application \"" + options.application + "\" runs: its consumer group has " +
+                   std::to_string(members) + (members == 1 ? " member" : " members") + ", and what it publishes to " +
+                   options.recommendations_topic +
+                   " would be mixed with a backfill's. Stop it (it stays a member for its session.timeout.ms), "
+                   "or set another application and sink.topic");
 }
 
 std::string KafkaClientDescription() {

@@ -6,14 +6,17 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
 #include "core/result.h"
 #include "ingest/kafka.h"
+#include "ingest/record.h"
 
 struct rd_kafka_s;
 struct rd_kafka_conf_s;
+struct rd_kafka_message_s;
 
 namespace freshet::kafka {
 
@@ -71,6 +74,20 @@ Error MakeError(const std::string& where, int code);
 
 // Asks the brokers for a sign of life, at most `timeout_ms`; tells `health` of it.
 void Probe(rd_kafka_s* client, Health& health, int timeout_ms);
+
+// Bound of one request on the polling thread.
+inline constexpr int kRequestMs = 2000;
+
+// Of a topic; 0 where it does not exist, kUnavailable while the brokers do not say.
+Result<int> PartitionsOf(rd_kafka_s* client, const std::string& topic);
+
+// Asks with a consumer of `options` that joins nothing, about once a second, until `ask` succeeds or its error is not
+// kUnavailable; kCancelled where `waiting(reason)` says to give up.
+Status AskUntilAnswered(const KafkaOptions& options, const Waiting& waiting,
+                        const std::function<Status(rd_kafka_s*)>& ask);
+
+// Copies a message into `batch`. `topic` outlives it.
+void AppendRecord(const rd_kafka_message_s& message, std::string_view topic, RecordBatch& batch);
 
 // The assignor for this librdkafka, and why.
 struct Assignor {

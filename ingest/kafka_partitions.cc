@@ -23,12 +23,11 @@ constexpr char kCommitMark[] = "freshet";
 
 }  // namespace
 
-Result<Start> ParseStart(const std::string& text) {
+Result<Start> ParseStart(const std::string& text, const std::string& key) {
   if (text == "earliest") return Start{Start::Kind::kEarliest};
   if (text == "latest") return Start{Start::Kind::kLatest};
   if (const auto time_ms = ParseIso8601Ms(text)) return Start{Start::Kind::kTime, *time_ms};
-  return Error(ErrorCode::kInvalidArgument,
-               "source.start: \"" + text + "\": expected earliest, latest, or an ISO 8601 time");
+  return Error(ErrorCode::kInvalidArgument, key + ": \"" + text + "\": expected earliest, latest, or an ISO 8601 time");
 }
 
 Offset StartOf(const Facts& facts) {

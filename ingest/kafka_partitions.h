@@ -19,12 +19,13 @@ struct rd_kafka_topic_partition_list_s;
 
 namespace freshet::kafka {
 
-// source.start
+// source.start; --from and --to
 struct Start {
   enum class Kind { kEarliest, kLatest, kTime } kind = Kind::kEarliest;
   int64_t time_ms = 0;
 };
-Result<Start> ParseStart(const std::string& text);
+// An error names `key`.
+Result<Start> ParseStart(const std::string& text, const std::string& key = "source.start");
 
 // Offsets that a log holds: [begin, end).
 struct Range {
@@ -53,9 +54,6 @@ PartitionList MakePartitionList();
 rd_kafka_topic_partition_s* AddPartition(const PartitionList& list, const std::string& topic, PartitionId partition);
 // A position to commit, marked as freshet's own: tools that move a group's offset leave no such mark.
 void AddCommit(const PartitionList& list, const std::string& topic, PartitionId partition, Offset next);
-
-// Bound of one request on the polling thread.
-inline constexpr int kRequestMs = 2000;
 
 class PartitionLookup {
  public:

@@ -147,6 +147,10 @@ Result<std::string> InstanceOf(StateDirectory& states) {
   return std::string(instance);
 }
 
+std::function<Origin(PartitionId, Offset)> OriginInTopic(const std::string& topic) {
+  return [topic](PartitionId partition, Offset offset) { return Origin{topic, partition, offset}; };
+}
+
 int WorkersFor(const Config& config, int partitions) {
   const int cores = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
   const int wanted = config.processing.workers.value_or(cores);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -44,6 +45,9 @@ KafkaOptions KafkaOptionsFor(const Config& config);
 // Who this process is in the consumer group: a random id, kept in the state directory, so that a restart is the same
 // member and a new directory another.
 Result<std::string> InstanceOf(StateDirectory& states);
+
+// PipelineOptions::origin of a topic's events.
+std::function<Origin(PartitionId, Offset)> OriginInTopic(const std::string& topic);
 
 // processing.workers, or the processor's cores; at most `partitions` where that is known (> 0).
 int WorkersFor(const Config& config, int partitions);

@@ -1,4 +1,4 @@
-// freshet replay: log files through the same pipeline, to their end.
+// freshet replay: log files, or a range of the topic, through the same pipeline, to their end.
 #include <spdlog/spdlog.h>
 
 #include <charconv>
@@ -11,6 +11,7 @@
 
 #include "ingest/log_files.h"
 #include "pipeline/commands/commands.h"
+#include "pipeline/commands/replay_range.h"
 #include "pipeline/progress.h"
 #include "pipeline/worker.h"
 
@@ -20,6 +21,7 @@ namespace {
 struct ReplayFlags {
   ConfigFlags config;
   std::vector<std::string> inputs;
+  RangeFlags range;
   std::string output;
   std::string emit;
 };
@@ -41,6 +43,19 @@ class CommitLogSink : public RecordSink {
   std::unique_ptr<RecordSink> inner_;
   CommitLog& commit_log_;
 };
+
+Status CheckInput(const ReplayFlags& flags) {
+  if (flags.range.given() && !flags.inputs.empty()) {
+    return Error(ErrorCode::kInvalidArgument, "--input: " + flags.inputs.front() +
+                                                  ": expected log files, or a range of source.topic by --from and "
+                                                  "--to, not both");
+  }
+  if (flags.range.given()) return CheckRange(flags.range.begin(), flags.range.end());
+  if (!flags.inputs.empty()) return {};
+  return Error(ErrorCode::kInvalidArgument,
+               "--input: missing; expected log files, or a range of source.topic by --from and --to (earliest, latest, "
+               "or an ISO 8601 time)");
+}
 
 // `replay --emit` knows more than processing.emit.
 void ApplyEmit(const std::string& emit, Config& config) {
@@ -101,6 +116,12 @@ Result<std::unique_ptr<RecordSink>> MakeSink(const ReplayFlags& flags, const Con
   return std::unique_ptr<RecordSink>(std::make_unique<CommitLogSink>(std::move(kafka), *files.commit_log));
 }
 
+// Where the events come from: log files, or a range of the topic.
+struct Input {
+  int partitions = 0;
+  std::optional<TopicRange> range;
+};
+
 // How many parts the users are spread over is settled when the state directory is new: it decides which partition holds
 // a user.
 Result<int> FilePartitions(const Config& config, StateDirectory& states) {
@@ -115,8 +136,10 @@ Result<int> FilePartitions(const Config& config, StateDirectory& states) {
   return config.state.partitions;
 }
 
-// Of a stored offset: which file and which of its records.
-std::function<Origin(PartitionId, Offset)> OriginOf(const ReplayFlags& flags, const CommitLog& commit_log) {
+// Of a stored offset: of a topic as it is; of log files, which file and which of its records.
+std::function<Origin(PartitionId, Offset)> OriginOf(const ReplayFlags& flags, const Config& config,
+                                                    const CommitLog& commit_log) {
+  if (flags.range.given()) return OriginInTopic(config.source.topic);
   std::map<int64_t, std::string> names;
   for (const std::filesystem::path input : flags.inputs) names[commit_log.FileIndex(input)] = input.filename().string();
   return [names](PartitionId, Offset offset) {
@@ -125,28 +148,53 @@ std::function<Origin(PartitionId, Offset)> OriginOf(const ReplayFlags& flags, co
   };
 }
 
+// Binds the state to the input, after the brokers, where there are any, answered.
+Result<Input> OpenInput(const ReplayFlags& flags, const Config& config, StateDirectory& states,
+                        const Waiting& waiting) {
+  const bool to_kafka = flags.output == "kafka";
+  const bool from_kafka = flags.range.given();
+  KafkaOptions kafka = KafkaOptionsFor(config);
+  if (!from_kafka) kafka.source_topic.clear();
+  if (!to_kafka) kafka.recommendations_topic = kafka.dead_letters_topic = "";
+  if (from_kafka || to_kafka) RETURN_IF_ERROR(CheckTopics(kafka, waiting));
+  RETURN_IF_ERROR(BindStateTo(states, from_kafka ? NameOf(flags.range, kafka) : "log files", config));
+  if (to_kafka) RETURN_IF_ERROR(CheckNobodyRuns(kafka, waiting));
+  Input input;
+  if (from_kafka) {
+    ASSIGN_OR_RETURN(input.range, RangeFor(flags.range, kafka, states, waiting));
+    input.partitions = static_cast<int>(input.range->size());
+  } else {
+    ASSIGN_OR_RETURN(input.partitions, FilePartitions(config, states));
+  }
+  return input;
+}
+
+Result<std::unique_ptr<EventSource>> MakeSource(const ReplayFlags& flags, const Config& config, const Input& input,
+                                                int worker, int workers, const EventDecoder& decoder,
+                                                const CommitLog& commit_log) {
+  if (input.range) return MakeKafkaRangeSource(KafkaOptionsFor(config), *input.range, worker, workers, commit_log);
+  LogFileOptions source;
+  source.paths.assign(flags.inputs.begin(), flags.inputs.end());
+  source.has_header = HasHeaderLine(config.source.decoder);
+  source.check_header = [&decoder](std::string_view header) { return decoder.CheckHeader(header); };
+  source.partitions = input.partitions;
+  source.worker = worker;
+  source.workers = workers;
+  return MakeLogFileSource(std::move(source), commit_log);
+}
+
 Result<std::vector<Worker>> MakeWorkers(const ReplayFlags& flags, const Config& config, const ServingModel& serving,
-                                        StateDirectory& states, ReplayFiles& files) {
-  ASSIGN_OR_RETURN(const int partitions, FilePartitions(config, states));
-  const int count = WorkersFor(config, partitions);
+                                        StateDirectory& states, const Input& input, ReplayFiles& files) {
+  const int count = WorkersFor(config, input.partitions);
   std::vector<Worker> workers(static_cast<size_t>(count));
   for (int w = 0; w < count; ++w) {
     Worker& worker = workers[static_cast<size_t>(w)];
     ASSIGN_OR_RETURN(worker.decoder, MakeDecoder(config.source.decoder));
     ASSIGN_OR_RETURN(worker.sink, MakeSink(flags, config, files));
-    LogFileOptions source;
-    source.paths.assign(flags.inputs.begin(), flags.inputs.end());
-    source.has_header = HasHeaderLine(config.source.decoder);
-    source.check_header = [decoder = worker.decoder.get()](std::string_view header) {
-      return decoder->CheckHeader(header);
-    };
-    source.partitions = partitions;
-    source.worker = w;
-    source.workers = count;
-    worker.source = MakeLogFileSource(std::move(source), *files.commit_log);
+    ASSIGN_OR_RETURN(worker.source, MakeSource(flags, config, input, w, count, *worker.decoder, *files.commit_log));
     PipelineOptions options = PipelineOptionsFor(config, count);
-    options.file_partitions = partitions;
-    options.origin = OriginOf(flags, *files.commit_log);
+    options.file_partitions = input.range ? 0 : input.partitions;
+    options.origin = OriginOf(flags, config, *files.commit_log);
     worker.pipeline = std::make_unique<Pipeline>(std::move(options), serving, *worker.decoder, *worker.source,
                                                  *worker.sink, states, nullptr);
   }
@@ -172,20 +220,19 @@ void PrintSummary(const PipelineCounts& counts, double seconds, double cpu_secon
 Status Replay(const ReplayFlags& flags) {
   const std::atomic<bool>& stop = StopOnSignals();
   ASSIGN_OR_RETURN(Config config, LoadEffectiveConfig(flags.config));
+  RETURN_IF_ERROR(CheckInput(flags));
   ApplyEmit(flags.emit, config);
   RETURN_IF_ERROR(CheckOutputIsNoInput(flags, config));
   ASSIGN_OR_RETURN(const ServingModel serving, ServingModel::Load(config.model.directory));
   ASSIGN_OR_RETURN(const size_t history, HistoryFor(config, *serving.model));
   ASSIGN_OR_RETURN(const std::unique_ptr<StateDirectory> states, OpenStateDirectory(config, history));
-  RETURN_IF_ERROR(BindStateTo(*states, "log files", config));
-  if (flags.output == "kafka") {
-    RETURN_IF_ERROR(CheckTopics(KafkaOptionsFor(config), [&](const std::string& reason) {
-      spdlog::warn("waiting for Kafka: {}", reason);
-      return !stop;
-    }));
-  }
+  const Waiting waiting = [&](const std::string& reason) {
+    spdlog::warn("waiting for Kafka: {}", reason);
+    return !stop;
+  };
+  ASSIGN_OR_RETURN(const Input input, OpenInput(flags, config, *states, waiting));
   ASSIGN_OR_RETURN(ReplayFiles files, OpenFiles(flags, config));
-  ASSIGN_OR_RETURN(std::vector<Worker> workers, MakeWorkers(flags, config, serving, *states, files));
+  ASSIGN_OR_RETURN(std::vector<Worker> workers, MakeWorkers(flags, config, serving, *states, input, files));
 
   const auto began = std::chrono::steady_clock::now();
   const double cpu_began = ProcessCpuSeconds();
@@ -215,12 +262,15 @@ Status Replay(const ReplayFlags& flags) {
 
 void AddReplay(CLI::App& app, Action& action) {
   auto flags = std::make_shared<ReplayFlags>();
-  CLI::App* const command = app.add_subcommand("replay", "Backfill: log files through the pipeline, to their end");
+  CLI::App* const command =
+      app.add_subcommand("replay", "Backfill: log files, or a range of the topic, through the pipeline, to their end");
   AddConfigFlags(*command, flags->config);
-  command
-      ->add_option("--input", flags->inputs,
-                   "Log files, in order (JSON Lines, CSV or TSV by source.format; plain, gzip or zstd)")
-      ->required();
+  command->add_option("--input", flags->inputs,
+                      "Log files, in order (JSON Lines, CSV or TSV by source.format; plain, gzip or zstd)");
+  command->add_option("--from", flags->range.from,
+                      "Instead of --input: reads source.topic from here on: earliest (default), latest, or an ISO 8601 "
+                      "time, that of Kafka's records");
+  command->add_option("--to", flags->range.to, "Up to here, likewise; default: latest, as of the first start");
   command->add_option("--output", flags->output,
                       "File for the recommendations (.jsonl, .jsonl.gz, .jsonl.zst), or kafka; default: stdout");
   command
@@ -231,6 +281,8 @@ void AddReplay(CLI::App& app, Action& action) {
   command->footer(
       "Example:\n  freshet replay --input clicks.jsonl.gz --output recommendations.jsonl --set "
       "model.directory=models/shop\n"
+      "  freshet replay --from 2026-01-01 --to 2026-02-01 --output january.jsonl.zst --set "
+      "state.directory=var/january\n"
       "Interrupted and started again on the same state, it goes on where it was.");
   command->callback([flags, &action] { action = [flags] { return Replay(*flags); }; });
 }

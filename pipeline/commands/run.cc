@@ -35,9 +35,7 @@ Result<std::vector<Worker>> MakeWorkers(const Config& config, const ServingModel
     }
     PipelineOptions options = PipelineOptionsFor(config, count);
     options.keep_user_vectors = true;
-    options.origin = [topic = kafka.source_topic](PartitionId partition, Offset offset) {
-      return Origin{topic, partition, offset};
-    };
+    options.origin = OriginInTopic(kafka.source_topic);
     worker.pipeline = std::make_unique<Pipeline>(std::move(options), serving, *worker.decoder, *worker.source,
                                                  *worker.sink, states, &metrics.Worker(w));
   }

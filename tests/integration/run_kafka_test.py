@@ -236,6 +236,97 @@ class RunKafka(CommandTest):
         self.wait_for(lambda: self.ready(process) == 200, "it does not become ready")
         self.stop(process)
 
+    def replay_range(self, *flags, output="range.jsonl", expect=0, state="range", **more):
+        """`freshet replay` of a range of the topic; the log on stderr."""
+        words = ["replay", *flags, "--output", output if output == "kafka" else self.path(output)]
+        return self.run_program(*words, settings=self.kafka_settings(state, **more), expect=expect).stderr
+
+    def test_a_range_of_the_topic_is_replayed_as_a_log_file_is(self):
+        produce(self.events, self.lines() + ["not an event"])
+        said = self.replay_range("--from", "earliest", processing__workers=2)
+        self.assertIn(f"replayed {EVENTS} events", said)
+        records = read_output(self.path("range.jsonl"))
+        self.assert_answered(records)
+        self.assert_numbered(records, self.log)
+        self.assertEqual([letter["value"] for letter in self.dead_letters("range.jsonl")], ["not an event"])
+
+        # Settled: what came since is not in it.
+        produce(self.events, self.lines()[:10])
+        self.assertIn("nothing was left to read", self.replay_range("--from", "earliest"))
+        self.assertEqual(read_output(self.path("range.jsonl")), records)
+        self.assertIn("replayed 0 events", self.replay_range("--to", "2001-01-01", state="before", output="b.jsonl"))
+
+        last = self.replay_range("--from", "earliest", "--emit", "final", state="final", output="final.jsonl")
+        self.assertIn(f"replayed {EVENTS + 10} events", last)
+        users = {entry["user_id"] for entry in self.log}
+        found = read_output(self.path("final.jsonl"))
+        self.assertEqual({record["user_id"] for record in found}, users)
+        self.assertEqual({record["source"]["topic"] for record in found}, {self.events})
+
+    def test_a_killed_replay_of_a_range_goes_on_without_gap_or_repeat(self):
+        produce(self.events, self.lines())
+        command = self.command(
+            ["replay", "--to", "latest", "--output", self.path("range.jsonl")],
+            self.kafka_settings("range", processing__commit_interval="1ms", processing__max_batch=4),
+        )
+        killed = 0
+        for _ in range(4):
+            process = subprocess.Popen(command, stderr=subprocess.DEVNULL, cwd=self.directory, env=self.environment)
+            self.processes.append(process)
+            process.log = open(os.devnull, "rb")
+            before = self.size("range.jsonl")
+            while process.poll() is None and self.size("range.jsonl") < before + 200_000:
+                time.sleep(0.002)
+            process.kill()
+            killed += process.wait() == -signal.SIGKILL
+        self.assertGreaterEqual(killed, 2)
+        produce(self.events, self.lines()[:10])  # behind the range
+        self.replay_range("--to", "latest")
+        records = read_output(self.path("range.jsonl"))
+        self.assert_answered(records)
+        self.assert_numbered(records, self.log)
+
+    def size(self, name):
+        return self.path(name).stat().st_size if self.path(name).exists() else 0
+
+    def test_a_backfill_beside_a_live_application(self):
+        lines = self.lines()
+        produce(self.events, lines)
+        live = self.start()
+        self.wait_for_answers(EVENTS)
+        refused = self.replay_range("--from", "earliest", state="range", output="kafka", expect=2)
+        self.assert_error(refused, self.application, "1 member", "another application and sink.topic")
+        self.assert_error(self.replay_range("--from", "earliest", state="state", expect=1), "in use by process")
+        self.replay_range("--from", "earliest", state="file")
+        self.assert_answered(read_output(self.path("range.jsonl")))
+        self.stop(live)
+        self.assertEqual(len(self.found()), EVENTS)
+
+        refused = self.replay_range("--from", "earliest", state="state", expect=2)
+        self.assert_error(refused, f"Kafka topic {self.events}", "set another state.directory")
+        refused = self.replay_range("--from", "2001-01-01", state="file", expect=2)
+        self.assert_error(refused, "the range earliest to latest", "set another state.directory")
+        refused = self.run_program("run", settings=self.kafka_settings("file"), expect=2).stderr
+        self.assert_error(refused, "the range earliest to latest", "set another state.directory")
+
+        time.sleep(10)  # static members stay for the session timeout, 6 s
+        (self.answers,) = new_topics(PARTITIONS, "answers")
+        self.replay_range("--from", "earliest", state="range", output="kafka")
+        self.assert_answered(self.found())
+
+    def test_a_range_that_makes_no_sense(self):
+        log = self.write("log.jsonl", "")
+        for flags, fragments in (
+            (["--input", log, "--from", "earliest"], ["--input", "--from", "not both"]),
+            ([], ["--input", "--from", "ISO 8601"]),
+            (["--from", "yesterday"], ["--from", "yesterday", "earliest, latest, or an ISO 8601 time"]),
+            (["--from", "2026-02-01", "--to", "2026-01-01"], ["expected --from before --to"]),
+        ):
+            self.assert_error(self.replay_range(*flags, expect=2), *fragments)
+        missing = self.replay_range("--from", "earliest", expect=2, source__topic="no-such-topic")
+        self.assert_error(missing, "no-such-topic", "kafka-topics.sh")
+        self.replay_range("--from", "earliest")  # the state was bound to nothing by then
+
     def test_what_is_missing_is_named(self):
         done = self.run_program("run", settings=self.kafka_settings(sink__topic="no-such-topic"), expect=2)
         self.assert_error(done.stderr, "no-such-topic", "kafka-topics.sh", ADDRESS)

@@ -2,7 +2,7 @@
 #include <string>
 #include <vector>
 
-#include "ingest/kafka.h"
+#include "ingest/kafka_range.h"
 #include "tests/ingest/kafka/test_broker.h"
 #include "tests/ingest/sink_contract.h"
 #include "tests/ingest/source_contract.h"
@@ -28,9 +28,30 @@ class KafkaSourceFixture : public SourceFixture {
   }
   std::unique_ptr<EventSource> Make() override { return MakeKafkaSource(options_).value(); }
   bool ends() const override { return false; }
+  const KafkaOptions& options() const { return options_; }
 
  private:
   KafkaOptions options_ = NewOptions();
+};
+
+// Settles the range with its first source, as a program does at its first start.
+class KafkaRangeFixture : public SourceFixture {
+ public:
+  void Write(int partition, const std::vector<std::string>& values) override { topic_.Write(partition, values); }
+  std::unique_ptr<EventSource> Make() override {
+    if (range_.empty())
+      range_ = SettleRange(topic_.options(), "earliest", "latest", [](auto&) { return true; }).value();
+    return MakeKafkaRangeSource(topic_.options(), range_, 0, 1, *commit_log_).value();
+  }
+  Status Commit(EventSource& source, const std::vector<PartitionPosition>& positions) override {
+    RETURN_IF_ERROR(commit_log_->Commit(positions, {}));
+    return source.Commit(positions);
+  }
+
+ private:
+  KafkaSourceFixture topic_;
+  TopicRange range_;
+  std::unique_ptr<CommitLog> commit_log_ = CommitLog::Open({}, {}).value();
 };
 
 class KafkaSinkFixture : public SinkFixture {
@@ -59,7 +80,8 @@ class KafkaSinkFixture : public SinkFixture {
 };
 
 INSTANTIATE_TEST_SUITE_P(Kafka, SourceContract,
-                         testing::Values(SourceKind{"kafka", [] { return std::make_unique<KafkaSourceFixture>(); }}));
+                         testing::Values(SourceKind{"kafka", [] { return std::make_unique<KafkaSourceFixture>(); }},
+                                         SourceKind{"range", [] { return std::make_unique<KafkaRangeFixture>(); }}));
 INSTANTIATE_TEST_SUITE_P(Kafka, SinkContract,
                          testing::Values(SinkKind{"kafka", [] { return std::make_unique<KafkaSinkFixture>(); }}));
 

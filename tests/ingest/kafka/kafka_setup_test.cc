@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "ingest/kafka.h"
+#include "tests/ingest/kafka/store_listener.h"
 #include "tests/ingest/kafka/test_broker.h"
 
 namespace freshet {
@@ -56,6 +57,31 @@ TEST(KafkaSetup, MissingTopicsAreNamedWithTheCommandThatMakesThem) {
                               options.recommendations_topic)));
   // Looking for them made none.
   EXPECT_FALSE(CheckTopics(options, NeverWait).ok());
+}
+
+TEST(KafkaSetup, ATopicWithoutANameIsNotAskedFor) {
+  KafkaOptions options = Options(TestBroker::Shared().address());
+  options.source_topic = TestBroker::Shared().NewTopic("in", 1);
+  options.recommendations_topic = options.dead_letters_topic = "";
+  EXPECT_TRUE(CheckTopics(options, NeverWait).ok());
+}
+
+TEST(KafkaSetup, AGroupWithMembersRuns) {
+  KafkaOptions options = Options(TestBroker::Shared().address());
+  options.source_topic = TestBroker::Shared().NewTopic("in", 1);
+  EXPECT_TRUE(CheckNobodyRuns(options, NeverWait).ok()) << "no such group";
+  const auto source = MakeKafkaSource(options).value();
+  StoreListener listener;
+  ASSERT_TRUE(source->Open(listener).ok());
+  RecordBatch batch;
+  while (listener.assigned.empty()) ASSERT_TRUE(source->Poll(batch, 1, std::chrono::milliseconds(100)).ok());
+  const Status status = CheckNobodyRuns(options, NeverWait);
+  ASSERT_FALSE(status.ok());
+  EXPECT_EQ(status.error().code(), ErrorCode::kInvalidArgument);
+  EXPECT_THAT(status.error().message(), AllOf(HasSubstr("\"" + options.application + "\" runs"), HasSubstr("1 member,"),
+                                              HasSubstr("sink.topic")));
+  ASSERT_TRUE(source->Close().ok());
+  EXPECT_TRUE(CheckNobodyRuns(options, NeverWait).ok()) << "it left";
 }
 
 TEST(KafkaSetup, WaitsForABrokerThatIsDownUntilToldNotTo) {
