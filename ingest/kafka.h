@@ -50,6 +50,17 @@ using Waiting = std::function<bool(const std::string& reason)>;
 // names the topics that are missing and the command that creates them.
 Status CheckTopics(const KafkaOptions& options, const Waiting& waiting);
 
+// How many partitions options.source_topic has.
+Result<int> CountSourcePartitions(const KafkaOptions& options, const Waiting& waiting);
+
+// Makes options.snapshots_topic, compacted, unless it exists; kInvalidArgument where it has another number of
+// `partitions` than the source.
+Status MakeSnapshotTopic(const KafkaOptions& options, int partitions, const Waiting& waiting);
+
+// The records of one partition of options.snapshots_topic, from the first to what is the end now. kUnavailable: the
+// brokers do not answer.
+Result<std::unique_ptr<EventSource>> ReadSnapshot(const KafkaOptions& options, PartitionId partition);
+
 // Waits until the brokers answer; kInvalidArgument where the consumer group `application` has members, that is, where a
 // `freshet run` publishes to the same topics, or did so within its session.timeout.ms.
 Status CheckNobodyRuns(const KafkaOptions& options, const Waiting& waiting);

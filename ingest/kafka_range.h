@@ -40,8 +40,8 @@ Status CheckRange(const std::string& from, const std::string& to);
 Result<TopicRange> SettleRange(const KafkaOptions& options, const std::string& from, const std::string& to,
                                const Waiting& waiting);
 
-// `commit_log` outlives the source.
+// Where it goes on is `commit_log`'s, which outlives the source; null: it begins at the beginning.
 Result<std::unique_ptr<EventSource>> MakeKafkaRangeSource(const KafkaOptions& options, const TopicRange& range,
-                                                          int worker, int workers, const CommitLog& commit_log);
+                                                          int worker, int workers, const CommitLog* commit_log);
 
 }  // namespace freshet

@@ -25,7 +25,7 @@ using Message = std::unique_ptr<rd_kafka_message_t, decltype(&rd_kafka_message_d
 
 class KafkaRangeSource final : public EventSource {
  public:
-  KafkaRangeSource(const KafkaOptions& options, const CommitLog& commit_log)
+  KafkaRangeSource(const KafkaOptions& options, const CommitLog* commit_log)
       : options_(options), commit_log_(commit_log), health_("consumer of " + options.source_topic, nullptr) {}
   ~KafkaRangeSource() override { (void)Leave(); }
 
@@ -61,7 +61,7 @@ class KafkaRangeSource final : public EventSource {
   Status Leave();
 
   const KafkaOptions options_;
-  const CommitLog& commit_log_;
+  const CommitLog* const commit_log_;
   kafka::Health health_;
   kafka::Client client_;
   std::optional<kafka::PartitionLookup> lookup_;
@@ -118,7 +118,7 @@ Status KafkaRangeSource::Announce() {
   if (announced_) return {};
   announced_ = true;
   for (auto& [id, partition] : partitions_) {
-    const auto committed = commit_log_.Committed(id);
+    const auto committed = commit_log_ == nullptr ? std::nullopt : commit_log_->Committed(id);
     ASSIGN_OR_RETURN(const auto position, listener_->OnAssigned({id, committed}));
     partition.next = position.value_or(partition.begin);
     partition.advanced = !position;
@@ -258,7 +258,7 @@ std::optional<double> KafkaRangeSource::Progress() const {
 }  // namespace
 
 Result<std::unique_ptr<EventSource>> MakeKafkaRangeSource(const KafkaOptions& options, const TopicRange& range,
-                                                          int worker, int workers, const CommitLog& commit_log) {
+                                                          int worker, int workers, const CommitLog* commit_log) {
   auto source = std::make_unique<KafkaRangeSource>(options, commit_log);
   RETURN_IF_ERROR(source->Connect(range, worker, workers));
   return std::unique_ptr<EventSource>(std::move(source));

@@ -206,9 +206,14 @@ void CheckTogether(Loading& loading) {
     loading.problems.Add(std::string(key) + ": \"" + found + "\": expected " + std::string(what) +
                          (origin.empty() ? "" : "; " + origin));
   };
+  if (config.snapshots.topic.empty()) config.snapshots.topic = config.application + "-snapshots";
+  std::map<std::string, std::string_view> topics = {{config.source.topic, "source.topic"}};
   for (const auto& [key, topic] :
-       {std::pair("sink.topic", &config.sink.topic), std::pair("dead_letters.topic", &config.dead_letters.topic)}) {
-    if (*topic == config.source.topic) expected(key, *topic, "another topic than source.topic");
+       {std::pair("sink.topic", &config.sink.topic), std::pair("dead_letters.topic", &config.dead_letters.topic),
+        std::pair("snapshots.topic", &config.snapshots.topic)}) {
+    const auto [other, fresh] = topics.emplace(*topic, key);
+    const bool shared = std::string_view(key) == "dead_letters.topic" && other->second == "sink.topic";
+    if (!fresh && !shared) expected(key, *topic, "another topic than " + std::string(other->second));
   }
   EventMapping& mapping = config.source.decoder.mapping;
   if (mapping.event_id.constant && !mapping.event_id.constant->empty()) {

@@ -194,11 +194,11 @@ std::vector<Setting> MakeSchema() {
       Topic("items.topic", "Topic of the catalogue. Has no effect in this version.", FIELD(items.topic)),
       Text("items.file", "a path, or nothing",
            "File of the catalogue, instead of the topic. Has no effect in this version.", FIELD(items.file), Anything),
-      Topic("snapshots.topic", "Topic of the state's snapshots. Has no effect in this version.",
+      Topic("snapshots.topic",
+            "Topic of the state's snapshots, `<application>-snapshots` unless it is set; made where it is missing. "
+            "`none`: no snapshots.",
             FIELD(snapshots.topic)),
-      Duration("snapshots.interval",
-               "A changed user is in a snapshot at the latest after this. Has no effect in this "
-               "version.",
+      Duration("snapshots.interval", "A changed user is in a snapshot at the latest after this.",
                FIELD(snapshots.interval), milliseconds(1000), milliseconds(86'400'000)),
       Text("state.directory", "a path", "Where the state of the assigned partitions lies.", FIELD(state.directory),
            NotEmpty),

@@ -172,7 +172,7 @@ Result<Input> OpenInput(const ReplayFlags& flags, const Config& config, StateDir
 Result<std::unique_ptr<EventSource>> MakeSource(const ReplayFlags& flags, const Config& config, const Input& input,
                                                 int worker, int workers, const EventDecoder& decoder,
                                                 const CommitLog& commit_log) {
-  if (input.range) return MakeKafkaRangeSource(KafkaOptionsFor(config), *input.range, worker, workers, commit_log);
+  if (input.range) return MakeKafkaRangeSource(KafkaOptionsFor(config), *input.range, worker, workers, &commit_log);
   LogFileOptions source;
   source.paths.assign(flags.inputs.begin(), flags.inputs.end());
   source.has_header = HasHeaderLine(config.source.decoder);

@@ -15,9 +15,15 @@
 namespace freshet {
 namespace {
 
+KafkaOptions KafkaOptionsOf(const Config& config) {
+  KafkaOptions options = KafkaOptionsFor(config);
+  if (config.snapshots.topic != "none") options.snapshots_topic = config.snapshots.topic;
+  return options;
+}
+
 Result<std::vector<Worker>> MakeWorkers(const Config& config, const ServingModel& serving, StateDirectory& states,
                                         Metrics& metrics) {
-  KafkaOptions kafka = KafkaOptionsFor(config);
+  KafkaOptions kafka = KafkaOptionsOf(config);
   ASSIGN_OR_RETURN(kafka.instance, InstanceOf(states));
   const int count = WorkersFor(config, 0);
   std::vector<Worker> workers(static_cast<size_t>(count));
@@ -36,6 +42,11 @@ Result<std::vector<Worker>> MakeWorkers(const Config& config, const ServingModel
     PipelineOptions options = PipelineOptionsFor(config, count);
     options.keep_user_vectors = true;
     options.origin = OriginInTopic(kafka.source_topic);
+    if (!kafka.snapshots_topic.empty()) {
+      options.snapshots.interval = config.snapshots.interval;
+      options.snapshots.whose = "application " + config.application + ", topic " + config.source.topic;
+      options.snapshots.read = [kafka](PartitionId partition) { return ReadSnapshot(kafka, partition); };
+    }
     worker.pipeline = std::make_unique<Pipeline>(std::move(options), serving, *worker.decoder, *worker.source,
                                                  *worker.sink, states, &metrics.Worker(w));
   }
@@ -51,6 +62,27 @@ ControlPlaneOptions ControlPlaneOptionsFor(const Config& config, const Model& mo
   options.model_version = model.version;
   options.freshet_version = kVersion;
   return options;
+}
+
+// Which partition holds a user depends on how many there are.
+Status CheckPartitions(const Config& config, StateDirectory& states, int partitions) {
+  const std::optional<std::string> before = states.Fact("source_partitions");
+  if (!before) return states.SetFact("source_partitions", std::to_string(partitions));
+  if (*before == std::to_string(partitions)) return {};
+  return Error(ErrorCode::kNeedsDecision,
+               "source.topic: " + config.source.topic + " has " + std::to_string(partitions) +
+                   " partitions, and state was built from " + *before +
+                   ": users are in other partitions now. Begin anew with another application, state.directory and "
+                   "snapshots.topic, or bring back a topic of " +
+                   *before + " partitions");
+}
+
+Status PrepareTopics(const Config& config, StateDirectory& states, const Waiting& waiting) {
+  const KafkaOptions kafka = KafkaOptionsOf(config);
+  RETURN_IF_ERROR(CheckTopics(kafka, waiting));
+  ASSIGN_OR_RETURN(const int partitions, CountSourcePartitions(kafka, waiting));
+  RETURN_IF_ERROR(CheckPartitions(config, states, partitions));
+  return kafka.snapshots_topic.empty() ? Status() : MakeSnapshotTopic(kafka, partitions, waiting);
 }
 
 Status Run(const ConfigFlags& flags) {
@@ -73,7 +105,7 @@ Status Run(const ConfigFlags& flags) {
                    ControlPlane::Start(ControlPlaneOptionsFor(config, *serving.model), readiness, *metrics, queries));
   spdlog::info("serving /healthz, /readyz, /metrics and /v1 on port {}", control_plane->port());
 
-  const Status topics = CheckTopics(KafkaOptionsFor(config), [&](const std::string& reason) {
+  const Status topics = PrepareTopics(config, *states, [&](const std::string& reason) {
     readiness.NotReady("kafka", reason);
     return !stop;
   });

@@ -231,6 +231,44 @@ class RunKafka(CommandTest):
         self.stop(accepting)
         self.assert_answered(self.found())
 
+    def snapshot(self):
+        """(partition, key) of what is in the snapshot topic."""
+        arguments = ["-C", "-e", "-q", "-t", f"{self.application}-snapshots", "-o", "beginning", "-f", "%p %k\\n"]
+        lines = kcat(*arguments, "-X", "isolation.level=read_committed").decode().splitlines()
+        return [tuple(line.split(" ", 1)) for line in lines]
+
+    def wait_for_snapshot(self):
+        """Until every partition has a watermark, and nothing more is written for two intervals of a second."""
+        seen = None
+        while seen is None or seen != self.snapshot():
+            seen = self.snapshot()
+            self.wait_for(lambda: len({p for p, key in self.snapshot() if key == "mwatermark"}) == PARTITIONS,
+                          "no snapshot comes")  # fmt: skip
+            time.sleep(2)
+
+    def delete_input(self):
+        """What is in the input now is gone, as after its retention."""
+        for partition in range(PARTITIONS):
+            arguments = ["--delete", self.events, str(partition)]
+            subprocess.run([os.environ["FRESHET_CREATE_TOPICS"], *arguments], check=True, timeout=WAIT_S)
+
+    def test_an_empty_disk_is_filled_from_snapshots(self):
+        lines = self.lines()
+        produce(self.events, lines[: EVENTS // 2])
+        first = self.start(snapshots__interval="1s")
+        self.wait_for_answers(EVENTS // 2)
+        self.wait_for_snapshot()
+        self.stop(first)
+        self.delete_input()
+
+        produce(self.events, lines[EVENTS // 2 :])
+        second = self.start(state="elsewhere", snapshots__interval="1s")
+        self.wait_for_answers(EVENTS)
+        self.assertIn("restored", self.said(second))
+        self.stop(second)
+        self.assert_answered(self.found())
+        self.assertEqual(self.digest("elsewhere", application=self.application), self.digest("expected"))
+
     def test_it_is_ready_once_it_reads(self):
         process = self.start()
         self.wait_for(lambda: self.ready(process) == 200, "it does not become ready")

@@ -41,7 +41,7 @@ class KafkaRangeFixture : public SourceFixture {
   std::unique_ptr<EventSource> Make() override {
     if (range_.empty())
       range_ = SettleRange(topic_.options(), "earliest", "latest", [](auto&) { return true; }).value();
-    return MakeKafkaRangeSource(topic_.options(), range_, 0, 1, *commit_log_).value();
+    return MakeKafkaRangeSource(topic_.options(), range_, 0, 1, commit_log_.get()).value();
   }
   Status Commit(EventSource& source, const std::vector<PartitionPosition>& positions) override {
     RETURN_IF_ERROR(commit_log_->Commit(positions, {}));

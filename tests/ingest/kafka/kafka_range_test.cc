@@ -54,7 +54,7 @@ class KafkaRangeTest : public testing::Test {
   }
 
   std::unique_ptr<EventSource> Open(const TopicRange& range, int worker = 0, int workers = 1) {
-    auto source = MakeKafkaRangeSource(options_, range, worker, workers, *commit_log_);
+    auto source = MakeKafkaRangeSource(options_, range, worker, workers, commit_log_.get());
     EXPECT_TRUE(source.ok()) << source.error().message();
     EXPECT_TRUE((*source)->Open(listener_).ok());
     return std::move(source).value();
