@@ -1,7 +1,9 @@
 """Banded HSTU in PyTorch. docs/model-format.md states the arithmetic; `forward` is that text, by the book."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -123,7 +125,7 @@ class Hstu(nn.Module):
     def forward(self, items: Tensor, types: Tensor, times: Tensor) -> Tensor:
         """Normalised outputs [events, dim] of one user's events, oldest first; int64 [events] each, times in s."""
         x = self.embed(items, types)
-        for layer in self.layers:
+        for layer in self.blocks():
             u, v, q, k = layer.project(x)
             x = x + layer.output(layer.gate(u, layer.attend(v, q, k, times)))
         return self.normalise(x)
@@ -131,10 +133,13 @@ class Hstu(nn.Module):
     def forward_packed(self, packed: Packed) -> Tensor:
         """The same, with dropout, for a batch of users: [rows, dim], rows as packed, before normalise()."""
         x = self.drop(self.embed(packed.items, packed.types))
-        for layer in self.layers:
+        for layer in self.blocks():
             u, v, q, k = layer.project(x)
             x = x + layer.output(self.drop(layer.gate(u, layer.attend_packed(v, q, k, packed))))
         return x
+
+    def blocks(self) -> Iterable[Layer]:
+        return cast(Iterable[Layer], self.layers)
 
     def embed(self, items: Tensor, types: Tensor) -> Tensor:
         scaled = F.embedding(items, self.item_embedding.weight) * math.sqrt(self.config.dim)
