@@ -1,57 +1,23 @@
-"""freshet run from a real broker to a real broker: every event answered, over stops, kills and moving partitions.
-
-$FRESHET names the program, $FRESHET_TEST_KAFKA the directory of a broker that deploy/local-kafka.sh started, and
-$FRESHET_CREATE_TOPICS the program of tests/ingest/kafka/create_topics.cc.
-"""
+"""freshet run from a real broker to a real broker: every event answered, over stops, kills and moving partitions."""
 
 import contextlib
 import http.client
 import itertools
 import json
 import os
-import pathlib
 import random
 import re
 import signal
 import subprocess
-import sys
 import time
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tests" / "commands"))
+from kafka_support import ADDRESS, WAIT_S, new_topics, produce, read
+from support import SEED, CommandTest, main, random_log, read_output, write_model
 
-from support import SEED, CommandTest, main, random_log, read_output, write_model  # noqa: E402
-
-BROKER = pathlib.Path(os.environ["FRESHET_TEST_KAFKA"])
-ADDRESS = (BROKER / "address").read_text().strip()
 ITEMS = 100
 EVENTS = 3000
 PARTITIONS = 4
-WAIT_S = 240  # for anything that takes a second on an idle machine
 names = itertools.count()
-
-
-def kcat(*arguments, **options):
-    command = ["kcat", "-b", ADDRESS, *arguments]
-    return subprocess.run(command, check=True, capture_output=True, timeout=WAIT_S, **options).stdout
-
-
-def new_topics(partitions, *hints):
-    return subprocess.run(
-        [os.environ["FRESHET_CREATE_TOPICS"], str(partitions), *hints], check=True, capture_output=True, timeout=WAIT_S
-    ).stdout.decode().split()  # fmt: skip
-
-
-def read(topic):
-    """The committed records of a topic, each partition's in order."""
-    arguments = ["-C", "-e", "-q", "-J", "-t", topic, "-o", "beginning", "-X", "isolation.level=read_committed"]
-    return [json.loads(line) for line in kcat(*arguments).splitlines()]
-
-
-def produce(topic, lines):
-    """Keyed by user; what is no event has the key `bad`."""
-    text = "".join(f"{json.loads(line)['user_id'] if line.startswith('{') else 'bad'}\t{line}\n" for line in lines)
-    kcat("-P", "-t", topic, "-K", "\t", "-X", "partitioner=murmur2_random", input=text.encode())
 
 
 class RunKafka(CommandTest):
