@@ -73,10 +73,12 @@ Status WriteFile(const std::filesystem::path& path, std::string_view bytes) {
 }  // namespace
 
 Result<std::unique_ptr<CommitLog>> CommitLog::Open(const std::filesystem::path& path,
-                                                   std::span<const std::filesystem::path> inputs) {
+                                                   std::span<const std::filesystem::path> inputs, int partitions) {
   std::unique_ptr<CommitLog> log(new CommitLog());
   log->path_ = path;
   if (!path.empty()) RETURN_IF_ERROR(log->Load());
+  // A partition without a commit has read nothing: no input may be left out that it still needs.
+  for (int p = 0; p < partitions; ++p) log->positions_.try_emplace(PartitionId{p}, Offset{0});
   log->ForgetUnread(inputs);
   RETURN_IF_ERROR(log->CheckUnfinished(inputs));
   for (size_t i = 0; i < inputs.size(); ++i) {

@@ -34,11 +34,12 @@ namespace freshet {
 // Shared by the sources and sinks of all workers. Thread-safe.
 class CommitLog {
  public:
-  // Reads `path` or begins a new one; registers `inputs`. Empty path: kept in memory only. kNeedsDecision where an
+  // Reads `path` or begins a new one; registers `inputs`, which are read by that many `partitions`. Empty path: kept in
+  // memory only. kNeedsDecision where an
   // input changed since it was registered, or where one that was read in part is not among `inputs`; kInvalidArgument
   // where one is named twice; kCorrupt where `path` is not a commit log.
   static Result<std::unique_ptr<CommitLog>> Open(const std::filesystem::path& path,
-                                                 std::span<const std::filesystem::path> inputs);
+                                                 std::span<const std::filesystem::path> inputs, int partitions = 0);
 
   std::optional<Offset> Committed(PartitionId partition) const;
   // Index of an input given to Open().

@@ -107,6 +107,22 @@ TEST_F(CommitLogTest, AnInputBetweenTwoPartitionsMustNotBeLeftOut) {
   EXPECT_EQ(refused.error().code(), ErrorCode::kNeedsDecision);
 }
 
+// Of two partitions one went ahead, the other had no commit yet when the run was killed.
+TEST_F(CommitLogTest, AnInputThatAPartitionWithoutACommitNeedsMustNotBeLeftOut) {
+  const auto a = folder_.Write("a", "a0\n");
+  const auto b = folder_.Write("b", "b0\n");
+  const std::vector<std::filesystem::path> both{a, b}, second{b};
+  {
+    const auto log = CommitLog::Open(folder_ / "commits", both, 2);
+    EXPECT_EQ(log.value()->Committed(PartitionId{1}), Offset{0});
+    ASSERT_TRUE(log.value()->Commit(std::vector<PartitionPosition>{{PartitionId{0}, LogOffset(2, 0)}}, {}).ok());
+  }
+  const auto refused = CommitLog::Open(folder_ / "commits", second, 2);
+  ASSERT_FALSE(refused.ok());
+  EXPECT_EQ(refused.error().code(), ErrorCode::kNeedsDecision);
+  EXPECT_TRUE(CommitLog::Open(folder_ / "commits", both, 2).ok());
+}
+
 TEST_F(CommitLogTest, TheSameInputTwiceIsRefused) {
   const auto a = folder_.Write("a", "a0\n");
   const auto log = Open({a, a.parent_path() / "." / "a"});
