@@ -116,6 +116,7 @@ Result<PollState> Pipeline::Step(std::chrono::milliseconds wait) {
     RETURN_IF_ERROR(Rewind());
     return PollState::kMore;
   }
+  finished_ = state == PollState::kEnd;
   return state;
 }
 

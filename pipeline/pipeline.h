@@ -94,6 +94,9 @@ class Pipeline : public AssignmentListener {
 
   const PipelineCounts& counts() const { return counts_; }
 
+  // Everything was read and committed: the last Step() gave kEnd.
+  bool Finished() const { return finished_; }
+
   // No open partition is still taking in what was answered before a crash.
   bool CaughtUp() const;
   // The last few transactions in a row came to nothing.
@@ -157,6 +160,7 @@ class Pipeline : public AssignmentListener {
   std::unique_ptr<Buffers> buffers_;
   std::unique_ptr<Engine::Scratch> engine_scratch_;
   std::unique_ptr<Ranker::Scratch> ranker_scratch_;
+  bool finished_ = false;
   PipelineCounts counts_;
   PipelineCounts committed_;  // counts_ at the last commit
   PipelineCounts reported_;   // to metrics_

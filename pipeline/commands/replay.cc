@@ -1,10 +1,12 @@
 // freshet replay: log files, or a range of the topic, through the same pipeline, to their end.
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <charconv>
 #include <chrono>
 #include <filesystem>
 #include <memory>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -88,6 +90,22 @@ Status CheckOutputIsNoInput(const ReplayFlags& flags, const Config& config) {
   return {};
 }
 
+// Files of the state directory that freshet itself writes: an output there would destroy them.
+Status CheckOutputIsNoState(const ReplayFlags& flags, const Config& config) {
+  if (flags.output.empty() || flags.output == "-" || flags.output == "kafka") return {};
+  std::error_code unreadable;
+  const auto real = [&](const std::filesystem::path& path) {
+    return std::filesystem::weakly_canonical(std::filesystem::absolute(path, unreadable), unreadable);
+  };
+  const std::filesystem::path within = real(flags.output).lexically_relative(real(config.state.directory));
+  const std::string name = within.empty() ? "" : within.begin()->string();
+  static const std::set<std::string> kOwn = {"FORMAT",       "FORMAT.new",       "LOCK",
+                                             "commits.json", "commits.json.new", "dead-letters.jsonl"};
+  if (!kOwn.contains(name) && !name.starts_with("partition-") && !name.starts_with("removed-")) return {};
+  return Error(ErrorCode::kInvalidArgument, "--output: " + flags.output + ": belongs to the state in " +
+                                                config.state.directory + ", expected another file");
+}
+
 // The files that all workers share.
 struct ReplayFiles {
   std::unique_ptr<CommitLog> commit_log;
@@ -95,11 +113,11 @@ struct ReplayFiles {
   std::shared_ptr<OutputFile> dead_letters;
 };
 
-Result<ReplayFiles> OpenFiles(const ReplayFlags& flags, const Config& config) {
+Result<ReplayFiles> OpenFiles(const ReplayFlags& flags, const Config& config, int partitions) {
   const std::vector<std::filesystem::path> inputs(flags.inputs.begin(), flags.inputs.end());
   ReplayFiles files;
   ASSIGN_OR_RETURN(files.commit_log,
-                   CommitLog::Open(std::filesystem::path(config.state.directory) / "commits.json", inputs));
+                   CommitLog::Open(std::filesystem::path(config.state.directory) / "commits.json", inputs, partitions));
   if (flags.output == "kafka") return files;
   const bool nothing = config.processing.emit == Emit::kNone;
   const std::string output = nothing ? "" : flags.output.empty() ? "-" : flags.output;
@@ -217,12 +235,22 @@ void PrintSummary(const PipelineCounts& counts, double seconds, double cpu_secon
       cpu_seconds / events * 1e6);
 }
 
+// With progress until then: on a terminal its line ends before the summary.
+Status RunToTheEnd(std::vector<Worker>& workers, const std::atomic<bool>& stop, Emit emit, PipelineCounts& counts) {
+  Progress progress("replay", "events");
+  WorkerOptions options;
+  options.emit_final = emit == Emit::kFinal;
+  options.progress = [&](const PipelineCounts& sum, double done) { progress.Update(sum.events, done); };
+  return RunWorkers(workers, stop, options, counts);
+}
+
 Status Replay(const ReplayFlags& flags) {
   const std::atomic<bool>& stop = StopOnSignals();
   ASSIGN_OR_RETURN(Config config, LoadEffectiveConfig(flags.config));
   RETURN_IF_ERROR(CheckInput(flags));
   ApplyEmit(flags.emit, config);
   RETURN_IF_ERROR(CheckOutputIsNoInput(flags, config));
+  RETURN_IF_ERROR(CheckOutputIsNoState(flags, config));
   ASSIGN_OR_RETURN(const ServingModel serving, ServingModel::Load(config.model.directory));
   ASSIGN_OR_RETURN(const size_t history, HistoryFor(config, *serving.model));
   ASSIGN_OR_RETURN(const std::unique_ptr<StateDirectory> states, OpenStateDirectory(config, history));
@@ -231,19 +259,14 @@ Status Replay(const ReplayFlags& flags) {
     return !stop;
   };
   ASSIGN_OR_RETURN(const Input input, OpenInput(flags, config, *states, waiting));
-  ASSIGN_OR_RETURN(ReplayFiles files, OpenFiles(flags, config));
+  ASSIGN_OR_RETURN(ReplayFiles files, OpenFiles(flags, config, input.range ? 0 : input.partitions));
   ASSIGN_OR_RETURN(std::vector<Worker> workers, MakeWorkers(flags, config, serving, *states, input, files));
 
   const auto began = std::chrono::steady_clock::now();
   const double cpu_began = ProcessCpuSeconds();
-  Progress progress("replay", "events");
-  WorkerOptions options;
-  options.emit_final = config.processing.emit == Emit::kFinal;
-  options.progress = [&](const PipelineCounts& counts, double done) { progress.Update(counts.events, done); };
   PipelineCounts counts;
-  RETURN_IF_ERROR(RunWorkers(workers, stop, options, counts));
+  RETURN_IF_ERROR(RunToTheEnd(workers, stop, config.processing.emit, counts));
   counts.duplicates = Duplicates(workers);
-  progress.Finish();
   const std::chrono::duration<double> took = std::chrono::steady_clock::now() - began;
   if (counts.events + counts.duplicates + counts.dead_letters == 0 && !stop) {
     spdlog::info(
@@ -252,7 +275,8 @@ Status Replay(const ReplayFlags& flags) {
         config.state.directory);
   }
   PrintSummary(counts, took.count(), ProcessCpuSeconds() - cpu_began);
-  if (stop)
+  // A signal that came with the last commit interrupted nothing.
+  if (!std::all_of(workers.begin(), workers.end(), [](const Worker& worker) { return worker.pipeline->Finished(); }))
     return Error(ErrorCode::kCancelled,
                  "interrupted; everything so far is committed, the same command goes on from there");
   return {};

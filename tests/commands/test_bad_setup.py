@@ -84,6 +84,21 @@ class PathTest(SetupTest):
         done = self.run_program("replay", "--input", self.events, settings=self.settings(), expect=1, **other)
         self.assert_error(done.stderr, f"state.directory: {self.path('state')}", "Permission denied")
 
+    def test_outputs_that_are_the_state(self):
+        own = ("FORMAT", "LOCK", "commits.json", "dead-letters.jsonl", "partition-0/CURRENT")
+        for name in own:  # where there is no state yet
+            self.assert_error(self.replay(self.events, output=f"state/{name}", expect=2), "--output", name)
+        self.replay(self.events)
+        digest = self.digest()
+        for name in own:
+            self.assert_error(self.replay(self.events, output=f"state/{name}", expect=2), "--output", self.path("state"))
+        link = self.path("link")
+        link.symlink_to(self.path("state/commits.json"))
+        self.assert_error(self.replay(self.events, output="link", expect=2), "--output", "belongs to the state")
+        self.assertEqual(self.digest(), digest)
+        self.replay(self.events, output="state-2/out.jsonl", state="state-2", expect=0)
+        self.assertEqual(len(read_output(self.path("state-2/out.jsonl"))), len(self.log))
+
     def test_a_full_device(self):
         with open("/dev/full", "wb") as full:
             done = subprocess.run(

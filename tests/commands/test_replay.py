@@ -42,6 +42,7 @@ class ReplayTest(CommandTest):
         self.assertEqual([letter["offset"] for letter in letters], [0, 400, 902])
         self.assert_numbered(records, self.log)
         self.assertIn("replayed 900 events: 900 recommendations, 3 dead letters, 0 repeats dropped", summary)
+        self.assertEqual(summary.count("900 events"), 1, "the end is told once")
         self.assertIn("0 duplicates dropped", summary)
 
     def test_duplicates_are_dropped_and_not_answered_again(self):

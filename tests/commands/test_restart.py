@@ -102,6 +102,20 @@ class RestartTest(CommandTest):
         self.assertEqual(self.digest(), self.digest("expected"))
         self.assertEqual(len(read_output(self.path("state/dead-letters.jsonl"))), self.bad)
 
+    def test_sigterm_in_the_last_commit_interrupts_nothing(self):
+        events = self.write("events.jsonl", as_lines(self.log[:200]))
+        # One batch, and its answers do not fit in the pipe: once their first line is here, the last commit runs.
+        command = self.command(["replay", "--input", events], self.settings(recommend__top_k=100))
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=self.environment) as process:
+            first = process.stdout.readline()
+            process.terminate()
+            records = parse_lines(first + process.stdout.read())
+            log = process.stderr.read().decode()
+        self.assertEqual(process.returncode, 0, log)
+        self.assert_numbered(records, self.log[:200])
+        self.assertIn("replayed 200 events: 200 recommendations", log)
+        self.assertNotIn("interrupted", log)
+
     def test_a_finished_input_is_finished(self):
         self.uninterrupted()
         before = [self.path(name).read_bytes() for name in ("expected.jsonl", "expected.jsonl.dead-letters.jsonl")]
