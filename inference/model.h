@@ -35,12 +35,8 @@ struct ModelConfig {
 
   int head_dim() const { return dim / heads; }
   float scale() const { return static_cast<float>(attention_scale.value_or(window)); }
-  // Newest tokens that an exact rebuild of the newest output needs: L(W-1)+1.
+  // Newest tokens that an exact rebuild needs, of the newest output and of the whole key/value ring alike: L(W-1)+1.
   size_t exact_history() const { return static_cast<size_t>(layers) * (static_cast<size_t>(window) - 1) + 1; }
-  // Newest tokens that an exact rebuild of the whole key/value ring needs: (L-1)(W-1)+W.
-  size_t ring_history() const {
-    return static_cast<size_t>(layers - 1) * (static_cast<size_t>(window) - 1) + static_cast<size_t>(window);
-  }
 };
 
 struct LayerWeights {

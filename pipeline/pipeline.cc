@@ -541,11 +541,11 @@ void Pipeline::CatchUp(UserState& user) {
   KeyValueCache& cache = user.key_values();
   const std::span<const Token> tokens = user.tokens();
   int64_t missing = user.profile().events - cache.sequence_number;
-  if (cache.model != model.tag || missing < 0 || missing > static_cast<int64_t>(model.config.ring_history())) {
+  if (cache.model != model.tag || missing < 0 || missing > static_cast<int64_t>(model.config.exact_history())) {
     cache.Clear();
     missing = user.profile().events;
   }
-  const size_t rows = std::min({static_cast<size_t>(missing), tokens.size(), model.config.ring_history()});
+  const size_t rows = std::min({static_cast<size_t>(missing), tokens.size(), model.config.exact_history()});
   for (const Token& token : tokens.last(rows)) {
     buffers_->rows.push_back({&cache, ToModelToken(token, vocabulary), nullptr});
   }

@@ -4,12 +4,11 @@
 
 #include <algorithm>
 #include <array>
-#include <cmath>
 #include <iostream>
-#include <limits>
 #include <random>
 
 #include "tests/inference/model_files.h"
+#include "tests/inference/relative_error.h"
 #include "tests/support/seed.h"
 
 namespace freshet {
@@ -42,17 +41,6 @@ std::vector<ModelToken> RandomTokens(const ModelConfig& config, size_t count, st
                       TypeRow{static_cast<uint32_t>(below(static_cast<uint64_t>(config.event_types)))}, time});
   }
   return tokens;
-}
-
-// max |a - b| / max |b|, over one row.
-double RelativeError(const float* a, const float* b, size_t count) {
-  double worst = 0, largest = 1e-30;
-  for (size_t i = 0; i < count; ++i) {
-    if (!std::isfinite(a[i])) return std::numeric_limits<double>::infinity();
-    worst = std::max(worst, std::abs(static_cast<double>(a[i]) - b[i]));
-    largest = std::max(largest, std::abs(static_cast<double>(b[i])));
-  }
-  return worst / largest;
 }
 
 // The worst over rows of [rows, dim].
@@ -218,11 +206,11 @@ TEST(EngineLaw, RebuildFromRingHistoryContinuesTheCache) {
   for (int i = 0; i < 20; ++i) {
     const ModelConfig config = RandomConfig(random);
     Fixture f(config, random());
-    const auto tokens = RandomTokens(config, config.ring_history() + 150, random);
+    const auto tokens = RandomTokens(config, config.exact_history() + 150, random);
     const size_t cut = tokens.size() - 50;
     KeyValueCache continued, rebuilt;
     f.Run(std::span(tokens).first(cut), continued, 64);
-    f.Run(std::span(tokens).subspan(cut - config.ring_history(), config.ring_history()), rebuilt, 64);
+    f.Run(std::span(tokens).subspan(cut - config.exact_history(), config.exact_history()), rebuilt, 64);
     const auto tail = std::span(tokens).subspan(cut);
     const auto expected = f.Run(tail, continued, 7);
     EXPECT_LE(WorstRow(f.Run(tail, rebuilt, 7), expected, f.dim()), kTolerance) << Describe(config);

@@ -2,7 +2,6 @@
 
 #include <gtest/gtest.h>
 
-#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <random>
@@ -10,6 +9,7 @@
 
 #include "inference/matrix_product.h"
 #include "inference/model.h"
+#include "tests/inference/relative_error.h"
 #include "tests/support/seed.h"
 
 namespace freshet {
@@ -23,17 +23,6 @@ std::vector<float> Normal(size_t count, float deviation, std::mt19937_64& random
   std::vector<float> values(count + kPad);
   for (float& value : values) value = normal(random);
   return values;
-}
-
-// max |a - b| / max |b| over `count` values.
-double RelativeError(const float* a, const float* b, size_t count) {
-  double worst = 0, largest = 1e-30;
-  for (size_t i = 0; i < count; ++i) {
-    if (!std::isfinite(a[i])) return std::numeric_limits<double>::infinity();
-    worst = std::max(worst, std::abs(static_cast<double>(a[i]) - b[i]));
-    largest = std::max(largest, std::abs(static_cast<double>(b[i])));
-  }
-  return worst / largest;
 }
 
 TEST(LayerNorm, EqualsPlainTwin) {
