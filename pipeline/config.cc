@@ -231,6 +231,26 @@ void CheckTogether(Loading& loading) {
   }
 }
 
+// Two fields from one place: whoever writes that copied a line. (An event's type may be told from another field by
+// `map`, and its time may be its id.)
+void CheckPlaces(Loading& loading) {
+  const EventMapping& mapping = loading.config.source.decoder.mapping;
+  const auto place = [](const FieldMapping& field) {  // "/user" and "user" are the same member, the same column
+    return std::string_view(field.path).substr(field.path.starts_with('/') ? 1 : 0);
+  };
+  using Field = std::pair<std::string_view, const FieldMapping*>;
+  const Field user{"user_id", &mapping.user_id}, item{"item_id", &mapping.item_id}, id{"event_id", &mapping.event_id},
+      time{"timestamp", &mapping.timestamp};
+  for (const auto& [one, other] : {std::pair(item, user), std::pair(time, user), std::pair(time, item),
+                                   std::pair(id, user), std::pair(id, item)}) {
+    if (one.second->constant || other.second->constant || place(*one.second) != place(*other.second)) continue;
+    const std::string key = "source.mapping." + std::string(one.first);
+    const std::string& origin = loading.origins[key];
+    loading.problems.Add(key + ": \"" + one.second->path + "\": expected another place than source.mapping." +
+                         std::string(other.first) + "'s" + (origin.empty() ? "" : "; " + origin));
+  }
+}
+
 }  // namespace
 
 std::optional<std::string> ScalarText(const ConfigValue& value) {
@@ -285,6 +305,7 @@ ConfigResult LoadConfig(const ConfigInput& input) {
     SetText(set.substr(0, equals), set.substr(equals + 1), "--set", loading);
   }
   CheckTogether(loading);
+  CheckPlaces(loading);
   return {std::move(loading.config), {loading.problems.Take()}};
 }
 

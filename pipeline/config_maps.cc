@@ -66,7 +66,10 @@ void SetPart(std::string_view part, const ConfigValue& value, EventMapping& mapp
     field.path = *text;
     field.constant.reset();
   } else if (part == "constant") {
-    if (!text) return problems.Expected(value, "a text");
+    // Only an event id may be none.
+    if (!text || (text->empty() && member != &EventMapping::event_id)) {
+      return problems.Expected(value, "the text that every event has here");
+    }
     field.constant = *text;
   } else if (part.starts_with("map.")) {
     if (!text) return problems.Expected(value, "a text");
@@ -116,6 +119,7 @@ void PrintField(YAML::Emitter& out, const EventMapping& mapping, FieldMapping Ev
 
 void SetProperty(std::string_view name, const ConfigValue& value, Config& config, ProblemList& problems) {
   auto text = ScalarText(value);
+  if (name.empty()) return problems.Expected(value, "the name of a librdkafka property before its value");
   if (!text) return problems.Expected(value, "the text of a librdkafka property");
   config.kafka.properties[std::string(name)] = *std::move(text);
 }
