@@ -207,7 +207,9 @@ std::vector<Setting> MakeSchema() {
            kKiB, kTiB),
       Size("state.write_buffer", "Memory for what RocksDB has not yet written to its tables, all partitions together.",
            FIELD(state.write_buffer_bytes), kKiB, kTiB),
-      Whole("state.history", "Events kept for each user; `auto` is what an exact rebuild of the model's cache needs.",
+      Whole("state.history",
+            "Events kept for each user; `auto` is what an exact rebuild of the model's cache needs, and no fewer than "
+            "the directory keeps already.",
             FIELD(state.history), 1, 1'000'000),
       Whole("state.partitions", "Parts that the users of log files are spread over (a topic has its own partitions).",
             FIELD(state.partitions), 1, 1024),

@@ -98,6 +98,7 @@ Result<std::unique_ptr<StateDirectory>> OpenStateDirectory(const Config& config,
   options.block_cache_bytes = config.state.block_cache_bytes;
   options.write_buffer_bytes = config.state.write_buffer_bytes;
   options.history = history;
+  options.shorten_history = config.state.history.has_value();
   options.rocksdb_options = config.state.rocksdb_options;
   return StateDirectory::Open(options);
 }

@@ -53,10 +53,10 @@ class MemoryStore final : public UserStateStore {
   std::optional<Offset> Position() const override { return position_; }
   void SetHotBytes(size_t) override { Settle(); }
 
-  Status ForEach(const std::function<bool(const UserState&)>& visit) override {
-    for (const auto& [id, bytes] : applied_) {
-      UserState user(id, history_);
-      RETURN_IF_ERROR(StateCodec::Decode(bytes, user));
+  Status ForEach(const std::function<bool(const UserState&)>& visit, std::optional<std::string_view> after) override {
+    for (auto each = after ? applied_.upper_bound(*after) : applied_.begin(); each != applied_.end(); ++each) {
+      UserState user(each->first, history_);
+      RETURN_IF_ERROR(StateCodec::Decode(each->second, user));
       if (!visit(user)) break;
     }
     return {};

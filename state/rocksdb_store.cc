@@ -261,14 +261,16 @@ class RocksDbStore final : public UserStateStore {
     Settle();
   }
 
-  Status ForEach(const std::function<bool(const UserState&)>& visit) override {
+  Status ForEach(const std::function<bool(const UserState&)>& visit, std::optional<std::string_view> after) override {
     const std::string past(1, kPastUsers);
     const rocksdb::Slice past_users(past);
     rocksdb::ReadOptions options;
     options.fill_cache = false;
     options.iterate_upper_bound = &past_users;
     const std::unique_ptr<rocksdb::Iterator> each(db_->NewIterator(options));
-    for (each->Seek(rocksdb::Slice(&kUserPrefix, 1)); each->Valid(); each->Next()) {
+    const std::string first = std::string(1, kUserPrefix).append(after.value_or(""));
+    for (each->Seek(first); each->Valid(); each->Next()) {
+      if (after && each->key() == first) continue;
       UserState user(std::string(View(each->key()).substr(1)), resources_->history);
       const Status decoded = StateCodec::Decode(View(each->value()), user);
       if (!decoded.ok()) return decoded.error().At(Where(user.user_id()));

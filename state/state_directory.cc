@@ -24,6 +24,7 @@ namespace fs = std::filesystem;
 constexpr std::string_view kFormatLine = "freshet-state 2";
 constexpr std::string_view kFormatFamily = "freshet-state ";
 constexpr std::string_view kApplicationKey = "application";
+constexpr std::string_view kHistoryKey = "history";
 constexpr std::string_view kPartitionPrefix = "partition-";
 constexpr std::string_view kRemovedPrefix = "removed-";
 
@@ -122,6 +123,18 @@ class DirectoryLock {
   bool writes_ = false;
 };
 
+// The entries of a directory whose names begin with `prefix`.
+Result<std::vector<std::string>> NamesIn(const fs::path& directory, std::string_view prefix) {
+  std::vector<std::string> names;
+  std::error_code error;
+  for (fs::directory_iterator entry(directory, error), end; !error && entry != end; entry.increment(error)) {
+    std::string name = entry->path().filename().string();
+    if (name.starts_with(prefix)) names.push_back(std::move(name));
+  }
+  if (error) return IoError(directory, "cannot list", error.value());
+  return names;
+}
+
 // What FORMAT says: its first line, then "key: value" lines.
 struct Format {
   std::string application;
@@ -199,16 +212,13 @@ class StateDirectoryImpl final : public StateDirectory {
 
   Result<std::vector<PartitionId>> Partitions() const override {
     std::vector<PartitionId> partitions;
-    std::error_code error;
-    for (fs::directory_iterator entry(options_.directory, error), end; !error && entry != end; entry.increment(error)) {
-      const std::string name = entry->path().filename().string();
-      if (!name.starts_with(kPartitionPrefix)) continue;
+    ASSIGN_OR_RETURN(const std::vector<std::string> names, NamesIn(options_.directory, kPartitionPrefix));
+    for (const std::string& name : names) {
       int32_t id = 0;
       const char* const last = name.data() + name.size();
       const auto [parsed, wrong] = std::from_chars(name.data() + kPartitionPrefix.size(), last, id);
       if (wrong == std::errc() && parsed == last) partitions.push_back(PartitionId{id});
     }
-    if (error) return IoError(options_.directory, "cannot list", error.value());
     std::sort(partitions.begin(), partitions.end());
     return partitions;
   }
@@ -282,25 +292,41 @@ Result<Format> OpenFormat(const StateOptions& options) {
   }
   if (errno != ENOENT) return IoError(path, "cannot open", errno);
   if (options.read_only) return Error(ErrorCode::kIo, "state.directory: " + path.string() + ": no such file");
-  std::error_code error;
-  for (const auto& entry : fs::directory_iterator(options.directory, error)) {
-    if (!entry.path().filename().string().starts_with(kPartitionPrefix)) continue;
-    return Error(ErrorCode::kCorrupt, "state.directory: " + path.string() + " is missing, but " +
-                                          entry.path().filename().string() + " is there");
+  ASSIGN_OR_RETURN(const std::vector<std::string> partitions, NamesIn(options.directory, kPartitionPrefix));
+  if (!partitions.empty()) {
+    return Error(ErrorCode::kCorrupt,
+                 "state.directory: " + path.string() + " is missing, but " + partitions.front() + " is there");
   }
-  Format format{.application = options.application, .facts = {}};
+  Format format{.application = options.application,
+                .facts = {{std::string(kHistoryKey), std::to_string(options.history)}}};
   RETURN_IF_ERROR(ReplaceFile(path, format.Text()));
   return format;
 }
 
-// What RemovePartition() left when it was interrupted.
-void RemoveLeftovers(const fs::path& directory) {
-  std::error_code error;
-  std::vector<fs::path> leftovers;
-  for (const auto& entry : fs::directory_iterator(directory, error)) {
-    if (entry.path().filename().string().starts_with(kRemovedPrefix)) leftovers.push_back(entry.path());
+// How many tokens are kept per user from now on: what FORMAT says, or what is wanted, which FORMAT then says.
+Result<size_t> SettleHistory(const StateOptions& options, Format& format) {
+  const fs::path path = options.directory / "FORMAT";
+  std::string& fact = format.facts[std::string(kHistoryKey)];
+  size_t kept = 0;
+  const auto [end, wrong] = std::from_chars(fact.data(), fact.data() + fact.size(), kept);
+  if (wrong != std::errc() || end != fact.data() + fact.size() || kept == 0) {
+    return Error(ErrorCode::kCorrupt, "state.directory: " + path.string() + ": history: \"" + fact.substr(0, 80) +
+                                          "\": expected how many tokens are kept per user");
   }
-  for (const fs::path& path : leftovers) fs::remove_all(path, error);
+  if (options.read_only) return kept;
+  const size_t history = options.shorten_history ? options.history : std::max(kept, options.history);
+  if (history == kept) return kept;
+  fact = std::to_string(history);
+  RETURN_IF_ERROR(ReplaceFile(path, format.Text()));
+  return history;
+}
+
+// What RemovePartition() left when it was interrupted.
+Status RemoveLeftovers(const fs::path& directory) {
+  ASSIGN_OR_RETURN(const std::vector<std::string> leftovers, NamesIn(directory, kRemovedPrefix));
+  std::error_code error;  // what stays harms nobody
+  for (const std::string& name : leftovers) fs::remove_all(directory / name, error);
+  return {};
 }
 
 }  // namespace
@@ -314,7 +340,6 @@ Result<std::unique_ptr<StateDirectory>> StateDirectory::Open(const StateOptions&
     fs::create_directories(options.directory, error);
     if (error) return IoError(options.directory, "cannot create", error.value());
   }
-  ASSIGN_OR_RETURN(std::shared_ptr<const RocksDbResources> resources, MakeRocksDbResources(options));
   auto holdings = std::make_shared<Holdings>();
   ASSIGN_OR_RETURN(holdings->lock, DirectoryLock::Take(options.directory, options.read_only));
   ASSIGN_OR_RETURN(Format format, OpenFormat(options));
@@ -323,9 +348,12 @@ Result<std::unique_ptr<StateDirectory>> StateDirectory::Open(const StateOptions&
                                                   ": holds the state of application \"" + format.application +
                                                   "\", expected \"" + options.application + "\"");
   }
-  if (!options.read_only) RemoveLeftovers(options.directory);
-  return std::unique_ptr<StateDirectory>(
-      std::make_unique<StateDirectoryImpl>(options, std::move(format), std::move(holdings), std::move(resources)));
+  StateOptions settled = options;
+  ASSIGN_OR_RETURN(settled.history, SettleHistory(options, format));
+  ASSIGN_OR_RETURN(std::shared_ptr<const RocksDbResources> resources, MakeRocksDbResources(settled));
+  if (!options.read_only) RETURN_IF_ERROR(RemoveLeftovers(options.directory));
+  return std::unique_ptr<StateDirectory>(std::make_unique<StateDirectoryImpl>(
+      std::move(settled), std::move(format), std::move(holdings), std::move(resources)));
 }
 
 }  // namespace freshet

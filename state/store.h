@@ -69,9 +69,10 @@ class UserStateStore {
   // evicted. A memory store keeps everybody.
   virtual void SetHotBytes(size_t bytes) = 0;
 
-  // Calls `visit` for every durable user, by user id ascending, until it returns false. Changes not yet applied are not
-  // seen.
-  virtual Status ForEach(const std::function<bool(const UserState&)>& visit) = 0;
+  // Calls `visit` for every durable user, by user id ascending, until it returns false; begins behind the id `after`.
+  // Changes not yet applied are not seen.
+  virtual Status ForEach(const std::function<bool(const UserState&)>& visit,
+                         std::optional<std::string_view> after = std::nullopt) = 0;
 
   // Visits up to `limit` durable users, by id ascending, after the user `after` (empty: from the first on), until
   // `visit` returns false; `after` becomes the last one visited. False: there is none behind it.
@@ -96,9 +97,12 @@ struct StateOptions {
   size_t hot_cache_bytes = size_t{1} << 30;      // each partition's until SetHotBytes(): the caller splits the budget
   size_t block_cache_bytes = size_t{256} << 20;  // RocksDB's, all partitions together, memtables included
   size_t write_buffer_bytes = size_t{64} << 20;  // RocksDB's memtables, all partitions together
-  size_t history = 197;                          // tokens kept per user
-  std::string rocksdb_options;                   // verbatim "name=value;…", over ours
-  bool read_only = false;                        // for looking at a directory at rest
+  // Tokens kept per user, at least: a directory that keeps more goes on so, for the model that needed them may come
+  // back. More than it kept: users grow with their next events. What reads only takes the directory's own number.
+  size_t history = 197;
+  bool shorten_history = false;  // keep no more than `history`, though the directory did
+  std::string rocksdb_options;   // verbatim "name=value;…", over ours
+  bool read_only = false;        // for looking at a directory at rest
 };
 
 // The state directory, held by this process, and what its partitions share. Layout: FORMAT (text), LOCK,
@@ -119,7 +123,8 @@ class StateDirectory {
   virtual Status RemovePartition(PartitionId partition) = 0;
 
   // A small text kept in FORMAT under `key`, e.g. how many partitions log files are spread over; absent: not set. Set
-  // once: another value later is an error. One line each; a key has no ':'.
+  // once: another value later is an error. One line each; a key has no ':'. `history` is there from the beginning; only
+  // Open() changes it.
   virtual std::optional<std::string> Fact(std::string_view key) const = 0;
   virtual Status SetFact(std::string_view key, std::string_view value) = 0;
 };

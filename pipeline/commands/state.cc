@@ -35,9 +35,6 @@ Result<StateAtRest> OpenAtRest(const StateFlags& flags) {
   options.application = rest.config.application;
   options.hot_cache_bytes = 0;
   options.block_cache_bytes = rest.config.state.block_cache_bytes;
-  options.history = rest.config.state.history ? static_cast<size_t>(*rest.config.state.history)
-                    : rest.model              ? rest.model->config.exact_history()
-                                              : options.history;
   options.read_only = true;
   ASSIGN_OR_RETURN(rest.directory, StateDirectory::Open(options));
   ASSIGN_OR_RETURN(rest.partitions, rest.directory->Partitions());

@@ -170,6 +170,7 @@ class RestartTest(CommandTest):
         self.replay(first, second, **new)
         self.replay(first, second, output="expected.jsonl", state="expected", **new)
         self.assertEqual(self.digest(), self.digest("expected"))
+        self.assertEqual(self.digest(model__directory="none"), self.digest(), "looking at the state takes no model")
         records, expected = read_output(self.path("out.jsonl")), read_output(self.path("expected.jsonl"))
         self.assert_numbered(records, self.log)
         versions = [record["model"]["version"] for record in records]

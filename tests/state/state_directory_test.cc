@@ -36,7 +36,7 @@ class StateDirectoryTest : public testing::Test {
 
 TEST_F(StateDirectoryTest, IsMadeWithItsParents) {
   ASSERT_TRUE(Open().ok());
-  EXPECT_EQ(Read("FORMAT"), "freshet-state 2\napplication: test\n");
+  EXPECT_EQ(Read("FORMAT"), "freshet-state 2\napplication: test\nhistory: 8\n");
   EXPECT_TRUE(Open().ok());
 }
 
@@ -78,6 +78,41 @@ TEST_F(StateDirectoryTest, RefusesAnotherFormatApplicationOrDamage) {
     Write("FORMAT", damage);
     EXPECT_NE(Refusal(ErrorCode::kCorrupt).find("FORMAT: line"), std::string::npos) << damage;
   }
+  for (const std::string history : {"", "history: \n", "history: 0\n", "history: 8x\n"}) {
+    Write("FORMAT", "freshet-state 2\napplication: test\n" + history);
+    EXPECT_NE(Refusal(ErrorCode::kCorrupt).find("FORMAT: history: \""), std::string::npos) << history;
+  }
+}
+
+// Tokens that user u has when the directory is opened with `options`, after `events` more.
+size_t TokensAfter(const StateOptions& options, int events) {
+  OnePartition partition(options);
+  const std::vector<std::string_view> ids = {"u"};
+  for (int n = 0; n < events; ++n) {
+    UserState& user = *(*partition.store().Load(ids))[0];
+    const Offset offset{user.profile().events};
+    user.Append(TestToken(1), offset, kUnknownItem);
+    EXPECT_TRUE(partition.store().Apply(Next(offset)).ok());
+  }
+  return partition.store().Find("u").value()->tokens().size();
+}
+
+TEST_F(StateDirectoryTest, TheHistoryGrowsAndIsShortenedOnlyOnPurpose) {
+  const auto tokens_with = [&](size_t history, int events) {
+    options_.history = history;
+    return TokensAfter(options_, events);
+  };
+  EXPECT_EQ(tokens_with(8, 20), 8u);
+  EXPECT_EQ(tokens_with(12, 12), 12u) << "what was forgotten comes back with new events only";
+  EXPECT_EQ(tokens_with(5, 1), 12u) << "the model that needed 12 may come back";
+  options_.read_only = true;
+  EXPECT_EQ(tokens_with(197, 0), 12u) << "who looks takes the directory's own number";
+  EXPECT_EQ((*Open())->Fact("history"), "12");
+  options_.read_only = false;
+  options_.shorten_history = true;
+  EXPECT_EQ(tokens_with(5, 0), 5u);
+  EXPECT_EQ((*Open())->Fact("history"), "5");
+  EXPECT_FALSE((*Open())->SetFact("history", "6").ok());
 }
 
 TEST_F(StateDirectoryTest, RefusesPartitionsWithoutFormat) {

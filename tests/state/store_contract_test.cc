@@ -234,6 +234,17 @@ TEST_P(StoreContract, ForEachGoesByIdThroughWhatIsApplied) {
   int visited = 0;
   ASSERT_TRUE(store().ForEach([&](const UserState&) { return ++visited < 3; }).ok());
   EXPECT_EQ(visited, 3);
+
+  std::vector<std::string> behind;
+  const auto visit = [&](const UserState& user) { return behind.push_back(user.user_id()), true; };
+  for (size_t i = 0; i < ids.size(); ++i) {
+    behind.clear();
+    ASSERT_TRUE(store().ForEach(visit, ids[i]).ok());
+    EXPECT_EQ(behind, std::vector<std::string>(ids.begin() + static_cast<std::ptrdiff_t>(i) + 1, ids.end()));
+  }
+  behind.clear();
+  ASSERT_TRUE(store().ForEach(visit, "between").ok());
+  EXPECT_EQ(behind.front(), "u");
 }
 
 TEST_P(StoreContract, PositionNeverGoesBack) {
