@@ -610,15 +610,17 @@ LiveAnswer Pipeline::Answer(const LiveQuery& query) {
 Status Pipeline::EmitFinal() {
   Buffers& b = *buffers_;
   for (auto& [id, partition] : partitions_) {
-    std::vector<std::string> ids;
-    RETURN_IF_ERROR(partition->store->ForEach([&](const UserState& user) {
-      ids.push_back(user.user_id());
-      return true;
-    }));
-    for (size_t begin = 0; begin < ids.size(); begin += options_.max_batch) {
-      const std::span<const std::string> some =
-          std::span(ids).subspan(begin, std::min(options_.max_batch, ids.size() - begin));
-      const std::vector<std::string_view> views(some.begin(), some.end());
+    std::optional<std::string> last;
+    for (;;) {  // a batch at a time: a partition's users need not fit in memory
+      std::vector<std::string> ids;
+      const auto take = [&](const UserState& user) {
+        ids.push_back(user.user_id());
+        return ids.size() < options_.max_batch;
+      };
+      RETURN_IF_ERROR(partition->store->ForEach(take, last));
+      if (ids.empty()) break;
+      last = ids.back();
+      const std::vector<std::string_view> views(ids.begin(), ids.end());
       ASSIGN_OR_RETURN(const std::span<UserState* const> users, partition->store->Load(views));
       std::vector<std::string> answers;
       RETURN_IF_ERROR(AnswerFromState(id, users, options_.top_k, answers));

@@ -439,9 +439,10 @@ TEST_F(PipelineTest, EmitModesAnswerWhatTheyPromise) {
     MemoryTopic topic = all;
     PipelineOptions options;
     options.emit = emit;
-    options.max_batch = 50;
+    options.max_batch = emit == Emit::kFinal ? 3 : 50;  // the users take several batches
     Processor processor(temporary_.path() / name, serving_, topic, sink, options);
     processor.Run();
+    EXPECT_TRUE(processor.pipeline->Finished());
     if (emit == Emit::kFinal) {
       EXPECT_TRUE(processor.pipeline->EmitFinal().ok());
     }
