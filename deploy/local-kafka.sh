@@ -2,6 +2,7 @@
 # One real Apache Kafka broker on this machine, for tests and for trying things out: no container, nothing but Java.
 #
 #   deploy/local-kafka.sh start [--directory DIR] [--port PORT]      start it and wait until it answers; a running one stays
+#     [--advertise HOST:PORT]                                        tell clients this address: that of a proxy in front of it
 #   deploy/local-kafka.sh stop [--directory DIR] [--now]             stop it and keep its data; --now: SIGKILL
 #   deploy/local-kafka.sh status [--directory DIR]                   whether it runs, and where (exit code 3: it does not)
 #   deploy/local-kafka.sh address [--directory DIR]                  its bootstrap server
@@ -17,7 +18,7 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 kafka_version=4.3.1
 jars=${XDG_CACHE_HOME:-$HOME/.cache}/freshet/kafka-$kafka_version
 
-usage() { sed -n '2,13s/^# \{0,1\}//p' "$0"; }
+usage() { sed -n '2,14s/^# \{0,1\}//p' "$0"; }
 
 fail() {
   echo "deploy/local-kafka.sh: $*" >&2
@@ -100,7 +101,7 @@ node.id=1
 controller.quorum.voters=1@127.0.0.1:$(($1 + 1))
 controller.listener.names=CONTROLLER
 listeners=PLAINTEXT://127.0.0.1:$1,CONTROLLER://127.0.0.1:$(($1 + 1))
-advertised.listeners=PLAINTEXT://127.0.0.1:$1
+advertised.listeners=PLAINTEXT://${advertise:-127.0.0.1:$1}
 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
 log.dirs=$directory/data
 auto.create.topics.enable=false
@@ -203,12 +204,14 @@ create_topic() {  # name, partitions, settings...
 
 directory=$root/build/kafka
 port=
+advertise=
 now=no
 words=()
 while [[ $# -gt 0 ]]; do
   case $1 in
     --directory) directory=${2:?"--directory needs a directory"}; shift ;;
     --port) port=${2:?"--port needs a port"}; shift ;;
+    --advertise) advertise=${2:?"--advertise needs an address"}; shift ;;
     --now) now=yes ;;
     -h | --help) usage; exit ;;
     -*) fail "unknown option $1; see --help" ;;

@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# Exactly once under faults, on a real Apache Kafka: tests/chaos/run.sh [--faults N] [--seed S] [--minutes M] [--instances 1|2|3]
+#
+# Starts a broker of its own with a proxy in front, feeds a seeded clickstream, runs instances, injects N faults one after another,
+# and compares what a reader saw all along, and what is on disk, with a run without faults. Ends with 0 and PASS, or with 1, the
+# first differences, the seed and the directory of all logs.
+#
+#   tests/chaos/run.sh --mutations    whether it finds the defects of $FRESHET_MUTATION: each must make it end with 1
+#
+# $FRESHET names the program, one with fail points: cmake --preset release -DFRESHET_TESTS=ON -DFRESHET_FAIL_POINTS=ON, then
+# cmake --build --preset release --target freshet_fail_points.
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+export FRESHET=${FRESHET:-$here/../../build/release/bin/freshet_fail_points}
+
+mutation() {  # name, options...
+  local code=0
+  python3 -B "$here/chaos.py" --mutation "$@" || code=$?
+  if [[ $code != 1 ]]; then
+    echo "tests/chaos/run.sh: the defect $1 was not found (exit code $code)"
+    exit 1
+  fi
+  echo "The defect $1 was found."
+}
+
+if [[ ${1:-} == --mutations ]]; then
+  mutation state_first --seed 1 --instances 2 --faults 6 --events 2000 --only "fail_point before_commit abort" --only broker_hangs_and_kill
+else
+  exec python3 -B "$here/chaos.py" "$@"
+fi
