@@ -1,5 +1,6 @@
 """A seeded clickstream, slowly: a hundred users of whom a few are hot, repeats, and records that are no events."""
 
+import collections
 import json
 import random
 import threading
@@ -20,21 +21,24 @@ BAD = (
 def clickstream(seed):
     """(key, value) without end."""
     numbers = random.Random(seed)
-    time_ms, last = START_MS, None
+    time_ms, recent, numbered = START_MS, collections.deque(maxlen=400), 0
     while True:
         time_ms += numbers.choice((0, 1, 900, 60_000, 3_600_000, -30_000))
         chance = numbers.random()
         if chance < 0.01:
             yield b"bad%d" % numbers.randrange(20), numbers.choice(BAD)
             continue
-        if chance < 0.02 and last is not None:
-            yield last  # the producer of somebody else's events tried again
+        if chance < 0.03 and recent:
+            yield numbers.choice(recent)  # somebody's producer tried again, sooner or later
             continue
         user = f"u{numbers.randrange(HOT_USERS if numbers.random() < 0.3 else USERS)}"
         item = f"i{1 + numbers.randrange(ITEMS + 5)}"  # some of which the model does not know
         event = {"user_id": user, "item_id": item, "event_type": numbers.choice(TYPES), "timestamp": time_ms}
-        last = user.encode(), json.dumps(event).encode()
-        yield last
+        if chance < 0.8:  # the others carry no id, and are never duplicates
+            numbered += 1
+            event["event_id"] = f"e{numbered}"
+        recent.append((user.encode(), json.dumps(event).encode()))
+        yield recent[-1]
 
 
 class Feeder:
