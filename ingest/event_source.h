@@ -40,9 +40,10 @@ class AssignmentListener {
   virtual Result<std::optional<Offset>> OnAssigned(const Assignment& assignment) = 0;
 
   // source.on_offset_gap is rebuild, and the input does not hold the records that the partition's state waits for:
-  // makes its state empty, as that of a partition that was just assigned without one. Kafka only.
-  virtual Status OnRebuild(const Assignment& assignment) {
-    (void)assignment;
+  // makes its state empty, as that of a partition that was just assigned without one. `same_log`: offsets still mean
+  // the records that they meant. Kafka only.
+  virtual Status OnRebuild(const Assignment& assignment, bool same_log) {
+    (void)assignment, (void)same_log;
     return Error(ErrorCode::kNeedsDecision, "state cannot be rebuilt here");
   }
 

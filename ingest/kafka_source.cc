@@ -428,7 +428,7 @@ Result<Offset> KafkaSource::OverGap(const Facts& facts, Offset position, const s
     return facts.range.begin;
   }
   spdlog::warn("{}; state is built anew from {}", problem, options_.start);
-  RETURN_IF_ERROR(listener_->OnRebuild(ToAssignment(facts)));
+  RETURN_IF_ERROR(listener_->OnRebuild(ToAssignment(facts), gone));
   return kafka::StartOf(facts);
 }
 
@@ -450,7 +450,7 @@ Result<Offset> KafkaSource::OverMove(const Facts& facts, Offset position) {
       return position;
     case OffsetGapPolicy::kRebuild:
       spdlog::warn("{}; state is built anew from {}", problem, options_.start);
-      RETURN_IF_ERROR(listener_->OnRebuild(ToAssignment(facts)));
+      RETURN_IF_ERROR(listener_->OnRebuild(ToAssignment(facts), true));
   }
   return kafka::StartOf(facts);
 }

@@ -116,9 +116,13 @@ class alignas(64) WorkerInstruments : public WorkerMetrics {
   void DropLag(std::string_view topic, int32_t partition) override {
     if (LagCell* const cell = FindLag(topic, partition)) cell->assigned.Set(false);
   }
+  void SetRestoring(int64_t partitions) override { restoring.Set(partitions); }
+  void AddRestored(int64_t records) override { restored.Add(records); }
+  void AddSnapshots(int64_t records) override { snapshots.Add(records); }
   void SetAssigned(int64_t partitions) override { assigned.Set(partitions); }
 
-  Cell<int64_t> events, repeats, duplicates, unknown_items, recommendations, aborts, assigned;
+  Cell<int64_t> events, repeats, duplicates, unknown_items, recommendations, aborts, restored, snapshots, restoring,
+      assigned;
   Cell<int64_t> cache_users, cache_bytes, cache_hits, cache_misses, cache_evictions;
   std::array<StageCells, kStageNames.size()> stages;
   Histogram<kLatencyBounds> latency;
@@ -246,6 +250,8 @@ class MetricsImpl : public Metrics {
     out.Counter("freshet_events_total", "Events accepted into state.", Sum(&W::events));
     out.Counter("freshet_repeated_events_total", "Events dropped as already applied.", Sum(&W::repeats));
     out.Counter("freshet_duplicates_total", "Events dropped for an event_id seen before.", Sum(&W::duplicates));
+    out.Counter("freshet_restored_records_total", "Records of users restored from snapshots.", Sum(&W::restored));
+    out.Counter("freshet_snapshot_records_total", "Records written to the snapshot topic.", Sum(&W::snapshots));
     out.Counter("freshet_transaction_aborts_total", "Transactions that came to nothing; their events were read again.",
                 Sum(&W::aborts));
     out.Counter("freshet_unknown_items_total", "Events whose item the model does not know.", Sum(&W::unknown_items));
@@ -304,6 +310,8 @@ class MetricsImpl : public Metrics {
       const Labels labels = {{"topic", key.first}, {"partition", std::to_string(key.second)}};
       out.Sample(labels).gauge.value = static_cast<double>(records);
     }
+    out.Gauge("freshet_restoring_partitions", "Assigned partitions whose state is being restored from a snapshot.",
+              Sum(&WorkerInstruments::restoring));
     out.Gauge("freshet_assigned_partitions", "Partitions assigned to this instance.",
               Sum(&WorkerInstruments::assigned));
   }

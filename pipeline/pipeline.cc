@@ -13,8 +13,7 @@
 #include "features/tokenize.h"
 #include "ingest/encoder.h"
 #include "ingest/log_files.h"
-#include "pipeline/snapshot_restore.h"
-#include "pipeline/snapshot_writer.h"
+#include "pipeline/pipeline_parts.h"
 
 namespace freshet {
 namespace {
@@ -25,63 +24,7 @@ using SteadyClock = std::chrono::steady_clock;
 constexpr int64_t kMaxUncommittedEvents = 8192;
 constexpr size_t kMaxUncommittedBytes = size_t{32} << 20;
 
-// How long a partition's restore keeps the others waiting.
-constexpr std::chrono::milliseconds kRestoreSlice{100};
-
 }  // namespace
-
-struct Pipeline::Partition {
-  PartitionId id{};
-  std::unique_ptr<UserStateStore> store;
-  Offset begin{0};      // records before it are in the state already
-  Offset emit_from{0};  // records before it were answered already
-  Offset next{0};       // what a commit now would make the position
-  Offset committed{0};  // what the position is; equal to `next`: there is nothing to commit
-  std::optional<SnapshotWriter> snapshot;
-  bool snapshot_due = false;    // records of it, or its watermark, belong to the next commit
-  std::vector<uint32_t> works;  // of the running batch
-  std::vector<std::string_view> users;
-};
-
-struct Pipeline::Restoring {
-  std::unique_ptr<UserStateStore> store;
-  std::unique_ptr<SnapshotRestore> restore;
-};
-
-struct Pipeline::Work {
-  const RawRecord* record = nullptr;
-  Partition* partition = nullptr;
-  Event event;
-  UserState* user = nullptr;  // null: nothing to do any more
-  int64_t sequence_number = 0;
-  float* user_vector = nullptr;  // null: no answer wanted
-  size_t excluded_begin = 0;     // of Buffers::excluded
-  size_t excluded_end = 0;
-};
-
-struct Pipeline::Buffers {
-  RecordBatch batch;
-  std::vector<Work> works;
-  std::vector<std::pair<const UserState*, uint32_t>> by_user;  // works, a user's side by side and in order
-  std::vector<StepRow> rows;
-  std::vector<float> user_vectors;    // [works, dim]
-  std::vector<ItemRow> excluded;      // each answer's, one after another
-  std::vector<RankRequest> requests;  // one for each work with a user vector, in order
-  std::vector<ScoredItem> top;        // [works, top_k]
-  std::string encoded;
-  std::vector<size_t> encoded_ends;
-  std::vector<OutputRecord> outputs;
-  // Since the last commit.
-  size_t uncommitted_bytes = 0;
-  int64_t uncommitted_events = 0;
-  std::vector<std::string_view> uncommitted_dead_letters;  // their codes
-
-  void NothingUncommitted() {
-    uncommitted_bytes = 0;
-    uncommitted_events = 0;
-    uncommitted_dead_letters.clear();
-  }
-};
 
 Pipeline::Pipeline(PipelineOptions options, const ServingModel& serving, EventDecoder& decoder, EventSource& source,
                    RecordSink& sink, StateDirectory& states, WorkerMetrics* metrics)
@@ -125,6 +68,7 @@ Result<PollState> Pipeline::Poll(std::chrono::milliseconds wait) {
   buffers_->batch.Clear();
   buffers_->outputs.clear();
   ASSIGN_OR_RETURN(const PollState state, source_.Poll(buffers_->batch, options_.max_batch, wait));
+  if (metrics_ != nullptr) metrics_->SetRestoring(std::ssize(restoring_));
   if (source_.Joined()) parked_.clear();  // what was going to come back is back
   for (const PartitionPosition& position : buffers_->batch.positions) {
     const auto found = partitions_.find(position.partition);
@@ -375,6 +319,7 @@ Status Pipeline::PublishSnapshots() {
     }
     partition->snapshot_due = true;
     buffers_->uncommitted_events += std::ssize(outputs);
+    buffers_->uncommitted_snapshots += std::ssize(outputs);
     RETURN_IF_ERROR(FailPoint("before_snapshot"));
     RETURN_IF_ERROR(sink_.Publish(outputs));
   }
@@ -393,26 +338,6 @@ Status Pipeline::ApplyStates() {
   return OrRewind(FailPoint("after_write_batch"));
 }
 
-// A transaction that came to nothing is no failure of the pipeline's: it is noted, and everything else is returned.
-Status Pipeline::OrRewind(const Status& status) {
-  if (status.ok() || status.error().code() != ErrorCode::kAborted) return status;
-  spdlog::warn("{}; goes back to the last commit", status.error().message());
-  rewind_due_ = true;
-  return {};
-}
-
-// Forgets everything since the last commit, and reads it again.
-Status Pipeline::Rewind() {
-  const PipelineCounts before = std::exchange(counts_, committed_);
-  counts_.aborts = committed_.aborts = before.aborts + 1;
-  ++aborts_in_a_row_;
-  RETURN_IF_ERROR(sink_.Abort());
-  RETURN_IF_ERROR(source_.Rewind());
-  buffers_->NothingUncommitted();
-  rewind_due_ = false;
-  return {};
-}
-
 Status Pipeline::Close() {
   RETURN_IF_ERROR(Commit());
   if (rewind_due_) spdlog::warn("what came after the last commit is read again at the next start");
@@ -420,97 +345,6 @@ Status Pipeline::Close() {
   parked_.clear();
   restoring_.clear();
   return {};
-}
-
-Result<std::optional<Offset>> Pipeline::OnAssigned(const Assignment& assignment) {
-  RETURN_IF_ERROR(FailPoint("on_assigned"));
-  auto partition = std::make_unique<Partition>();
-  partition->id = assignment.partition;
-  Park(assignment.partition);  // announced again before it was read
-  ASSIGN_OR_RETURN(partition->store, OpenStore(assignment.partition));
-  if (options_.snapshots.read) {
-    partition->snapshot.emplace(options_.snapshots.whose, options_.snapshots.interval, SteadyClock::now());
-  }
-  const std::optional<Offset> position = partition->store->Position();
-  partition->begin = position.value_or(Offset{0});
-  // Without a position the source alone knows where reading begins: none is committed before it told one.
-  partition->next = partition->committed = partition->begin;
-  partition->emit_from = assignment.committed.value_or(Offset{0});
-  partitions_[assignment.partition] = std::move(partition);
-  ShareHotCache();
-  return position;
-}
-
-// The store of a partition: as it was left here, else from a snapshot, else empty. kUnavailable while it is restored.
-Result<std::unique_ptr<UserStateStore>> Pipeline::OpenStore(PartitionId partition) {
-  if (auto parked = parked_.extract(partition)) return std::move(parked.mapped());
-  auto& restoring = restoring_[partition];
-  if (restoring == nullptr) restoring = std::make_unique<Restoring>();
-  if (restoring->store == nullptr) {
-    auto store = states_.OpenPartition(partition);
-    if (!store.ok() || (*store)->Position() || !options_.snapshots.read) {
-      restoring_.erase(partition);
-      return store;
-    }
-    restoring->store = std::move(store).value();
-  }
-  const Result<bool> restored = Restore(partition, *restoring);
-  if (restored.ok() && !*restored) return Error(ErrorCode::kUnavailable, "state is being restored");
-  const std::unique_ptr<Restoring> done = std::move(restoring);
-  restoring_.erase(partition);
-  if (!restored.ok()) return restored.error();
-  return std::move(done->store);
-}
-
-Result<bool> Pipeline::Restore(PartitionId partition, Restoring& restoring) {
-  if (restoring.restore == nullptr) {
-    auto records = options_.snapshots.read(partition);
-    if (!records.ok()) return records.error().retriable() ? Result<bool>(false) : Result<bool>(records.error());
-    restoring.restore = std::make_unique<SnapshotRestore>(std::move(records).value(),
-                                                          options_.topic + "[" + std::to_string(Raw(partition)) + "]",
-                                                          options_.snapshots.whose, *restoring.store);
-  }
-  return restoring.restore->Step(kRestoreSlice);
-}
-
-Status Pipeline::OnRevoked(PartitionId partition, bool lost) {
-  RETURN_IF_ERROR(FailPoint("on_revoked"));
-  if (!lost && !rewind_due_) RETURN_IF_ERROR(Commit());
-  // Lost: somebody else owns it already, and may have answered what is not committed here.
-  rewind_due_ |= buffers_->uncommitted_events > 0;
-  restoring_.erase(partition);
-  Park(partition);
-  if (metrics_ != nullptr) metrics_->DropLag(options_.topic, Raw(partition));
-  ShareHotCache();
-  return {};
-}
-
-// Closes a partition, if it is open, but for its store, which forgets what was not committed.
-void Pipeline::Park(PartitionId partition) {
-  const auto found = partitions_.find(partition);
-  if (found == partitions_.end()) return;
-  found->second->store->Discard();
-  parked_[partition] = std::move(found->second->store);
-  partitions_.erase(found);
-}
-
-bool Pipeline::CaughtUp() const {
-  return std::all_of(partitions_.begin(), partitions_.end(),
-                     [](const auto& entry) { return entry.second->next >= entry.second->emit_from; });
-}
-
-Status Pipeline::OnRebuild(const Assignment& assignment) {
-  Park(assignment.partition);
-  parked_.erase(assignment.partition);  // closes its store
-  restoring_.erase(assignment.partition);
-  RETURN_IF_ERROR(states_.RemovePartition(assignment.partition));
-  const auto position = OnAssigned(assignment);
-  return position.ok() ? Status() : Status(position.error());
-}
-
-void Pipeline::ShareHotCache() {
-  for (auto& [id, partition] : partitions_)
-    partition->store->SetHotBytes(options_.hot_cache_bytes / partitions_.size());
 }
 
 // The open partition that `record` belongs to, or null where it is another worker's. Settles records that come
@@ -552,90 +386,6 @@ void Pipeline::CatchUp(UserState& user) {
   cache.sequence_number = user.profile().events;
 }
 
-// Answers for users as they are, outside the stream: one string each, empty where a user has no event.
-Status Pipeline::AnswerFromState(PartitionId partition, std::span<UserState* const> users, int top_k,
-                                 std::vector<std::string>& answers) {
-  Buffers& b = *buffers_;
-  const auto dim = static_cast<size_t>(serving_.model->config.dim);
-  const auto k = static_cast<size_t>(top_k);
-  b.rows.clear();
-  b.user_vectors.resize(users.size() * dim);
-  b.top.resize(users.size() * k);
-  for (size_t i = 0; i < users.size(); ++i) {
-    KeyValueCache& cache = users[i]->key_values();
-    const bool current = cache.model == serving_.model->tag && cache.sequence_number == users[i]->profile().events;
-    if (current && cache.user_vector.size() == dim) continue;
-    cache.Clear();  // keys/values alone do not give the newest output
-    CatchUp(*users[i]);
-    b.rows.back().user_vector = &b.user_vectors[i * dim];
-  }
-  serving_.engine->Step(b.rows, *engine_scratch_);
-  b.requests.clear();
-  for (size_t i = 0; i < users.size(); ++i) {
-    std::vector<float>& kept = users[i]->key_values().user_vector;
-    if (kept.empty()) kept.assign(&b.user_vectors[i * dim], &b.user_vectors[i * dim] + dim);
-    CatchUp(*users[i]);  // rows of the current model, for the exclusions
-    b.requests.push_back(
-        {kept.data(), options_.exclude_seen ? users[i]->item_rows() : std::span<const ItemRow>(), {&b.top[i * k], k}});
-  }
-  serving_.ranker->TopK(b.requests, *ranker_scratch_);
-  for (size_t i = 0; i < users.size(); ++i) {
-    const Origin origin = options_.origin(partition, users[i]->applied_offset());
-    Recommendation recommendation;
-    recommendation.user_id = users[i]->user_id();
-    recommendation.generated_at_ms = WallClockMs();
-    recommendation.sequence_number = users[i]->profile().events;
-    recommendation.topic = origin.topic;
-    recommendation.partition = origin.partition;
-    recommendation.offset = origin.offset;
-    recommendation.event_time_ms = users[i]->profile().last_time_ms;
-    recommendation.items = b.requests[i].top.first(b.requests[i].found);
-    if (options_.include_user_vector) recommendation.user_vector = {b.requests[i].user_vector, dim};
-    serving_.encoder->Encode(recommendation, answers.emplace_back());
-  }
-  return {};
-}
-
-LiveAnswer Pipeline::Answer(const LiveQuery& query) {
-  for (auto& [id, partition] : partitions_) {
-    ASSIGN_OR_RETURN(UserState* const user, partition->store->Find(query.user_id));
-    if (user == nullptr || user->profile().events == 0) continue;
-    std::vector<std::string> answers;
-    RETURN_IF_ERROR(AnswerFromState(id, std::span<UserState* const>(&user, 1), query.k, answers));
-    return std::optional(std::move(answers[0]));
-  }
-  return std::optional<std::string>();
-}
-
-Status Pipeline::EmitFinal() {
-  Buffers& b = *buffers_;
-  for (auto& [id, partition] : partitions_) {
-    std::optional<std::string> last;
-    for (;;) {  // a batch at a time: a partition's users need not fit in memory
-      std::vector<std::string> ids;
-      const auto take = [&](const UserState& user) {
-        ids.push_back(user.user_id());
-        return ids.size() < options_.max_batch;
-      };
-      RETURN_IF_ERROR(partition->store->ForEach(take, last));
-      if (ids.empty()) break;
-      last = ids.back();
-      const std::vector<std::string_view> views(ids.begin(), ids.end());
-      ASSIGN_OR_RETURN(const std::span<UserState* const> users, partition->store->Load(views));
-      std::vector<std::string> answers;
-      RETURN_IF_ERROR(AnswerFromState(id, users, options_.top_k, answers));
-      b.outputs.clear();
-      for (size_t i = 0; i < answers.size(); ++i)
-        b.outputs.push_back({Stream::kRecommendations, views[i], answers[i], {}});
-      RETURN_IF_ERROR(sink_.Publish(b.outputs));
-      counts_.recommendations += static_cast<int64_t>(answers.size());
-      const PartitionPosition position{id, std::max(partition->next, partition->emit_from)};
-      RETURN_IF_ERROR(sink_.Commit(std::span(&position, 1)));
-    }
-  }
-  return {};
-}
-
 // The time since the last call belongs to `stage`.
 void Pipeline::Report(Stage stage) {
   if (metrics_ == nullptr) return;
@@ -650,6 +400,7 @@ void Pipeline::Report(Stage stage) {
 void Pipeline::ReportCommitted() {
   if (metrics_ == nullptr) return;
   for (const std::string_view code : buffers_->uncommitted_dead_letters) metrics_->AddDeadLetter(code);
+  metrics_->AddSnapshots(buffers_->uncommitted_snapshots);
   metrics_->AddAborts(counts_.aborts - reported_.aborts);
   metrics_->AddEvents(counts_.events - reported_.events);
   metrics_->AddRepeats(counts_.repeats - reported_.repeats);

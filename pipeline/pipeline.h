@@ -11,6 +11,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -104,7 +105,7 @@ class Pipeline : public AssignmentListener {
 
   Result<std::optional<Offset>> OnAssigned(const Assignment& assignment) override;
   Status OnRevoked(PartitionId partition, bool lost) override;
-  Status OnRebuild(const Assignment& assignment) override;
+  Status OnRebuild(const Assignment& assignment, bool same_log) override;
 
  private:
   struct Partition;
@@ -155,7 +156,8 @@ class Pipeline : public AssignmentListener {
   // Stores of partitions that just went: most come back with the end of the rebalance, with their users still hot.
   std::map<PartitionId, std::unique_ptr<UserStateStore>> parked_;
   std::map<PartitionId, std::unique_ptr<Restoring>> restoring_;
-  bool rewind_due_ = false;  // outputs since the last commit will not be seen
+  std::set<PartitionId> rebuilding_;  // whose state is to come from the input alone
+  bool rewind_due_ = false;           // outputs since the last commit will not be seen
   int aborts_in_a_row_ = 0;
   std::unique_ptr<Buffers> buffers_;
   std::unique_ptr<Engine::Scratch> engine_scratch_;

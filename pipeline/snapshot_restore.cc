@@ -36,6 +36,19 @@ SnapshotRestore::SnapshotRestore(std::unique_ptr<EventSource> records, std::stri
 
 SnapshotRestore::~SnapshotRestore() = default;
 
+Result<bool> SnapshotRestore::IsEmpty(EventSource& records) {
+  Listener listener;
+  RETURN_IF_ERROR(records.Open(listener));
+  const auto until = steady_clock::now() + std::chrono::seconds(5);
+  while (steady_clock::now() < until) {
+    RecordBatch batch;
+    ASSIGN_OR_RETURN(const PollState state, records.Poll(batch, 1, milliseconds(100)));
+    if (!batch.records.empty()) return false;
+    if (state == PollState::kEnd) return true;
+  }
+  return Error(ErrorCode::kUnavailable, "the snapshot topic does not answer");
+}
+
 Result<bool> SnapshotRestore::Step(milliseconds budget) {
   const auto until = steady_clock::now() + budget;
   if (!std::exchange(open_, true)) RETURN_IF_ERROR(records_->Open(*listener_));

@@ -23,6 +23,12 @@ class SnapshotRestore {
   SnapshotRestore(std::unique_ptr<EventSource> records, std::string name, std::string whose, UserStateStore& store);
   ~SnapshotRestore();
 
+  // Whether a snapshot has no record at all.
+  static Result<bool> IsEmpty(EventSource& records);
+
+  // Records of users so far.
+  int64_t restored() const { return restored_; }
+
   // Works for about `budget`. True: done; the store has the watermark's position, or none where there was no watermark
   // (users restored without one only spare later work). Errors name the record: kCorrupt for damage, kInvalidArgument
   // for another application's snapshot.

@@ -1,5 +1,7 @@
 #include "state/user_state.h"
 
+#include "core/fail_point.h"
+
 namespace freshet {
 namespace {
 
@@ -53,7 +55,7 @@ void RecentIds::Add(EventIdHash id) {
 size_t RecentIds::Bytes() const { return HeapBytes(ids_); }
 
 Appended UserState::Append(const Token& token, Offset offset, ItemRow row, EventIdHash id) {
-  if (offset <= applied_offset_) return Appended::kRepeat;
+  if (offset <= applied_offset_ && !Mutated("ignore_applied_offset")) return Appended::kRepeat;
   if (id != kNoEventId) {
     if (recent_ids_.Contains(id)) return Appended::kDuplicate;
     recent_ids_.Add(id);

@@ -29,7 +29,7 @@ struct StoreListener : AssignmentListener {
     return found == stored.end() ? std::nullopt : std::optional(found->second);
   }
 
-  Status OnRebuild(const Assignment& assignment) override {
+  Status OnRebuild(const Assignment& assignment, bool) override {
     rebuilt.push_back(assignment);
     return {};
   }

@@ -1,0 +1,95 @@
+// Answers outside the stream: to queries, and at the end of a replay.
+#include <algorithm>
+#include <utility>
+
+#include "core/clock.h"
+#include "ingest/encoder.h"
+#include "pipeline/pipeline_parts.h"
+
+namespace freshet {
+
+// Answers for users as they are, outside the stream: one string each, empty where a user has no event.
+Status Pipeline::AnswerFromState(PartitionId partition, std::span<UserState* const> users, int top_k,
+                                 std::vector<std::string>& answers) {
+  Buffers& b = *buffers_;
+  const auto dim = static_cast<size_t>(serving_.model->config.dim);
+  const auto k = static_cast<size_t>(top_k);
+  b.rows.clear();
+  b.user_vectors.resize(users.size() * dim);
+  b.top.resize(users.size() * k);
+  for (size_t i = 0; i < users.size(); ++i) {
+    KeyValueCache& cache = users[i]->key_values();
+    const bool current = cache.model == serving_.model->tag && cache.sequence_number == users[i]->profile().events;
+    if (current && cache.user_vector.size() == dim) continue;
+    cache.Clear();  // keys/values alone do not give the newest output
+    CatchUp(*users[i]);
+    b.rows.back().user_vector = &b.user_vectors[i * dim];
+  }
+  serving_.engine->Step(b.rows, *engine_scratch_);
+  b.requests.clear();
+  for (size_t i = 0; i < users.size(); ++i) {
+    std::vector<float>& kept = users[i]->key_values().user_vector;
+    if (kept.empty()) kept.assign(&b.user_vectors[i * dim], &b.user_vectors[i * dim] + dim);
+    CatchUp(*users[i]);  // rows of the current model, for the exclusions
+    b.requests.push_back(
+        {kept.data(), options_.exclude_seen ? users[i]->item_rows() : std::span<const ItemRow>(), {&b.top[i * k], k}});
+  }
+  serving_.ranker->TopK(b.requests, *ranker_scratch_);
+  for (size_t i = 0; i < users.size(); ++i) {
+    const Origin origin = options_.origin(partition, users[i]->applied_offset());
+    Recommendation recommendation;
+    recommendation.user_id = users[i]->user_id();
+    recommendation.generated_at_ms = WallClockMs();
+    recommendation.sequence_number = users[i]->profile().events;
+    recommendation.topic = origin.topic;
+    recommendation.partition = origin.partition;
+    recommendation.offset = origin.offset;
+    recommendation.event_time_ms = users[i]->profile().last_time_ms;
+    recommendation.items = b.requests[i].top.first(b.requests[i].found);
+    if (options_.include_user_vector) recommendation.user_vector = {b.requests[i].user_vector, dim};
+    serving_.encoder->Encode(recommendation, answers.emplace_back());
+  }
+  return {};
+}
+
+LiveAnswer Pipeline::Answer(const LiveQuery& query) {
+  for (auto& [id, partition] : partitions_) {
+    ASSIGN_OR_RETURN(UserState* const user, partition->store->Find(query.user_id));
+    if (user == nullptr || user->profile().events == 0) continue;
+    std::vector<std::string> answers;
+    RETURN_IF_ERROR(AnswerFromState(id, std::span<UserState* const>(&user, 1), query.k, answers));
+    return std::optional(std::move(answers[0]));
+  }
+  return std::optional<std::string>();
+}
+
+Status Pipeline::EmitFinal() {
+  Buffers& b = *buffers_;
+  for (auto& [id, partition] : partitions_) {
+    std::optional<std::string> last;
+    for (;;) {  // a batch at a time: a partition's users need not fit in memory
+      std::vector<std::string> ids;
+      const auto take = [&](const UserState& user) {
+        ids.push_back(user.user_id());
+        return ids.size() < options_.max_batch;
+      };
+      RETURN_IF_ERROR(partition->store->ForEach(take, last));
+      if (ids.empty()) break;
+      last = ids.back();
+      const std::vector<std::string_view> views(ids.begin(), ids.end());
+      ASSIGN_OR_RETURN(const std::span<UserState* const> users, partition->store->Load(views));
+      std::vector<std::string> answers;
+      RETURN_IF_ERROR(AnswerFromState(id, users, options_.top_k, answers));
+      b.outputs.clear();
+      for (size_t i = 0; i < answers.size(); ++i)
+        b.outputs.push_back({Stream::kRecommendations, views[i], answers[i], {}});
+      RETURN_IF_ERROR(sink_.Publish(b.outputs));
+      counts_.recommendations += static_cast<int64_t>(answers.size());
+      const PartitionPosition position{id, std::max(partition->next, partition->emit_from)};
+      RETURN_IF_ERROR(sink_.Commit(std::span(&position, 1)));
+    }
+  }
+  return {};
+}
+
+}  // namespace freshet

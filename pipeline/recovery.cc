@@ -1,0 +1,148 @@
+// Partitions that come, go, are restored, and are read again after a transaction that came to nothing.
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "core/fail_point.h"
+#include "pipeline/pipeline_parts.h"
+
+namespace freshet {
+namespace {
+
+// How long a partition's restore keeps the others waiting.
+constexpr std::chrono::milliseconds kRestoreSlice{100};
+
+}  // namespace
+
+Result<std::optional<Offset>> Pipeline::OnAssigned(const Assignment& assignment) {
+  RETURN_IF_ERROR(FailPoint("on_assigned"));
+  auto partition = std::make_unique<Partition>();
+  partition->id = assignment.partition;
+  Park(assignment.partition);  // announced again before it was read
+  ASSIGN_OR_RETURN(partition->store, OpenStore(assignment.partition));
+  if (options_.snapshots.read) {
+    partition->snapshot.emplace(options_.snapshots.whose, options_.snapshots.interval,
+                                std::chrono::steady_clock::now());
+  }
+  const std::optional<Offset> position = partition->store->Position();
+  partition->begin = position.value_or(Offset{0});
+  // Without a position the source alone knows where reading begins: none is committed before it told one.
+  partition->next = partition->committed = partition->begin;
+  partition->emit_from = assignment.committed.value_or(Offset{0});
+  partitions_[assignment.partition] = std::move(partition);
+  ShareHotCache();
+  return position;
+}
+
+// The store of a partition: as it was left here, else from a snapshot, else empty. kUnavailable while it is restored.
+Result<std::unique_ptr<UserStateStore>> Pipeline::OpenStore(PartitionId partition) {
+  if (auto parked = parked_.extract(partition)) return std::move(parked.mapped());
+  auto& restoring = restoring_[partition];
+  if (restoring == nullptr) restoring = std::make_unique<Restoring>();
+  if (restoring->store == nullptr) {
+    auto store = states_.OpenPartition(partition);
+    if (!store.ok()) {
+      restoring_.erase(partition);
+      return store;
+    }
+    if (rebuilding_.erase(partition) > 0 || (*store)->Position() || !options_.snapshots.read) {
+      restoring_.erase(partition);
+      return store;
+    }
+    restoring->store = std::move(store).value();
+  }
+  const Result<bool> restored = Restore(partition, *restoring);
+  if (restored.ok() && !*restored) return Error(ErrorCode::kUnavailable, "state is being restored");
+  const std::unique_ptr<Restoring> done = std::move(restoring);
+  restoring_.erase(partition);
+  if (!restored.ok()) return restored.error();
+  return std::move(done->store);
+}
+
+Result<bool> Pipeline::Restore(PartitionId partition, Restoring& restoring) {
+  if (restoring.restore == nullptr) {
+    auto records = options_.snapshots.read(partition);
+    if (!records.ok()) return records.error().retriable() ? Result<bool>(false) : Result<bool>(records.error());
+    restoring.restore = std::make_unique<SnapshotRestore>(std::move(records).value(),
+                                                          options_.topic + "[" + std::to_string(Raw(partition)) + "]",
+                                                          options_.snapshots.whose, *restoring.store);
+  }
+  const int64_t before = restoring.restore->restored();
+  const Result<bool> done = restoring.restore->Step(kRestoreSlice);
+  if (metrics_ != nullptr) metrics_->AddRestored(restoring.restore->restored() - before);
+  return done;
+}
+
+Status Pipeline::OnRevoked(PartitionId partition, bool lost) {
+  RETURN_IF_ERROR(FailPoint("on_revoked"));
+  if (!lost && !rewind_due_) RETURN_IF_ERROR(Commit());
+  // Lost: somebody else owns it already, and may have answered what is not committed here.
+  rewind_due_ |= buffers_->uncommitted_events > 0;
+  restoring_.erase(partition);
+  Park(partition);
+  if (metrics_ != nullptr) metrics_->DropLag(options_.topic, Raw(partition));
+  ShareHotCache();
+  return {};
+}
+
+// Closes a partition, if it is open, but for its store, which forgets what was not committed.
+void Pipeline::Park(PartitionId partition) {
+  const auto found = partitions_.find(partition);
+  if (found == partitions_.end()) return;
+  found->second->store->Discard();
+  parked_[partition] = std::move(found->second->store);
+  partitions_.erase(found);
+}
+
+bool Pipeline::CaughtUp() const {
+  return std::all_of(partitions_.begin(), partitions_.end(),
+                     [](const auto& entry) { return entry.second->next >= entry.second->emit_from; });
+}
+
+Status Pipeline::OnRebuild(const Assignment& assignment, bool same_log) {
+  if (!same_log && options_.snapshots.read) {
+    // They would come back one day, with offsets that mean nothing in the new log.
+    ASSIGN_OR_RETURN(const std::unique_ptr<EventSource> records, options_.snapshots.read(assignment.partition));
+    ASSIGN_OR_RETURN(const bool empty, SnapshotRestore::IsEmpty(*records));
+    if (!empty) {
+      return Error(ErrorCode::kNeedsDecision, options_.topic + "[" + std::to_string(Raw(assignment.partition)) +
+                                                  "]: the snapshots are those of the log before; to rebuild state, "
+                                                  "name a new snapshots.topic as well");
+    }
+  }
+  rebuilding_.insert(assignment.partition);
+  Park(assignment.partition);
+  parked_.erase(assignment.partition);  // closes its store
+  restoring_.erase(assignment.partition);
+  RETURN_IF_ERROR(states_.RemovePartition(assignment.partition));
+  const auto position = OnAssigned(assignment);
+  return position.ok() ? Status() : Status(position.error());
+}
+
+void Pipeline::ShareHotCache() {
+  for (auto& [id, partition] : partitions_)
+    partition->store->SetHotBytes(options_.hot_cache_bytes / partitions_.size());
+}
+
+// A transaction that came to nothing is no failure of the pipeline's: it is noted, and everything else is returned.
+Status Pipeline::OrRewind(const Status& status) {
+  if (status.ok() || status.error().code() != ErrorCode::kAborted) return status;
+  spdlog::warn("{}; goes back to the last commit", status.error().message());
+  rewind_due_ = true;
+  return {};
+}
+
+// Forgets everything since the last commit, and reads it again.
+Status Pipeline::Rewind() {
+  const PipelineCounts before = std::exchange(counts_, committed_);
+  counts_.aborts = committed_.aborts = before.aborts + 1;
+  ++aborts_in_a_row_;
+  RETURN_IF_ERROR(sink_.Abort());
+  RETURN_IF_ERROR(source_.Rewind());
+  buffers_->NothingUncommitted();
+  rewind_due_ = false;
+  return {};
+}
+
+}  // namespace freshet
