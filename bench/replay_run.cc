@@ -45,6 +45,10 @@ class StageCosts final : public WorkerMetrics {
   void AddDuplicates(int64_t) override {}
   void AddUnknownItems(int64_t) override {}
   void AddRecommendations(int64_t) override {}
+  void AddAborts(int64_t) override {}
+  void AddRestored(int64_t) override {}
+  void AddSnapshots(int64_t) override {}
+  void SetRestoring(int64_t) override {}
   void AddDeadLetter(std::string_view) override {}
   void ObserveLatency(double) override {}
   void SetLag(std::string_view, int32_t, int64_t) override {}
