@@ -186,7 +186,7 @@ class StateDirectoryTest(SetupTest):
         self.assert_error(error, form, 'found format "freshet-state 99", this version reads "freshet-state 2"')
         form.write_text("something else\n")
         self.assert_error(
-            self.replay(self.events, expect=1), form, 'line 1: "something else": expected "freshet-state 1"'
+            self.replay(self.events, expect=1), form, 'line 1: "something else": expected "freshet-state 2"'
         )
         form.unlink()
         self.assert_error(self.replay(self.events, expect=1), form, "is missing, but partition-")
