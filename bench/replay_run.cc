@@ -43,7 +43,6 @@ class StageCosts final : public WorkerMetrics {
   void AddEvents(int64_t) override {}
   void AddRepeats(int64_t) override {}
   void AddDuplicates(int64_t) override {}
-  void AddAborts(int64_t) override {}
   void AddUnknownItems(int64_t) override {}
   void AddRecommendations(int64_t) override {}
   void AddAborts(int64_t) override {}
