@@ -1,5 +1,6 @@
 // Processes that die, that hold the directory, that may not write: each in a child, so that RocksDB's threads never
 // meet a fork(). The parent opens no partition.
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sched.h>
 #include <signal.h>
@@ -14,6 +15,7 @@
 #include <map>
 #include <random>
 
+#include "state/codec.h"
 #include "tests/state/state_test_support.h"
 #include "tests/support/seed.h"
 
@@ -149,6 +151,45 @@ TEST(StateProcess, AKilledProcessLeavesStatesAndPositionThatAgree) {
     position = now;
   }
   EXPECT_GT(position, 1000) << "the children hardly did anything";
+}
+
+// A store is restored and, where `applied`, its position applied, when its process is killed. What is then on disk.
+std::string RestoreAndDie(const StateOptions& options, bool applied) {
+  const Child child([&]() -> std::string {
+    UserState user("u", kHistory);
+    user.Append(TestToken(7), Offset{7}, kUnknownItem);
+    std::string bytes;
+    StateCodec::EncodeAll(user, bytes);
+    OnePartition partition(options);
+    for (int n = 0; n < 1000; ++n) {
+      const std::string id = "u" + std::to_string(n);
+      const StoredUser stored{.id = id, .bytes = bytes};
+      const Status restored = partition.store().Restore({&stored, 1});
+      if (!restored.ok()) return restored.error().message();
+    }
+    partition.store().SetSnapshotPosition(Offset{8});
+    if (applied && !partition.store().Apply(Offset{8}).ok()) return "not applied";
+    ::kill(::getpid(), SIGKILL);
+    return "alive";
+  });
+  if (const std::string said = child.Wait(); said != "died") return said;
+  return InChild([&]() -> std::string {
+    OnePartition partition(options);
+    int users = 0;
+    const auto count = [&](const UserState& user) { return users += user.applied_offset() == Offset{7}, true; };
+    if (!partition.store().ForEach(count).ok()) return "cannot be read";
+    const auto show = [](std::optional<Offset> offset) { return offset ? std::to_string(Raw(*offset)) : "none"; };
+    return std::to_string(users) + " users, position " + show(partition.store().Position()) + ", snapshot " +
+           show(partition.store().SnapshotPosition());
+  });
+}
+
+TEST(StateProcess, ARestoredStoreIsThereAfterItsApply) {
+  const TemporaryDirectory directory;
+  const StateOptions options = SmallOptions(directory.path(), kHistory);
+  // Half a restore leaves no position, so that it is begun again.
+  EXPECT_THAT(RestoreAndDie(options, false), testing::EndsWith("users, position none, snapshot none"));
+  EXPECT_EQ(RestoreAndDie(options, true), "1000 users, position 8, snapshot 8");
 }
 
 std::string OpenMessage(const StateOptions& options) {

@@ -2,8 +2,11 @@
 #include <gtest/gtest.h>
 
 #include <functional>
+#include <map>
 
+#include "state/codec.h"
 #include "tests/state/state_test_support.h"
+#include "tests/support/seed.h"
 
 namespace freshet {
 namespace {
@@ -39,10 +42,18 @@ class RocksDbUnderTest : public StoreUnderTest {
 
 using Make = std::function<std::unique_ptr<StoreUnderTest>()>;
 
+std::vector<StoredUser> AsSnapshot(const std::map<std::string, std::string>& users) {
+  std::vector<StoredUser> snapshot;
+  for (const auto& [id, bytes] : users) snapshot.push_back({.id = id, .bytes = bytes});
+  return snapshot;
+}
+
 class StoreContract : public testing::TestWithParam<std::pair<std::string, Make>> {
  protected:
   UserStateStore& store() { return under_test_->store(); }
   void Restart() { under_test_->Restart(); }
+  // Another store, which is empty.
+  void StartAnew() { under_test_ = GetParam().second(); }
 
   std::vector<UserState*> Load(const std::vector<std::string_view>& users) {
     const auto loaded = store().Load(users);
@@ -70,6 +81,41 @@ class StoreContract : public testing::TestWithParam<std::pair<std::string, Make>
     });
     EXPECT_TRUE(status.ok());
     return ids;
+  }
+  // One slice; `decoded` takes what its bytes say. Returns whether more users follow.
+  bool Scan(std::string& after, size_t limit, std::vector<std::pair<std::string, PlainUser>>& decoded) {
+    const auto more = store().Scan(after, limit, [&](const StoredUser& stored) {
+      UserState user(std::string(stored.id), kHistory);
+      EXPECT_TRUE(StateCodec::Decode(stored.bytes, user).ok());
+      EXPECT_EQ(stored.applied_offset, user.applied_offset());
+      decoded.emplace_back(stored.id, Plain(user));
+      return true;
+    });
+    if (!more.ok()) throw std::runtime_error(more.error().message());
+    return *more;
+  }
+  // All durable users as they are stored, by slices of `limit`.
+  std::map<std::string, std::string> StoredUsers(size_t limit = 7) {
+    std::map<std::string, std::string> users;
+    std::string after;
+    const auto keep = [&](const StoredUser& user) { return users.emplace(user.id, user.bytes), true; };
+    while (store().Scan(after, limit, keep).value()) continue;
+    return users;
+  }
+  // Events of some users, over several applies; what the store holds then.
+  std::map<std::string, PlainUser> FillAtRandom(int64_t events) {
+    std::mt19937_64 random(TestSeed());
+    std::map<std::string, PlainUser> users;
+    for (int64_t offset = 0; offset < events; ++offset) {
+      const std::string id = "u" + std::to_string(random() % 40) + std::string(random() % 3, '\0');
+      const EventIdHash event_id = RandomId(random);
+      Take(id, offset, event_id);
+      users[id].Append(TestToken(static_cast<uint64_t>(offset)), Offset{offset}, event_id);
+      if (random() % 10 == 0) Apply(offset + 1);
+    }
+    Apply(events);
+    for (auto& [id, user] : users) user = user.Newest(kHistory);
+    return users;
   }
 
  private:
@@ -245,6 +291,126 @@ TEST_P(StoreContract, ForEachGoesByIdThroughWhatIsApplied) {
   behind.clear();
   ASSERT_TRUE(store().ForEach(visit, "between").ok());
   EXPECT_EQ(behind.front(), "u");
+}
+
+TEST_P(StoreContract, SlicesOfAnySizeVisitEachUserOnceInOrder) {
+  const std::map<std::string, PlainUser> users = FillAtRandom(600);
+  const std::vector<std::pair<std::string, PlainUser>> expected(users.begin(), users.end());
+  Restart();
+  for (size_t limit = 1; limit <= expected.size() + 1; ++limit) {
+    std::vector<std::pair<std::string, PlainUser>> seen;
+    std::string after;
+    for (bool more = true; more;) {
+      const size_t before = seen.size();
+      more = Scan(after, limit, seen);
+      ASSERT_EQ(seen.size() - before, std::min(limit, expected.size() - before));
+      ASSERT_EQ(after, seen.back().first);
+      ASSERT_EQ(more, seen.size() < expected.size()) << "a slice that ends with the last user says so";
+    }
+    ASSERT_EQ(seen, expected) << "slices of " << limit;
+    EXPECT_FALSE(Scan(after, limit, seen)) << "nothing is behind the last";
+    EXPECT_EQ(seen.size(), expected.size());
+  }
+}
+
+TEST_P(StoreContract, AScanThatIsBrokenOffGoesOnBehindTheUserVisitedLast) {
+  const std::map<std::string, PlainUser> users = FillAtRandom(200);
+  std::vector<std::string> seen;
+  std::string after;
+  bool more = true;
+  while (more) {
+    int visited = 0;
+    more = store()
+               .Scan(after, 10, [&](const StoredUser& user) { return seen.emplace_back(user.id), ++visited < 3; })
+               .value();
+  }
+  std::vector<std::string> expected;
+  for (const auto& [id, user] : users) expected.push_back(id);
+  EXPECT_EQ(seen, expected);
+}
+
+TEST_P(StoreContract, AScanSeesOnlyWhatIsApplied) {
+  std::vector<std::pair<std::string, PlainUser>> seen;
+  std::string after;
+  EXPECT_FALSE(Scan(after, 10, seen)) << "an empty store";
+  Append("a", 0);
+  Append("c", 1);
+  Apply(2);
+  Append("a", 2);
+  Append("b", 3);
+  Load({"d"});
+  EXPECT_FALSE(Scan(after, 10, seen));
+  ASSERT_EQ(seen.size(), 2u);
+  EXPECT_EQ(seen[0].first, "a");
+  EXPECT_EQ(seen[0].second.applied_offset, Offset{0});
+  EXPECT_EQ(seen[1].first, "c");
+  // A user that comes while a scan is under way is seen if the scan has yet to pass it.
+  seen.clear();
+  after = "a";
+  Apply(4);
+  EXPECT_FALSE(Scan(after, 10, seen));
+  ASSERT_EQ(seen.size(), 2u);
+  EXPECT_EQ(seen[0].first, "b");
+}
+
+TEST_P(StoreContract, RestoredUsersAndTheirPositionAreDurableWithTheApply) {
+  const std::map<std::string, PlainUser> users = FillAtRandom(600);
+  const std::map<std::string, std::string> stored = StoredUsers();
+  ASSERT_EQ(stored.size(), users.size());
+  StartAnew();
+  const std::vector<StoredUser> snapshot = AsSnapshot(stored);
+  const size_t half = snapshot.size() / 2;
+  // A snapshot may hold a user several times; the last one counts.
+  const StoredUser older{.id = snapshot[0].id, .bytes = snapshot[1].bytes};
+  ASSERT_TRUE(store().Restore({&older, 1}).ok());
+  ASSERT_TRUE(store().Restore(std::span(snapshot).first(half)).ok());
+  ASSERT_TRUE(store().Restore(std::span(snapshot).subspan(half)).ok());
+  EXPECT_EQ(store().Position(), std::nullopt);
+  store().SetSnapshotPosition(Offset{550});
+  Apply(550);
+  Restart();
+  EXPECT_EQ(store().Position(), Offset{550});
+  EXPECT_EQ(store().SnapshotPosition(), Offset{550});
+  EXPECT_EQ(StoredUsers(), stored);
+  for (const auto& [id, user] : users) EXPECT_EQ(Plain(*Load({id})[0]), user) << id;
+  // They go on as if they had grown here.
+  const std::string& id = users.begin()->first;
+  PlainUser next = users.begin()->second;
+  ASSERT_TRUE(Append(id, 600));
+  next.Append(TestToken(600), Offset{600});
+  Apply(601);
+  Restart();
+  EXPECT_EQ(Plain(*Load({id})[0]), next.Newest(kHistory));
+}
+
+TEST_P(StoreContract, TheSnapshotPositionIsDurableWithTheApply) {
+  EXPECT_EQ(store().SnapshotPosition(), std::nullopt);
+  Append("a", 0);
+  Apply(5);
+  EXPECT_EQ(store().SnapshotPosition(), std::nullopt) << "a position of its own";
+  store().SetSnapshotPosition(Offset{3});
+  EXPECT_EQ(store().SnapshotPosition(), Offset{3});
+  Apply(5);
+  Restart();
+  EXPECT_EQ(store().Position(), Offset{5});
+  EXPECT_EQ(store().SnapshotPosition(), Offset{3});
+  Apply(7);
+  Restart();
+  EXPECT_EQ(store().SnapshotPosition(), Offset{3}) << "kept by applies that know no new one";
+}
+
+TEST_P(StoreContract, DiscardForgetsANewSnapshotPosition) {
+  store().SetSnapshotPosition(Offset{3});
+  store().Discard();
+  EXPECT_EQ(store().SnapshotPosition(), std::nullopt);
+  store().SetSnapshotPosition(Offset{4});
+  Apply(4);
+  store().SetSnapshotPosition(Offset{9});
+  store().Discard();
+  EXPECT_EQ(store().SnapshotPosition(), Offset{4});
+  Apply(10);
+  Restart();
+  EXPECT_EQ(store().SnapshotPosition(), Offset{4});
 }
 
 TEST_P(StoreContract, PositionNeverGoesBack) {
