@@ -9,6 +9,7 @@
 // source's offset commit. A crash between flush and state publishes the events of one commit interval again.
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <map>
 #include <memory>
@@ -30,6 +31,8 @@ struct KafkaOptions {
   // member of the group, so that a restart moves no partition. Empty: an ordinary member, and no transactions.
   std::string instance;
   int worker = 0;  // of this process
+  // How long a transaction may live; what a dead worker left open hides what follows it for as long.
+  std::chrono::milliseconds transaction_timeout{10'000};
   std::string bootstrap_servers;
   std::map<std::string, std::string> properties;  // librdkafka's, verbatim; they win over ours
   std::string source_topic;

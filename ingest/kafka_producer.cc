@@ -90,7 +90,7 @@ Status Producer::Connect(const std::string& transactional_id) {
   };
   if (transactional_) {
     defaults.emplace_back("transactional.id", transactional_id);
-    defaults.emplace_back("transaction.timeout.ms", "10000");  // how long a dead worker's hides what follows it
+    defaults.emplace_back("transaction.timeout.ms", std::to_string(options_.transaction_timeout.count()));
     // A transaction that comes right after another is told to wait, in a quarter of the cases for this long.
     defaults.emplace_back("retry.backoff.ms", "5");
   } else {

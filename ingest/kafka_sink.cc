@@ -222,7 +222,7 @@ Status TransactionalSink::Failed(const std::string& doing, const TransactionErro
 // over with a new producer; the latter would go on for ever, each fencing the other.
 Status TransactionalSink::CheckFence(int code) {
   const auto now = steady_clock::now();
-  if (!IsFence(code) || now - began_ > seconds(5)) return {};
+  if (!IsFence(code) || now - began_ > options_.transaction_timeout / 2) return {};
   if (fences_ == 0 || now - first_fence_ > kFencesWithin) {
     fences_ = 0;
     first_fence_ = now;

@@ -8,6 +8,7 @@
 
 #include "ingest/kafka.h"
 #include "ingest/kafka_common.h"
+#include "ingest/kafka_partitions.h"
 #include "ingest/kafka_range.h"
 
 namespace freshet {
@@ -76,14 +77,19 @@ Result<std::unique_ptr<EventSource>> ReadSnapshot(const KafkaOptions& options, P
   KafkaOptions reader = options;
   reader.source_topic = options.snapshots_topic;
   reader.instance.clear();
+  TopicRange range;
   const auto once = [](const std::string&) { return false; };
-  Result<TopicRange> range = SettleRange(reader, "earliest", "latest", once);
-  if (!range.ok()) {
-    const bool later = range.error().code() == ErrorCode::kCancelled;
-    return later ? Error(ErrorCode::kUnavailable, range.error().message()) : range.error();
+  const Status asked = kafka::AskUntilAnswered(reader, once, [&](rd_kafka_s* client) -> Status {
+    const kafka::PartitionLookup lookup(client, reader.source_topic, kafka::Start{});
+    ASSIGN_OR_RETURN(const kafka::Facts facts, lookup.AskRange(partition));
+    range = {{partition, facts.range.begin, facts.range.end}};
+    return {};
+  });
+  if (!asked.ok()) {
+    const bool later = asked.error().code() == ErrorCode::kCancelled;
+    return later ? Error(ErrorCode::kUnavailable, asked.error().message()) : asked.error();
   }
-  std::erase_if(*range, [&](const PartitionRange& part) { return part.partition != partition; });
-  return MakeKafkaRangeSource(reader, *range, 0, 1, nullptr);
+  return MakeKafkaRangeSource(reader, range, 0, 1, nullptr);
 }
 
 }  // namespace freshet

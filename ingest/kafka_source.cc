@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -33,13 +34,6 @@ std::string Grouped(int64_t number) {
   std::string digits = std::to_string(number);
   for (auto at = static_cast<int>(digits.size()) - 3; at > 0; at -= 3) digits.insert(static_cast<size_t>(at), ",");
   return digits;
-}
-
-// A copy with the arena's padding; nothing (null) and empty stay apart.
-std::string_view Bytes(const void* bytes, size_t size, Arena& arena) {
-  static constexpr char kEmpty[Arena::kPadding] = {};
-  if (bytes == nullptr) return {};
-  return size == 0 ? std::string_view(kEmpty, 0) : arena.Copy({static_cast<const char*>(bytes), size});
 }
 
 Assignment ToAssignment(const Facts& facts) { return {facts.partition, facts.committed, facts.committed_by_us}; }
@@ -108,6 +102,7 @@ class KafkaSource final : public EventSource, public kafka::GroupMember {
   std::map<PartitionId, Partition> partitions_;  // announced
   std::vector<PartitionId> joining_;             // assigned by the group, not yet asked about
   std::map<PartitionId, Facts> waiting_;         // asked about, not yet taken up by the listener
+  std::set<PartitionId> told_;                   // the listener has them, or is getting ready for them
   bool any_stalled_ = false;
   bool topic_gone_ = false;                // deleted while we read it
   bool assignment_due_ = false;            // the group waits for our answer to `joining_`
@@ -178,7 +173,8 @@ Result<PollState> KafkaSource::Poll(RecordBatch& batch, size_t max_records, mill
   const size_t limit = batch.records.size() + max_records;
   RETURN_IF_ERROR(Join());
   RETURN_IF_ERROR(AnnounceWaiting());
-  auto timeout_ms = waiting_.empty() ? static_cast<int>(wait.count()) : 0;
+  // What the listener waits for should not wait for this.
+  auto timeout_ms = static_cast<int>(waiting_.empty() ? wait.count() : std::min<int64_t>(wait.count(), 10));
   while (batch.records.size() < limit) {
     RETURN_IF_ERROR(Resume());
     const Message message(rd_kafka_consumer_poll(client_.get(), timeout_ms), &rd_kafka_message_destroy);
@@ -208,15 +204,7 @@ Status KafkaSource::OnMessage(const rd_kafka_message_t& message, RecordBatch& ba
     partition.next = offset;
     return {};
   }
-  batch.records.push_back({.topic = options_.source_topic,
-                           .partition = id,
-                           .offset = offset,
-                           .key = Bytes(message.key, message.key_len, batch.arena),
-                           .value = Bytes(message.payload, message.len, batch.arena),
-                           .shown_partition = id,
-                           .shown_offset = offset,
-                           .header = {},
-                           .damage = {}});
+  kafka::AppendRecord(message, options_.source_topic, batch);
   partition.next = Next(offset);
   partition.advanced = true;
   return {};
@@ -287,14 +275,14 @@ void KafkaSource::Rebalance(rd_kafka_resp_err_t code, const rd_kafka_topic_parti
 
 void KafkaSource::Revoke(PartitionId partition, bool lost) {
   std::erase(joining_, partition);
-  const bool waited = waiting_.erase(partition) > 0;
-  const bool read = partitions_.erase(partition) > 0;
-  if (!waited && !read) return;
+  waiting_.erase(partition);
+  if (told_.erase(partition) == 0) return;
   Drop(partition);
   if (listener_ != nullptr) {
-    const Status revoked = listener_->OnRevoked(partition, lost);
+    const Status revoked = listener_->OnRevoked(partition, lost);  // which may commit
     if (!revoked.ok() && failure_.ok()) failure_ = revoked;
   }
+  partitions_.erase(partition);
   pending_.erase(partition);
 }
 
@@ -388,7 +376,9 @@ Status KafkaSource::Announce(Facts facts) {
     spdlog::warn("{}; it counts as not committed", problem);
     facts.committed.reset();
   }
-  ASSIGN_OR_RETURN(const std::optional<Offset> position, listener_->OnAssigned(ToAssignment(facts)));
+  const auto assigned = listener_->OnAssigned(ToAssignment(facts));
+  if (assigned.ok() || assigned.error().retriable()) told_.insert(facts.partition);
+  ASSIGN_OR_RETURN(const std::optional<Offset> position, assigned);
   Offset begin = position ? *position : kafka::StartOf(facts);
   RETURN_IF_ERROR(lookup_->Confirm(facts, position));
   if (position && facts.committed && !facts.committed_by_us && *facts.committed != *position) {
@@ -505,11 +495,10 @@ Status KafkaSource::Rewind() {
   }
   for (const auto& [id, facts] : waiting_) joining_.push_back(id);
   for (const auto& [id, partition] : partitions_) joining_.push_back(id);
-  for (const PartitionId id : std::vector<PartitionId>(joining_)) {
-    const bool announced = partitions_.erase(id) + waiting_.erase(id) > 0;
-    if (announced) RETURN_IF_ERROR(listener_->OnRevoked(id, true));
-  }
+  waiting_.clear();
+  partitions_.clear();
   pending_.clear();
+  for (const PartitionId id : std::exchange(told_, {})) RETURN_IF_ERROR(listener_->OnRevoked(id, true));
   assignment_due_ = true;
   return {};
 }

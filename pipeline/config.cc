@@ -206,7 +206,7 @@ void CheckTogether(Loading& loading) {
     loading.problems.Add(std::string(key) + ": \"" + found + "\": expected " + std::string(what) +
                          (origin.empty() ? "" : "; " + origin));
   };
-  if (config.snapshots.topic.empty()) config.snapshots.topic = config.application + "-snapshots";
+  if (!loading.origins.contains("snapshots.topic")) config.snapshots.topic = config.application + "-snapshots";
   std::map<std::string, std::string_view> topics = {{config.source.topic, "source.topic"}};
   for (const auto& [key, topic] :
        {std::pair("sink.topic", &config.sink.topic), std::pair("dead_letters.topic", &config.dead_letters.topic),

@@ -49,7 +49,7 @@ struct Config {
     std::string file;  // instead of the topic
   } items;
   struct {
-    std::string topic;  // not set: <application>-snapshots; "none": there are none
+    std::string topic = "freshet-snapshots";  // not set: <application>-snapshots; "none": there are none
     std::chrono::milliseconds interval{600'000};
   } snapshots;
   struct {

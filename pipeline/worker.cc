@@ -20,6 +20,7 @@ void Add(PipelineCounts& sum, const PipelineCounts& counts) {
   sum.events += counts.events;
   sum.unknown_items += counts.unknown_items;
   sum.repeats += counts.repeats;
+  sum.duplicates += counts.duplicates;
   sum.recommendations += counts.recommendations;
   sum.dead_letters += counts.dead_letters;
   sum.silent += counts.silent;

@@ -219,12 +219,6 @@ Result<std::vector<Worker>> MakeWorkers(const ReplayFlags& flags, const Config& 
   return workers;
 }
 
-int64_t Duplicates(const std::vector<Worker>& workers) {
-  int64_t duplicates = 0;
-  for (const Worker& worker : workers) duplicates += worker.pipeline->counts().duplicates;
-  return duplicates;
-}
-
 void PrintSummary(const PipelineCounts& counts, double seconds, double cpu_seconds) {
   const double events = static_cast<double>(std::max<int64_t>(counts.events, 1));
   spdlog::info(
@@ -266,7 +260,6 @@ Status Replay(const ReplayFlags& flags) {
   const double cpu_began = ProcessCpuSeconds();
   PipelineCounts counts;
   RETURN_IF_ERROR(RunToTheEnd(workers, stop, config.processing.emit, counts));
-  counts.duplicates = Duplicates(workers);
   const std::chrono::duration<double> took = std::chrono::steady_clock::now() - began;
   if (counts.events + counts.duplicates + counts.dead_letters == 0 && !stop) {
     spdlog::info(

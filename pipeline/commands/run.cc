@@ -17,6 +17,7 @@ namespace {
 
 KafkaOptions KafkaOptionsOf(const Config& config) {
   KafkaOptions options = KafkaOptionsFor(config);
+  options.transaction_timeout += config.processing.commit_interval;
   if (config.snapshots.topic != "none") options.snapshots_topic = config.snapshots.topic;
   return options;
 }
