@@ -100,7 +100,9 @@ TEST(RocksDbStore, GrowthBetweenCallsCountsAtTheNextOne) {
 TEST(RocksDbStore, HistoryMayChange) {
   const TemporaryDirectory directory;
   for (const size_t history : {20, 3, 20}) {
-    OnePartition partition(SmallOptions(directory.path(), history));
+    StateOptions options = SmallOptions(directory.path(), history);
+    options.shorten_history = true;
+    OnePartition partition(options);
     if (history == 20 && !partition.store().Position()) Fill(partition.store(), 4);
     const auto found = partition.store().Find(UserName(2));
     ASSERT_TRUE(found.ok() && *found != nullptr);
