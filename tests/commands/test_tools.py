@@ -408,19 +408,25 @@ class HelpTest(CommandTest):
         self.run_program("replay", "--input", "clicks.jsonl", settings={"model.directory": "models/demo"})
         for command in COMMANDS[1:]:
             for example in self.example(command):
-                self.run_program(*shlex.split(example)[1:])
+                if "--from" in example:  # of a topic
+                    self.assert_waits_for_its_broker(example, b"waiting for Kafka", 1)
+                else:
+                    self.run_program(*shlex.split(example)[1:])
         self.assertEqual(len(read_output(self.path("recommendations.jsonl"))), 300)
 
-    def test_the_example_of_run_waits_for_its_broker_and_stops(self):
-        (example,) = self.example("run")
+    def assert_waits_for_its_broker(self, example, says, code):
         command = self.command(shlex.split(example)[1:], {})
         with subprocess.Popen(command, stderr=subprocess.PIPE, env=self.environment, cwd=self.directory) as process:
             for line in process.stderr:
-                if b"serving /healthz" in line:
+                if says in line:
                     break
             process.terminate()
             rest = process.stderr.read().decode()
-        self.assertEqual(process.returncode, 0, rest)
+        self.assertEqual(process.returncode, code, rest)
+
+    def test_the_example_of_run_waits_for_its_broker_and_stops(self):
+        (example,) = self.example("run")
+        self.assert_waits_for_its_broker(example, b"serving /healthz", 0)
 
     def test_every_command_is_listed_and_tells_its_exit_codes(self):
         text = self.run_program("--help").stdout

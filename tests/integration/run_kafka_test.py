@@ -11,7 +11,7 @@ import signal
 import subprocess
 import time
 
-from kafka_support import ADDRESS, WAIT_S, new_topics, produce, read
+from kafka_support import ADDRESS, WAIT_S, kcat, new_topics, produce, read
 from support import SEED, CommandTest, main, random_log, read_output, write_model
 
 ITEMS = 100
