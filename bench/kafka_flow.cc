@@ -112,10 +112,10 @@ std::vector<Answer> Follow(const FlowOptions& options, size_t wanted, const std:
                                     {"enable.auto.commit", "false"},
                                     {"enable.partition.eof", "true"},
                                     {"fetch.wait.max.ms", "20"},
-                                    {"fetch.queue.backoff.ms", "5"},
                                     {"socket.nagle.disable", "true"}});
   rd_kafka_poll_set_consumer(client.get());
   const int partitions = PartitionsOf(client.get(), options.answers);
+  if (partitions == 0) Fail(options.answers + ": there is no such topic");
   const Owned<rd_kafka_topic_partition_list_t> list(rd_kafka_topic_partition_list_new(partitions),
                                                     &rd_kafka_topic_partition_list_destroy);
   for (int i = 0; i < partitions; ++i) {

@@ -2,10 +2,12 @@
 
 #include <CLI/CLI.hpp>
 #include <array>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <functional>
 #include <nlohmann/json.hpp>
+#include <thread>
 
 #include "state/snapshot.h"
 #include "state/store.h"
@@ -69,6 +71,9 @@ void MakeTopics(const std::string& address, int partitions, const std::vector<st
       rd_kafka_CreateTopics(client.get(), topics, 1, nullptr, queue);
     });
   }
+  for (const std::string& name : names) {
+    while (PartitionsOf(client.get(), name) != partitions) std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  }
 }
 
 void DeleteTopics(const std::string& address, const std::vector<std::string>& names) {
@@ -88,7 +93,6 @@ int PartitionsOf(rd_kafka_t* client, const std::string& topic) {
   Check(rd_kafka_metadata(client, 0, handle.get(), &metadata, kTimeoutMs), topic);
   const int partitions = metadata->topic_cnt == 1 ? metadata->topics[0].partition_cnt : 0;
   rd_kafka_metadata_destroy(metadata);
-  if (partitions == 0) Fail(topic + ": there is no such topic");
   return partitions;
 }
 

@@ -27,7 +27,7 @@ Client MakeClient(rd_kafka_type_t type, const std::string& address, Settings set
 
 void MakeTopics(const std::string& address, int partitions, const std::vector<std::string>& names, bool compacted);
 void DeleteTopics(const std::string& address, const std::vector<std::string>& names);
-// (topic, partition) of each partition.
+// 0: there is no such topic, or the broker has only begun to make it.
 int PartitionsOf(rd_kafka_t* client, const std::string& topic);
 
 struct FlowOptions {
