@@ -11,7 +11,7 @@
 # cmake --build --preset release --target freshet_fail_points.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-export FRESHET=${FRESHET:-$here/../../build/release/bin/freshet_fail_points}
+export FRESHET=${FRESHET:-$here/../../build/release/tests/chaos/freshet_fail_points}
 
 mutation() {  # name, options...
   local code=0
