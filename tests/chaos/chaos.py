@@ -4,6 +4,7 @@ import argparse
 import collections
 import pathlib
 import random
+import resource
 import sys
 import tempfile
 import time
@@ -131,6 +132,8 @@ def main():
     directory = options.directory or pathlib.Path(tempfile.mkdtemp(prefix="freshet-chaos-"))
     directory.mkdir(parents=True, exist_ok=True)
     print(f"seed {options.seed}, logs in {directory}", flush=True)
+    most = resource.getrlimit(resource.RLIMIT_CORE)[1]
+    resource.setrlimit(resource.RLIMIT_CORE, (most, most))  # of a process that crashes: it lies with its logs
     run = Run(options, directory.resolve())
     try:
         verdict = run.run()

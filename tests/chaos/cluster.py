@@ -25,6 +25,7 @@ PARTITIONS = 4
 ITEMS = 100
 SESSION_S = 6
 TOP_K = 5
+SNAPSHOTS_INTERVAL = "4s"  # short, so that users are in a snapshot at other times than its watermark
 EVENTS, ANSWERS, LETTERS = "events", "answers", "letters"
 ORACLE = "oracle"
 ORACLE_ANSWERS, ORACLE_LETTERS = "oracle-answers", "oracle-letters"
@@ -88,7 +89,7 @@ class Instance:
             "source.topic": EVENTS, "sink.topic": self.answers, "dead_letters.topic": self.letters,
             "processing.guarantee": "exactly_once", "processing.commit_interval": commit_interval,
             "processing.workers": workers, "state.directory": self.state, "state.hot_cache": hot_cache,
-            "state.write_buffer": "4MiB", "model.directory": self.cluster.directory / "model",
+            "state.write_buffer": "4MiB", "snapshots.interval": SNAPSHOTS_INTERVAL, "model.directory": self.cluster.directory / "model",
             "recommend.top_k": TOP_K, "http.listen": "127.0.0.1:0", "kafka.properties.client.id": self.name,
             "kafka.properties.session.timeout.ms": SESSION_S * 1000,
         }  # fmt: skip
@@ -178,6 +179,7 @@ class Cluster:
         self.began = time.monotonic()
         self.journal = (directory / "journal").open("w")
         self.exits = []  # (seconds, instance, code, its last lines)
+        self.instances = []
         self.restarts = self.aborts = self.slow_stops = 0
         self.longest_stop_s = 0.0
         write_model(directory / "model", [f"i{n}" for n in range(1, ITEMS + 1)])
@@ -187,9 +189,16 @@ class Cluster:
         self.inspector.create_topics(
             {EVENTS: PARTITIONS, ANSWERS: PARTITIONS, LETTERS: 1, ORACLE_ANSWERS: PARTITIONS, ORACLE_LETTERS: 1}
         )
+        if not self.wait_for(self.answers_for_topics, WAIT_S):
+            raise Failure("the broker does not know its new topics")
         self.reader = self.read(ANSWERS, LETTERS)  # all along
         self.instances = [Instance(self, f"instance-{n}") for n in range(instances)]
-        self.broker_down = False
+
+    def answers_for_topics(self):
+        try:
+            return all(self.ends(topic, 1) for topic in (EVENTS, ANSWERS, LETTERS, ORACLE_ANSWERS, ORACLE_LETTERS))
+        except KafkaError:
+            return False
 
     def read(self, *topics):
         return Reader(self.broker.address, [(t, p) for t in topics for p in range(1 if "letters" in t else PARTITIONS)])

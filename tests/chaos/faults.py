@@ -13,10 +13,11 @@ from cluster import SESSION_S
 
 FAIL_POINTS = (
     "before_begin", "after_begin", "before_produce", "after_produce", "before_send_offsets", "after_send_offsets",
-    "before_commit", "after_commit", "before_write_batch", "after_write_batch", "on_assigned", "on_revoked",
+    "before_commit", "after_commit", "before_write_batch", "after_write_batch", "before_snapshot", "during_restore",
+    "on_assigned", "on_revoked",
 )  # fmt: skip
 ACTIONS = ("abort", "stop", "delay", "error")
-RARE = ("on_assigned", "on_revoked")  # come by a few times in a process's life, others with each commit or batch
+RARE = ("before_snapshot", "during_restore", "on_assigned", "on_revoked")  # come by a few times in a process's life, others with each commit or batch
 REACHED_S = 20  # within which a process comes by its fail point
 
 
@@ -281,6 +282,8 @@ class Faults:
         """The process ends, hangs, waits or fails at a named step (core/fail_point.h)."""
         instance = self.one()
         self.take_down(instance)
+        if name == "during_restore":
+            self.empty(instance.state)
         at = self.numbers.randint(1, 3) if name in RARE else self.numbers.randint(1, 12)
         delay_ms = self.numbers.choice((100, 2000, 12_000))  # the last: longer than transactions may last
         how = f"delay:{delay_ms}" if action == "delay" else action
