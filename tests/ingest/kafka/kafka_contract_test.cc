@@ -1,8 +1,11 @@
 // The contract suites of sources and sinks on Kafka.
+#include <chrono>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "ingest/kafka_range.h"
+#include "tests/ingest/kafka/joined_ends.h"
 #include "tests/ingest/kafka/test_broker.h"
 #include "tests/ingest/sink_contract.h"
 #include "tests/ingest/source_contract.h"
@@ -75,15 +78,72 @@ class KafkaSinkFixture : public SinkFixture {
   }
   bool hides_until_commit() const override { return false; }
 
- private:
+ protected:
   KafkaOptions options_ = NewOptions();
+};
+
+// Counts what was committed.
+class CountingSink : public RecordSink {
+ public:
+  CountingSink(RecordSink& sink, size_t& committed) : sink_(sink), committed_(committed) {}
+
+  Status Publish(std::span<const OutputRecord> records) override {
+    pending_ += records.size();
+    return sink_.Publish(records);
+  }
+  Status Commit(std::span<const PartitionPosition> positions) override {
+    RETURN_IF_ERROR(sink_.Commit(positions));
+    committed_ += std::exchange(pending_, 0);
+    return {};
+  }
+  Status Abort() override {
+    pending_ = 0;
+    return sink_.Abort();
+  }
+
+ private:
+  RecordSink& sink_;
+  size_t& committed_;
+  size_t pending_ = 0;
+};
+
+class TransactionalSinkFixture : public KafkaSinkFixture {
+ public:
+  TransactionalSinkFixture() {
+    options_.instance = UniqueName("instance");
+    options_.source_topic = TestBroker::Shared().NewTopic("contract-in", 2);
+  }
+
+  std::unique_ptr<RecordSink> Make() override {
+    ends_ = std::make_unique<JoinedEnds>(options_);
+    return std::make_unique<CountingSink>(ends_->sink(), committed_);
+  }
+  // Readers see a transaction some milliseconds after its commit.
+  std::vector<SeenOutput> Read() override {
+    const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+    std::vector<SeenOutput> seen = KafkaSinkFixture::Read();
+    while (seen.size() < committed_ && std::chrono::steady_clock::now() < until) seen = KafkaSinkFixture::Read();
+    return seen;
+  }
+  std::optional<Offset> Committed(PartitionId partition) override {
+    const auto committed = TestBroker::Shared().Committed(options_.application, options_.source_topic, Raw(partition));
+    return committed ? std::optional(Offset{*committed}) : std::nullopt;
+  }
+  bool keeps_positions() const override { return true; }
+  bool hides_until_commit() const override { return true; }
+
+ private:
+  std::unique_ptr<JoinedEnds> ends_;
+  size_t committed_ = 0;
 };
 
 INSTANTIATE_TEST_SUITE_P(Kafka, SourceContract,
                          testing::Values(SourceKind{"kafka", [] { return std::make_unique<KafkaSourceFixture>(); }},
                                          SourceKind{"range", [] { return std::make_unique<KafkaRangeFixture>(); }}));
 INSTANTIATE_TEST_SUITE_P(Kafka, SinkContract,
-                         testing::Values(SinkKind{"kafka", [] { return std::make_unique<KafkaSinkFixture>(); }}));
+                         testing::Values(SinkKind{"kafka", [] { return std::make_unique<KafkaSinkFixture>(); }},
+                                         SinkKind{"transactions",
+                                                  [] { return std::make_unique<TransactionalSinkFixture>(); }}));
 
 }  // namespace
 }  // namespace freshet

@@ -1,0 +1,93 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "tests/ingest/kafka/joined_ends.h"
+#include "tests/ingest/kafka/test_broker.h"
+
+namespace freshet {
+namespace {
+
+using testing::HasSubstr;
+
+class KafkaTransactionTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    options_.application = UniqueName("group");
+    options_.instance = "one-two";
+    options_.bootstrap_servers = broker_.address();
+    options_.source_topic = broker_.NewTopic("in", 1);
+    options_.recommendations_topic = broker_.NewTopic("out", 1);
+    options_.dead_letters_topic = broker_.NewTopic("dead", 1);
+  }
+
+  static Status PublishAndCommit(RecordSink& sink, const std::string& value, int64_t position) {
+    const OutputRecord record{Stream::kRecommendations, "u", value, {}};
+    const PartitionPosition next{PartitionId{0}, Offset{position}};
+    RETURN_IF_ERROR(sink.Publish({&record, 1}));
+    return sink.Commit({&next, 1});
+  }
+
+  // Readers see a transaction some milliseconds after its commit.
+  std::vector<std::string> Read(size_t at_least) {
+    std::vector<std::string> values;
+    const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+    do {
+      values.clear();
+      for (const auto& record : broker_.Read(options_.recommendations_topic)) values.push_back(*record.value);
+    } while (values.size() < at_least && std::chrono::steady_clock::now() < until);
+    return values;
+  }
+
+  TestBroker& broker_ = TestBroker::Shared();
+  KafkaOptions options_;
+};
+
+// Two processes of one instance. Their groups differ here, so that they are no rivals as consumers as well.
+TEST_F(KafkaTransactionTest, SinksOfOneInstanceFenceEachOtherUntilOneGivesUp) {
+  KafkaOptions same = options_;
+  same.application = options_.application + "-one";
+  same.instance = "two";
+  JoinedEnds first(options_);
+  JoinedEnds second(same);
+  RecordSink* const sinks[] = {&first.sink(), &second.sink()};
+  int fenced = 0;
+  Status status;
+  for (int turn = 0; turn < 10; ++turn) {
+    RecordSink& sink = *sinks[turn % 2];
+    status = PublishAndCommit(sink, "fenced", turn);
+    ASSERT_FALSE(status.ok()) << "turn " << turn;
+    if (status.error().code() != ErrorCode::kAborted) break;
+    ++fenced;
+    ASSERT_TRUE(sink.Abort().ok());  // goes on, by fencing the other
+  }
+  EXPECT_EQ(fenced, 4) << "each begins anew twice";
+  EXPECT_EQ(status.error().code(), ErrorCode::kIo);
+  EXPECT_THAT(status.error().message(), HasSubstr("transactional.id " + options_.application + "-one-two-0: fenced"));
+  EXPECT_THAT(status.error().message(), HasSubstr("another process uses it, whose state directory is a copy"));
+  EXPECT_THAT(status.error().message(), HasSubstr("Stop one of them"));
+  const Status other = PublishAndCommit(second.sink(), "kept", 7);
+  ASSERT_TRUE(other.ok()) << other.error().message();
+  EXPECT_THAT(Read(1), testing::ElementsAre("kept"));
+  EXPECT_EQ(broker_.Committed(same.application, options_.source_topic, 0), 7);
+}
+
+TEST_F(KafkaTransactionTest, AnAbortedTransactionTakesNoPositionAlong) {
+  JoinedEnds ends(options_);
+  ASSERT_TRUE(PublishAndCommit(ends.sink(), "first", 3).ok());
+  const OutputRecord record{Stream::kRecommendations, "u", "aborted", {}};
+  ASSERT_TRUE(ends.sink().Publish({&record, 1}).ok());
+  ASSERT_TRUE(ends.sink().Abort().ok());
+  EXPECT_EQ(broker_.Committed(options_.application, options_.source_topic, 0), 3);
+  ASSERT_TRUE(PublishAndCommit(ends.sink(), "second", 5).ok());
+  EXPECT_THAT(Read(2), testing::ElementsAre("first", "second"));
+  EXPECT_EQ(broker_.Committed(options_.application, options_.source_topic, 0), 5);
+}
+
+}  // namespace
+}  // namespace freshet
