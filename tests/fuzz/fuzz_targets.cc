@@ -12,6 +12,7 @@
 #include "ingest/event_fields.h"
 #include "ingest/line_reader.h"
 #include "ingest/timestamp.h"
+#include "state/snapshot.h"
 
 namespace freshet {
 namespace {
@@ -123,6 +124,20 @@ void LogLines(std::string_view bytes) {
   }
 }
 
+// A line with the key, and behind it the value.
+void SnapshotRecord(std::string_view bytes) {
+  const std::string_view key = bytes.substr(0, bytes.find('\n'));
+  const std::string_view value = key.size() == bytes.size() ? ""sv : bytes.substr(key.size() + 1);
+  const auto decoded = DecodeSnapshot(key, value);
+  Require(decoded.ok() ? EncodeSnapshot(key, *decoded) == value : !decoded.error().message().empty(),
+          "a record is damaged or what was encoded");
+  const std::string encoded = EncodeSnapshot(key, value);
+  const auto again = DecodeSnapshot(key, encoded);
+  Require(again.ok() && *again == value, "what was encoded comes back");
+  const auto watermark = DecodeWatermark(value);
+  Require(!watermark.ok() || EncodeWatermark(*watermark) == value, "a watermark is refused or what was encoded");
+}
+
 constexpr std::string_view kJsonSeeds[] = {
     R"({"user_id":"u1","item_id":"i9","event_type":"view","timestamp":1506826800026,"event_id":"e","properties":{"a":[1,true,null,-2.5e3]}})"sv,
     R"({"user_id":12345678901234567890123,"item_id":-0,"timestamp":"1506826800026"})"sv,
@@ -139,10 +154,16 @@ constexpr std::string_view kLineSeeds[] = {
     "\x1f\x8b\x08\x00\x00\x00\x00\x00\x02\x03\xcb\xcf\x4b\xe5\x2a\x29\xcf\xe7\x02\x00\xe6\x0b\xba\x12\x08\x00\x00\x00"sv,
     "\x28\xb5\x2f\xfd\x04\x58\x41\x00\x00\x6f\x6e\x65\x0a\x74\x77\x6f\x0a\xe6\xa6\x0e\x40"sv};
 
+constexpr std::string_view kSnapshotSeeds[] = {
+    "uab\n\x01\xaf\x8a\xd6\x3b"
+    "cd"sv,
+    "mwatermark\n\x67\x12\0\0\0\0\0\0freshet"sv};
+
 constexpr FuzzTarget kTargets[] = {{"json_decoder", JsonDecoder, kJsonSeeds},
                                    {"delimited_decoder", DelimitedDecoder, kDelimitedSeeds},
                                    {"timestamp", Timestamp, kTimestampSeeds},
-                                   {"log_lines", LogLines, kLineSeeds}};
+                                   {"log_lines", LogLines, kLineSeeds},
+                                   {"snapshot_record", SnapshotRecord, kSnapshotSeeds}};
 
 }  // namespace
 
