@@ -25,6 +25,7 @@ PARTITIONS = 8
 ITEMS = 2000  # as the demo model knows
 GUARANTEES = ("exactly_once", "at_least_once")
 WAIT_S = 600
+READING = re.compile(r"reading from offset (\d+), committed (\w+)")
 names = itertools.count()
 
 
@@ -110,7 +111,7 @@ class Application:
         """Until every partition is assigned, restored and caught up; the seconds that took."""
         began = time.monotonic()
         self.launch()
-        while not self.ready():
+        while not self.ready() or len(READING.findall(self.said())) < PARTITIONS:
             if self.process.poll() is not None or time.monotonic() - began > WAIT_S:
                 raise Failure("freshet run does not become ready:\n" + self.said())
             time.sleep(0.02)
@@ -294,9 +295,6 @@ def restart(bench):
     tell("and start to ready, s", spread(starts, "{:.2f}"))
 
 
-READING = re.compile(r"reading from offset (\d+), committed (\d+)")
-
-
 def kills(bench):
     """kill -9 and a new process under a steady flow, again and again."""
     flags = bench.flags
@@ -315,7 +313,7 @@ def kills(bench):
                 time.sleep(2)
                 application.kill()
                 application.start()
-                found = READING.findall(application.said())
+                found = [(own, group) for own, group in READING.findall(application.said()) if group != "nothing"]
                 replayed.append(sum(max(0, int(group) - int(own)) for own, group in found))
             seen = feeding.result()
             application.stop()

@@ -100,8 +100,10 @@ Status Run(const ConfigFlags& flags) {
   readiness.NotReady("kafka", "not connected yet");
   const std::unique_ptr<Metrics> metrics = Metrics::Make(kVersion, serving.model->name, serving.model->version);
   LiveQueries queries(WorkersFor(config, 0));
-  for (int worker = 0; worker < WorkersFor(config, 0); ++worker)
+  for (int worker = 0; worker < WorkersFor(config, 0); ++worker) {
     queries.Close(worker);  // nobody is there to answer yet
+    readiness.NotReady("worker " + std::to_string(worker), "has not begun");
+  }
   ASSIGN_OR_RETURN(const std::unique_ptr<ControlPlane> control_plane,
                    ControlPlane::Start(ControlPlaneOptionsFor(config, *serving.model), readiness, *metrics, queries));
   spdlog::info("serving /healthz, /readyz, /metrics and /v1 on port {}", control_plane->port());
