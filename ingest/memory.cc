@@ -40,6 +40,7 @@ Result<PollState> MemorySource::Poll(RecordBatch& batch, size_t max_records, std
     record.partition = record.shown_partition = partition;
     record.offset = record.shown_offset = offset;
     record.value = batch.arena.Copy(records[static_cast<size_t>(Raw(offset))]);
+    if (!topic_.keys.empty()) record.key = batch.arena.Copy(topic_.keys[turn_][static_cast<size_t>(Raw(offset))]);
   }
   bool end = true;
   for (size_t p = 0; p < next_.size(); ++p) {
@@ -69,7 +70,8 @@ Status MemorySource::Revoke(bool lost) {
 
 Status MemorySink::Publish(std::span<const OutputRecord> records) {
   for (const OutputRecord& record : records) {
-    pending_.push_back({record.stream, std::string(record.key), std::string(record.value), record.headers});
+    pending_.push_back(
+        {record.stream, std::string(record.key), std::string(record.value), record.headers, record.partition});
   }
   return {};
 }

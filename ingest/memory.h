@@ -15,6 +15,7 @@ struct MemoryTopic {
   std::string name = "memory";
   std::vector<std::vector<std::string>> partitions;
   std::map<PartitionId, Offset> committed;
+  std::vector<std::vector<std::string>> keys;  // of the values, in the same places; empty: they have none
 };
 
 // Delivers all partitions of `topic`, round robin, and then ends. `topic` outlives the source.
@@ -46,6 +47,7 @@ class MemorySink : public RecordSink {
     std::string key;
     std::string value;
     std::vector<std::pair<std::string, std::string>> headers;
+    PartitionId partition;
   };
 
   Status Publish(std::span<const OutputRecord> records) override;

@@ -1,0 +1,144 @@
+// What the tests of class Pipeline share: a small model, random topics, and a pipeline with all that it needs.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <random>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "ingest/memory.h"
+#include "pipeline/pipeline.h"
+#include "tests/support/seed.h"
+#include "tests/support/temporary_directory.h"
+
+namespace freshet {
+
+using nlohmann::json;
+
+inline ModelConfig SmallConfig() {
+  ModelConfig config;
+  config.items = 60;
+  config.event_types = 2;
+  config.dim = 16;
+  config.layers = 2;
+  config.heads = 2;
+  config.window = 5;
+  config.temperature = 0.05;
+  return config;
+}
+
+inline ServingModel Serve(uint64_t seed) {
+  ServingModel serving;
+  serving.model = RandomModel(SmallConfig(), seed);
+  serving.engine = Engine::Make(*serving.model).value();
+  serving.ranker = Ranker::Make(*serving.model).value();
+  serving.encoder = std::make_unique<const RecommendationEncoder>(serving.model->name, serving.model->version,
+                                                                  serving.model->vocabulary.item_ids());
+  return serving;
+}
+
+inline std::string EventJson(const std::string& user, const std::string& item, int64_t time_ms) {
+  return json{{"user_id", user}, {"item_id", item}, {"event_type", "view"}, {"timestamp", time_ms}}.dump();
+}
+
+// `count` events of a few users over two partitions (a user stays in one), some with items that no model knows.
+inline MemoryTopic RandomTopic(size_t count, uint64_t seed) {
+  MemoryTopic topic;
+  topic.name = "clicks";
+  topic.partitions.resize(2);
+  std::mt19937_64 random(seed);
+  for (size_t i = 0; i < count; ++i) {
+    const uint64_t user = random() % 7;
+    const std::string item = random() % 20 == 0 ? "new" + std::to_string(i) : "i" + std::to_string(1 + random() % 59);
+    topic.partitions[user % 2].push_back(
+        EventJson("u" + std::to_string(user), item, 1'600'000'000'000 + static_cast<int64_t>(random() % 100'000'000)));
+  }
+  return topic;
+}
+
+// Everything around one pipeline. Destroying it without Close() is a crash: what was not committed is gone.
+struct Processor {
+  Processor(const std::filesystem::path& directory, const ServingModel& serving, MemoryTopic& topic, RecordSink& sink,
+            PipelineOptions options = {})
+      : Processor(directory, serving, std::make_unique<MemorySource>(topic), sink, std::move(options)) {}
+  Processor(const std::filesystem::path& directory, const ServingModel& serving, std::unique_ptr<EventSource> input,
+            RecordSink& sink, PipelineOptions options)
+      : source(std::move(input)), decoder(MakeDecoder({}).value()) {
+    StateOptions state;
+    state.directory = directory;
+    state.history = serving.model->config.exact_history();
+    states = StateDirectory::Open(state).value();
+    options.origin = [](PartitionId partition, Offset offset) { return Origin{"clicks", partition, offset}; };
+    pipeline = std::make_unique<Pipeline>(options, serving, *decoder, *source, sink, *states, nullptr);
+    EXPECT_TRUE(pipeline->Open().ok());
+  }
+
+  // Micro-batches until the end, at most `steps`.
+  void Run(int steps = 1'000'000) {
+    for (int step = 0; step < steps; ++step) {
+      const auto state = pipeline->Step(std::chrono::milliseconds(0));
+      ASSERT_TRUE(state.ok()) << state.error().message();
+      if (*state == PollState::kEnd) return;
+    }
+  }
+
+  std::unique_ptr<EventSource> source;
+  std::unique_ptr<EventDecoder> decoder;
+  std::unique_ptr<StateDirectory> states;
+  std::unique_ptr<Pipeline> pipeline;
+};
+
+// Recommendations in a sink, by user and sequence number.
+inline std::map<std::pair<std::string, int64_t>, json> Answers(const MemorySink& sink) {
+  std::map<std::pair<std::string, int64_t>, json> answers;
+  for (const auto& record : sink.committed()) {
+    if (record.stream != Stream::kRecommendations) continue;
+    json value = json::parse(record.value);
+    EXPECT_EQ(value["user_id"], record.key);
+    const auto key = std::pair(record.key, value["sequence_number"].get<int64_t>());
+    EXPECT_TRUE(answers.emplace(key, value).second) << "twice: " << record.value;
+  }
+  return answers;
+}
+
+inline std::string DigestOf(StateDirectory& states) {
+  StateDigest digest;
+  for (const PartitionId id : states.Partitions().value()) {
+    auto store = states.OpenPartition(id).value();
+    EXPECT_TRUE(store
+                    ->ForEach([&](const UserState& user) {
+                      digest.Add(user);
+                      return true;
+                    })
+                    .ok());
+  }
+  return digest.Hex();
+}
+
+inline void ExpectSameAnswers(const MemorySink& actual, const MemorySink& expected) {
+  const auto left = Answers(actual), right = Answers(expected);
+  ASSERT_EQ(left.size(), right.size());
+  for (const auto& [key, answer] : right) {
+    const json& other = left.at(key);
+    EXPECT_EQ(other["source"], answer["source"]);
+    ASSERT_EQ(other["items"].size(), answer["items"].size());
+    for (size_t i = 0; i < answer["items"].size(); ++i) {
+      EXPECT_NEAR(other["items"][i]["score"].get<float>(), answer["items"][i]["score"].get<float>(), 1e-3)
+          << key.first << " " << key.second;
+    }
+  }
+}
+
+class PipelineTest : public testing::Test {
+ protected:
+  TemporaryDirectory temporary_;
+  ServingModel serving_ = Serve(3);
+};
+
+}  // namespace freshet

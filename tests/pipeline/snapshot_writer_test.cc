@@ -1,0 +1,231 @@
+#include "pipeline/snapshot_writer.h"
+
+#include <gmock/gmock.h>
+
+#include "state/codec.h"
+#include "state/snapshot.h"
+#include "tests/pipeline/snapshot_test_support.h"
+#include "tests/support/seed.h"
+
+namespace freshet {
+namespace {
+
+using std::chrono::milliseconds;
+using testing::ElementsAre;
+using testing::IsEmpty;
+
+constexpr milliseconds kInterval{60'000};
+constexpr milliseconds kCommitInterval{100};
+
+// What one call of Next() gave, taken apart.
+struct Given {
+  std::vector<std::string> users;
+  std::optional<Watermark> watermark;
+  size_t bytes = 0;
+};
+
+class SnapshotWriterTest : public testing::Test {
+ protected:
+  Given Next() {
+    std::vector<SnapshotRecord> records;
+    const Status status = writer_.Next(*logged_.store, now_, records);
+    EXPECT_TRUE(status.ok()) << status.error().message();
+    Given given;
+    for (const SnapshotRecord& record : records) {
+      const std::string_view payload = DecodeSnapshot(record.key, record.value).value();
+      given.bytes += record.key.size() + record.value.size();
+      EXPECT_FALSE(given.watermark) << "nothing of a cycle comes behind its watermark";
+      if (record.key == kWatermarkKey) {
+        given.watermark = DecodeWatermark(payload).value();
+      } else {
+        given.users.emplace_back(UserOfSnapshotKey(record.key));
+      }
+    }
+    return given;
+  }
+
+  // A commit every 100 ms: what the writer gave until its watermark. `each` is done before each.
+  Given Cycle(const std::function<void()>& each = [] {}) {
+    const TimePoint began = now_;
+    Given all;
+    while (!all.watermark && now_ - began <= kInterval) {
+      each();
+      Given given = Next();
+      logged_.Apply();
+      all.users.insert(all.users.end(), given.users.begin(), given.users.end());
+      all.watermark = given.watermark;
+      now_ += kCommitInterval;
+    }
+    EXPECT_TRUE(all.watermark) << "no watermark within the interval";
+    EXPECT_LE(now_ - began, kInterval / 2 + kCommitInterval);
+    return all;
+  }
+
+  using TimePoint = SnapshotWriter::TimePoint;
+  LoggedStore logged_;
+  TimePoint start_ = TimePoint() + std::chrono::hours(1);
+  TimePoint now_ = start_;
+  SnapshotWriter writer_{"freshet, events", kInterval, start_};
+};
+
+std::vector<std::string> Users(int count) {
+  std::vector<std::string> users;
+  for (int n = 10'000; n < 10'000 + count; ++n) users.push_back("u" + std::to_string(n));
+  return users;
+}
+
+TEST_F(SnapshotWriterTest, AStoreWithoutAPositionHasNoSnapshot) {
+  EXPECT_THAT(Next().users, IsEmpty());
+  now_ += kInterval;
+  const Given given = Next();
+  EXPECT_THAT(given.users, IsEmpty());
+  EXPECT_FALSE(given.watermark);
+}
+
+TEST_F(SnapshotWriterTest, EachCycleWritesWhoChangedOnceAndNobodyElse) {
+  const std::vector<std::string> users = Users(5000);
+  for (const std::string& user : users) logged_.Add(user);
+  logged_.Apply();
+  int events = 0;  // while the cycle runs, of users behind and before where it is
+  const Given first = Cycle([&] {
+    if (events++ < 20) logged_.Add(users[static_cast<size_t>(events) * 200]);
+  });
+  EXPECT_EQ(first.users, users);
+  EXPECT_EQ(first.watermark->position, Offset{5000}) << "where the store was when the cycle began";
+  EXPECT_EQ(first.watermark->whose, "freshet, events");
+  EXPECT_EQ(logged_.store->SnapshotPosition(), Offset{5000});
+
+  now_ = start_ + kInterval / 2;
+  logged_.Add("new");
+  logged_.Apply();
+  const Given second = Cycle();
+  std::vector<std::string> changed = {"new"};
+  for (size_t n = 1; n <= 20; ++n) changed.push_back(users[n * 200]);
+  EXPECT_EQ(second.users, changed);
+  EXPECT_EQ(second.watermark->position, Offset{5021});
+
+  for (int cycle = 0; cycle < 3; ++cycle) {  // nothing changed
+    now_ += kInterval;
+    EXPECT_THAT(Next().users, IsEmpty());
+  }
+  logged_.Add(users[7]);
+  logged_.Apply();
+  EXPECT_THAT(Cycle().users, ElementsAre(users[7]));
+}
+
+TEST_F(SnapshotWriterTest, ACycleBeginsHalfAnIntervalAfterTheOneBefore) {
+  logged_.Add("a");
+  logged_.Apply();
+  EXPECT_THAT(Next().users, ElementsAre("a"));
+  logged_.Add("a");
+  logged_.Apply();
+  now_ = start_ + kInterval / 2 - milliseconds(1);
+  EXPECT_THAT(Next().users, IsEmpty());
+  now_ += milliseconds(1);
+  const Given given = Next();
+  EXPECT_THAT(given.users, ElementsAre("a"));
+  EXPECT_EQ(given.watermark->position, Offset{2});
+}
+
+TEST_F(SnapshotWriterTest, WhatIsNotAppliedIsNotWritten) {
+  logged_.Add("a");
+  logged_.Apply();
+  logged_.Add("a");
+  logged_.Add("b");
+  const Given given = Next();
+  EXPECT_THAT(given.users, ElementsAre("a"));
+  EXPECT_EQ(given.watermark->position, Offset{1});
+}
+
+// The commit came to nothing: the store forgets the position, a new writer begins again.
+TEST_F(SnapshotWriterTest, ANewWriterBeginsTheCycleAgain) {
+  logged_.Add("a");
+  logged_.Apply();
+  ASSERT_TRUE(Next().watermark);
+  logged_.store->Discard();
+  SnapshotWriter writer("freshet, events", kInterval, now_);
+  std::vector<SnapshotRecord> records;
+  ASSERT_TRUE(writer.Next(*logged_.store, now_, records).ok());
+  EXPECT_EQ(records.size(), 2u);
+}
+
+// However late a call is, and however many users there are.
+TEST_F(SnapshotWriterTest, ACallGivesABoundedNumberOfUsers) {
+  for (const std::string& user : Users(10'000)) logged_.Add(user);
+  logged_.Apply();
+  EXPECT_EQ(Next().users.size(), 32u) << "the least";
+  now_ += kInterval;
+  EXPECT_EQ(Next().users.size(), 4096u);
+  EXPECT_EQ(Next().users.size(), 4096u);
+  const Given last = Next();
+  EXPECT_EQ(last.users.size(), 10'000u - 32 - 2 * 4096);
+  EXPECT_TRUE(last.watermark);
+}
+
+TEST_F(SnapshotWriterTest, ACallGivesABoundedNumberOfBytes) {
+  UserState user("large", 4000);
+  for (int64_t n = 0; n < 4000; ++n) user.Append(TestToken(static_cast<uint64_t>(n)), Offset{n}, kUnknownItem);
+  std::string bytes;
+  StateCodec::EncodeAll(user, bytes);
+  ASSERT_GT(bytes.size(), 80'000u);
+  for (const std::string& id : Users(200)) {
+    const StoredUser stored{.id = id, .bytes = bytes};
+    ASSERT_TRUE(logged_.store->Restore({&stored, 1}).ok());
+  }
+  ASSERT_TRUE(logged_.store->Apply(Offset{4000}).ok());
+  Next();
+  now_ += kInterval;
+  size_t seen = 32;
+  for (bool done = false; !done;) {
+    const Given given = Next();
+    EXPECT_LT(given.bytes, (size_t{4} << 20) + 2 * bytes.size());
+    seen += given.users.size();
+    done = given.watermark.has_value() || given.users.empty();
+  }
+  EXPECT_EQ(seen, 200u);
+}
+
+// What the snapshot is for: its newest records, and the log from its watermark on, give the store, at any time.
+TEST_F(SnapshotWriterTest, WithTheLogFromTheWatermarkOnItIsTheStore) {
+  std::mt19937_64 random(TestSeed());
+  std::map<std::string, std::string> topic;  // compacted
+  std::optional<SnapshotWriter> writer;
+  int watermarks = 0;
+  for (int step = 0; step < 1200; ++step) {
+    now_ += milliseconds(random() % 400);
+    if (!writer) writer.emplace("freshet", milliseconds(4000), now_);
+    std::vector<SnapshotRecord> records;
+    ASSERT_TRUE(writer->Next(*logged_.store, now_, records).ok());
+    for (uint64_t n = random() % 3; n > 0; --n) logged_.Add("u" + std::to_string(random() % 100));
+    if (random() % 50 == 0) {  // the commit comes to nothing, and what it held is read again
+      const auto first = static_cast<size_t>(Raw(logged_.store->Position().value_or(Offset{0})));
+      logged_.store->Discard();
+      writer.reset();
+      for (size_t offset = first; offset < logged_.log.size(); ++offset) logged_.TakeIn(logged_.log, offset);
+      continue;
+    }
+    logged_.Apply();
+    for (const SnapshotRecord& record : records) topic[record.key] = record.value;
+    if (records.empty() || !topic.contains(std::string(kWatermarkKey))) continue;
+    LoggedStore other;
+    size_t position = 0;
+    for (const auto& [key, value] : topic) {
+      const std::string_view payload = DecodeSnapshot(key, value).value();
+      if (key == kWatermarkKey) {
+        position = static_cast<size_t>(Raw(DecodeWatermark(payload).value().position));
+        continue;
+      }
+      const StoredUser user{.id = UserOfSnapshotKey(key), .bytes = payload};
+      ASSERT_TRUE(other.store->Restore({&user, 1}).ok());
+    }
+    watermarks += records.back().key == kWatermarkKey ? 1 : 0;
+    if (records.back().key != kWatermarkKey && random() % 20 != 0) continue;
+    for (; position < logged_.log.size(); ++position) other.TakeIn(logged_.log, position);
+    ASSERT_TRUE(other.store->Apply(Offset{std::ssize(logged_.log)}).ok());
+    ASSERT_EQ(Contents(*other.store), Contents(*logged_.store)) << "step " << step;
+  }
+  EXPECT_GT(watermarks, 20);
+}
+
+}  // namespace
+}  // namespace freshet
