@@ -16,7 +16,8 @@ namespace {
 using std::chrono::steady_clock;
 
 // Any other value of these loses records silently.
-constexpr std::array kOwnProperties = {"enable.auto.commit", "enable.auto.offset.store", "auto.offset.reset"};
+constexpr std::array kOwnProperties = {"enable.auto.commit", "enable.auto.offset.store", "auto.offset.reset",
+                                       "transactional.id"};
 
 bool IsRefusal(int code) {
   switch (code) {
@@ -105,8 +106,9 @@ Result<Client> MakeClient(ClientKind kind, const KafkaOptions& options, const Pr
     if (options.properties.count(name) == 0) continue;
     return Error(ErrorCode::kInvalidArgument,
                  std::string("kafka.properties.") + name +
-                     ": freshet decides this itself: offsets are committed after state is durable, "
-                     "and where reading begins is source.start and source.on_offset_gap");
+                     ": freshet decides this itself: each worker has a transactional.id of its own, offsets are "
+                     "committed with what they answer, and where reading begins is source.start and "
+                     "source.on_offset_gap");
   }
   Properties all = {{"bootstrap.servers", options.bootstrap_servers}, {"client.id", options.application}};
   all.insert(all.end(), defaults.begin(), defaults.end());

@@ -25,7 +25,11 @@ KafkaOptions KafkaOptionsOf(const Config& config) {
 Result<std::vector<Worker>> MakeWorkers(const Config& config, const ServingModel& serving, StateDirectory& states,
                                         Metrics& metrics) {
   KafkaOptions kafka = KafkaOptionsOf(config);
-  ASSIGN_OR_RETURN(kafka.instance, InstanceOf(states));
+  if (const auto given = kafka.properties.extract("group.instance.id")) {  // the process's; each worker is a member
+    kafka.instance = given.mapped();
+  } else {
+    ASSIGN_OR_RETURN(kafka.instance, InstanceOf(states));
+  }
   const int count = WorkersFor(config, 0);
   std::vector<Worker> workers(static_cast<size_t>(count));
   for (int w = 0; w < count; ++w) {

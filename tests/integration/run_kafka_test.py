@@ -138,7 +138,7 @@ class RunKafka(CommandTest):
         self.wait_for_answers(EVENTS)
         self.stop(second)
 
-        third_run = self.start(processing__workers=2)
+        third_run = self.start(processing__workers=2, kafka__properties__group__instance__id="named")
         self.wait_for(lambda: "reading from offset" in self.said(third_run), "no partition comes")
         time.sleep(1)
         self.stop(third_run)
