@@ -5,6 +5,7 @@ import collections
 import pathlib
 import random
 import resource
+import signal
 import sys
 import tempfile
 import time
@@ -132,6 +133,7 @@ def main():
     directory = options.directory or pathlib.Path(tempfile.mkdtemp(prefix="freshet-chaos-"))
     directory.mkdir(parents=True, exist_ok=True)
     print(f"seed {options.seed}, logs in {directory}", flush=True)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(3))  # nothing stays behind
     most = resource.getrlimit(resource.RLIMIT_CORE)[1]
     resource.setrlimit(resource.RLIMIT_CORE, (most, most))  # of a process that crashes: it lies with its logs
     run = Run(options, directory.resolve())

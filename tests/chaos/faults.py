@@ -18,7 +18,7 @@ FAIL_POINTS = (
 )  # fmt: skip
 ACTIONS = ("abort", "stop", "delay", "error")
 RARE = ("before_snapshot", "during_restore", "on_assigned", "on_revoked")  # come by a few times in a process's life, others with each commit or batch
-REACHED_S = 20  # within which a process comes by its fail point
+REACHED_S = 30  # within which a process comes by its fail point
 
 
 class Skipped(Exception):
