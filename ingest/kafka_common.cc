@@ -16,8 +16,9 @@ namespace {
 using std::chrono::steady_clock;
 
 // Any other value of these loses records silently.
-constexpr std::array kOwnProperties = {"enable.auto.commit", "enable.auto.offset.store", "auto.offset.reset",
-                                       "transactional.id"};
+constexpr std::array kOwnProperties = {
+    "enable.auto.commit", "enable.auto.offset.store", "auto.offset.reset", "transactional.id",
+    "enable.idempotence", "enable.partition.eof",     "isolation.level",   "group.id"};
 
 bool IsRefusal(int code) {
   switch (code) {
@@ -106,7 +107,8 @@ Result<Client> MakeClient(ClientKind kind, const KafkaOptions& options, const Pr
     if (options.properties.count(name) == 0) continue;
     return Error(ErrorCode::kInvalidArgument,
                  std::string("kafka.properties.") + name +
-                     ": freshet decides this itself: each worker has a transactional.id of its own, offsets are "
+                     ": freshet decides this itself: the group is the application, each worker has a transactional.id "
+                     "of its own, offsets are "
                      "committed with what they answer, and where reading begins is source.start and "
                      "source.on_offset_gap");
   }

@@ -4,6 +4,7 @@
 
 #include <array>
 #include <memory>
+#include <set>
 #include <string>
 
 #include "ingest/kafka.h"
@@ -44,6 +45,19 @@ Status CreateCompacted(rd_kafka_t* client, const std::string& topic, int partiti
                                    " --partitions " + std::to_string(partitions) + " --config cleanup.policy=compact");
 }
 
+Result<std::set<PartitionId>> EmptyPartitions(const KafkaOptions& options, int partitions, const Waiting& waiting) {
+  std::set<PartitionId> empty;
+  const Status asked = kafka::AskUntilAnswered(options, waiting, [&](rd_kafka_s* client) -> Status {
+    const kafka::PartitionLookup lookup(client, options.snapshots_topic, kafka::Start{});
+    for (PartitionId id{0}; Raw(id) < partitions; id = PartitionId{Raw(id) + 1}) {
+      ASSIGN_OR_RETURN(const kafka::Facts facts, lookup.AskRange(id));
+      if (facts.range.begin == facts.range.end) empty.insert(id);
+    }
+    return {};
+  });
+  return asked.ok() ? Result<std::set<PartitionId>>(std::move(empty)) : asked.error();
+}
+
 }  // namespace
 
 Result<int> CountSourcePartitions(const KafkaOptions& options, const Waiting& waiting) {
@@ -55,7 +69,7 @@ Result<int> CountSourcePartitions(const KafkaOptions& options, const Waiting& wa
   return partitions;
 }
 
-Status MakeSnapshotTopic(const KafkaOptions& options, int partitions, const Waiting& waiting) {
+Result<std::set<PartitionId>> MakeSnapshotTopic(const KafkaOptions& options, int partitions, const Waiting& waiting) {
   int found = 0;
   const Status asked = kafka::AskUntilAnswered(options, waiting, [&](rd_kafka_s* client) -> Status {
     ASSIGN_OR_RETURN(found, kafka::PartitionsOf(client, options.snapshots_topic));
@@ -67,7 +81,7 @@ Status MakeSnapshotTopic(const KafkaOptions& options, int partitions, const Wait
     return {};
   });
   RETURN_IF_ERROR(asked);
-  if (found == partitions) return {};
+  if (found == partitions) return EmptyPartitions(options, partitions, waiting);
   return Error(ErrorCode::kInvalidArgument, "snapshots.topic: " + options.snapshots_topic + " has " +
                                                 std::to_string(found) + " partitions, expected " +
                                                 std::to_string(partitions) + ", as many as " + options.source_topic);

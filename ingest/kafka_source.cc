@@ -52,7 +52,7 @@ class KafkaSource final : public EventSource, public kafka::GroupMember {
   Status Commit(std::span<const PartitionPosition> positions) override;
   Status Rewind() override;
   Status Close() override;
-  bool Joined() const override { return joined_ && joining_.empty() && waiting_.empty(); }
+  bool Joined() const override { return joined_ && joining_.empty(); }
   kafka::GroupMetadata Metadata() const override;
   std::vector<std::pair<PartitionId, int64_t>> Lag() const override;
 
@@ -76,6 +76,7 @@ class KafkaSource final : public EventSource, public kafka::GroupMember {
   Status AssignAlso(const std::vector<PartitionId>& partitions);
   Status Reassign(PartitionId partition);
   bool IsCooperative() const;
+  void NoteLoss();
   Status Leave();
 
   Status Announce(Facts facts);
@@ -105,6 +106,7 @@ class KafkaSource final : public EventSource, public kafka::GroupMember {
   std::set<PartitionId> told_;                   // the listener has them, or is getting ready for them
   bool any_stalled_ = false;
   bool topic_gone_ = false;                // deleted while we read it
+  bool lost_ = false;                      // the partitions are others' by now; the revocation is on its way
   bool assignment_due_ = false;            // the group waits for our answer to `joining_`
   bool joined_ = false;                    // it has our answer, and nothing was revoked since
   std::map<PartitionId, Offset> pending_;  // commits that the brokers have not taken yet
@@ -258,16 +260,24 @@ void KafkaSource::Rebalance(rd_kafka_resp_err_t code, const rd_kafka_topic_parti
   if (code == RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS) {
     // Answered by Join(), which may have to ask the brokers more than once.
     assignment_due_ = true;
+    lost_ = false;
     for (int i = 0; i < partitions.cnt; ++i) joining_.push_back(PartitionId{partitions.elems[i].partition});
     rd_kafka_yield(client_.get());
     return;
   }
-  const bool lost = rd_kafka_assignment_lost(client_.get()) != 0;
-  for (int i = 0; i < partitions.cnt; ++i) Revoke(PartitionId{partitions.elems[i].partition}, lost);
+  NoteLoss();
+  const bool lost = std::exchange(lost_, false);
+  // Only what librdkafka was told to read: it refuses a list that holds anything else, and the group would wait.
+  const PartitionList read = kafka::MakePartitionList();
+  for (int i = 0; i < partitions.cnt; ++i) {
+    const PartitionId id{partitions.elems[i].partition};
+    if (partitions_.contains(id)) AddPartition(read, options_.source_topic, id);
+    Revoke(id, lost);
+  }
   assignment_due_ = false;
   joined_ = false;
   if (IsCooperative()) {
-    rd_kafka_error_destroy(rd_kafka_incremental_unassign(client_.get(), &partitions));
+    rd_kafka_error_destroy(rd_kafka_incremental_unassign(client_.get(), read.get()));
   } else {
     rd_kafka_assign(client_.get(), nullptr);
   }
@@ -347,6 +357,7 @@ Status KafkaSource::AssignAlso(const std::vector<PartitionId>& partitions) {
 // Reads `partitions`, each from its offset; with the eager protocol they replace all others.
 Status KafkaSource::Assign(const PartitionList& partitions) {
   assignment_due_ = false;
+  NoteLoss();
   auto code = RD_KAFKA_RESP_ERR_NO_ERROR;
   if (IsCooperative()) {
     rd_kafka_error_t* const error = rd_kafka_incremental_assign(client_.get(), partitions.get());
@@ -359,7 +370,8 @@ Status KafkaSource::Assign(const PartitionList& partitions) {
 }
 
 bool KafkaSource::IsCooperative() const {
-  return std::string_view(rd_kafka_rebalance_protocol(client_.get())) == "COOPERATIVE";
+  const char* const protocol = rd_kafka_rebalance_protocol(client_.get());
+  return protocol != nullptr && std::string_view(protocol) == "COOPERATIVE";
 }
 
 // Tells the listener of a partition and finds where reading begins.
@@ -489,22 +501,27 @@ Status KafkaSource::Reassign(PartitionId id) {
 // As a rebalance that takes all partitions and gives them back.
 Status KafkaSource::Rewind() {
   if (IsCooperative()) {
+    NoteLoss();
     const PartitionList list = kafka::MakePartitionList();
     for (const auto& [id, partition] : partitions_) AddPartition(list, options_.source_topic, id);
     rd_kafka_error_destroy(rd_kafka_incremental_unassign(client_.get(), list.get()));
   }
-  for (const auto& [id, facts] : waiting_) joining_.push_back(id);
-  for (const auto& [id, partition] : partitions_) joining_.push_back(id);
-  waiting_.clear();
-  partitions_.clear();
   pending_.clear();
-  for (const PartitionId id : std::exchange(told_, {})) RETURN_IF_ERROR(listener_->OnRevoked(id, true));
-  assignment_due_ = true;
+  // Those that wait have nothing that could come to nothing.
+  for (const auto& [id, partition] : std::exchange(partitions_, {})) {
+    joining_.push_back(id);
+    told_.erase(id);
+    RETURN_IF_ERROR(listener_->OnRevoked(id, true));
+  }
+  assignment_due_ |= !joining_.empty();
   return {};
 }
 
+// librdkafka forgets a loss with the next assignment that it is told of.
+void KafkaSource::NoteLoss() { lost_ |= rd_kafka_assignment_lost(client_.get()) != 0; }
+
 kafka::GroupMetadata KafkaSource::Metadata() const {
-  if (rd_kafka_assignment_lost(client_.get()) != 0) return nullptr;
+  if (lost_ || rd_kafka_assignment_lost(client_.get()) != 0) return nullptr;
   return kafka::GroupMetadata(rd_kafka_consumer_group_metadata(client_.get()));
 }
 

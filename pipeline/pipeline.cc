@@ -29,6 +29,7 @@ constexpr size_t kMaxUncommittedBytes = size_t{32} << 20;
 Pipeline::Pipeline(PipelineOptions options, const ServingModel& serving, EventDecoder& decoder, EventSource& source,
                    RecordSink& sink, StateDirectory& states, WorkerMetrics* metrics)
     : options_(std::move(options)),
+      empty_snapshots_(options_.snapshots.empty),
       serving_(serving),
       decoder_(decoder),
       source_(source),
@@ -54,7 +55,7 @@ Result<PollState> Pipeline::Step(std::chrono::milliseconds wait) {
   Rank();                      // catalogue scores, seen items out → top-k
   Encode();                    // recommendations → bytes
   RETURN_IF_ERROR(Publish());  // I/O: not final before the commit
-  RETURN_IF_ERROR(MaybeCommit(state == PollState::kEnd));  // I/O: outputs, then state, then the input's positions
+  RETURN_IF_ERROR(MaybeCommit(state == PollState::kEnd));  // I/O: outputs and positions, then state
   if (rewind_due_) {                                       // a transaction came to nothing
     RETURN_IF_ERROR(Rewind());
     return PollState::kMore;
@@ -259,7 +260,7 @@ Status Pipeline::MaybeCommit(bool ended) {
   const bool full =
       buffers_->uncommitted_bytes >= kMaxUncommittedBytes || buffers_->uncommitted_events >= kMaxUncommittedEvents;
   if (!due && !full && !ended && !HotCacheIsPinned()) return {};
-  return Commit();
+  return Commit(true);
 }
 
 // Whether users that wait for a commit, which cannot be evicted, fill half of the hot cache.
@@ -274,9 +275,9 @@ bool Pipeline::HotCacheIsPinned() const {
   return unsaved >= half;
 }
 
-Status Pipeline::Commit() {
+Status Pipeline::Commit(bool snapshots) {
   stage_began_ = SteadyClock::now();
-  RETURN_IF_ERROR(OrRewind(PublishSnapshots()));
+  if (snapshots) RETURN_IF_ERROR(OrRewind(PublishSnapshots()));
   if (rewind_due_) return {};
   std::vector<PartitionPosition> positions;
   bool anything = false;
@@ -309,7 +310,8 @@ Status Pipeline::PublishSnapshots() {
   std::vector<SnapshotRecord> records;
   std::vector<OutputRecord> outputs;
   for (auto& [id, partition] : partitions_) {
-    if (!partition->snapshot || partition->next < partition->emit_from) continue;
+    // What another member wrote while the partition was its own is newer than a store that has not caught up.
+    if (!partition->snapshot || partition->committed < partition->emit_from) continue;
     records.clear();
     outputs.clear();
     RETURN_IF_ERROR(partition->snapshot->Next(*partition->store, stage_began_, records));
@@ -339,7 +341,7 @@ Status Pipeline::ApplyStates() {
 }
 
 Status Pipeline::Close() {
-  RETURN_IF_ERROR(Commit());
+  RETURN_IF_ERROR(Commit(false));
   if (rewind_due_) spdlog::warn("what came after the last commit is read again at the next start");
   RETURN_IF_ERROR(source_.Close());
   parked_.clear();

@@ -39,7 +39,8 @@ struct Origin {
 // Where state is saved to and restored from; absent parts: no snapshots.
 struct SnapshotOptions {
   std::chrono::milliseconds interval{600'000};
-  std::string whose;  // the application and its input, as a watermark names them
+  std::string whose;            // the application and its input, as a watermark names them
+  std::set<PartitionId> empty;  // partitions whose snapshot has no record when the process starts
   // The snapshot of a partition, from its beginning to its end now. kUnavailable: ask again.
   std::function<Result<std::unique_ptr<EventSource>>(PartitionId)> read;
 };
@@ -126,7 +127,7 @@ class Pipeline : public AssignmentListener {
   Status MaybeCommit(bool ended);
 
   bool HotCacheIsPinned() const;
-  Status Commit();
+  Status Commit(bool snapshots);  // with the part of the snapshots that is due
   Status ApplyStates();
   Status PublishSnapshots();
   Result<std::unique_ptr<UserStateStore>> OpenStore(PartitionId partition);
@@ -145,6 +146,7 @@ class Pipeline : public AssignmentListener {
                          std::vector<std::string>& answers);
 
   const PipelineOptions options_;
+  std::set<PartitionId> empty_snapshots_;  // of the options, until taken note of
   const ServingModel& serving_;
   EventDecoder& decoder_;
   EventSource& source_;

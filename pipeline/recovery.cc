@@ -22,6 +22,8 @@ Result<std::optional<Offset>> Pipeline::OnAssigned(const Assignment& assignment)
   Park(assignment.partition);  // announced again before it was read
   ASSIGN_OR_RETURN(partition->store, OpenStore(assignment.partition));
   if (options_.snapshots.read) {
+    // The topic is new, or was made anew: it needs everybody.
+    if (empty_snapshots_.erase(assignment.partition) > 0) partition->store->SetSnapshotPosition(Offset{0});
     partition->snapshot.emplace(options_.snapshots.whose, options_.snapshots.interval,
                                 std::chrono::steady_clock::now());
   }
@@ -76,7 +78,7 @@ Result<bool> Pipeline::Restore(PartitionId partition, Restoring& restoring) {
 
 Status Pipeline::OnRevoked(PartitionId partition, bool lost) {
   RETURN_IF_ERROR(FailPoint("on_revoked"));
-  if (!lost && !rewind_due_) RETURN_IF_ERROR(Commit());
+  if (!lost && !rewind_due_) RETURN_IF_ERROR(Commit(false));
   // Lost: somebody else owns it already, and may have answered what is not committed here.
   rewind_due_ |= buffers_->uncommitted_events > 0;
   restoring_.erase(partition);
@@ -96,8 +98,9 @@ void Pipeline::Park(PartitionId partition) {
 }
 
 bool Pipeline::CaughtUp() const {
-  return std::all_of(partitions_.begin(), partitions_.end(),
-                     [](const auto& entry) { return entry.second->next >= entry.second->emit_from; });
+  return restoring_.empty() && std::all_of(partitions_.begin(), partitions_.end(), [](const auto& entry) {
+           return entry.second->next >= entry.second->emit_from;
+         });
 }
 
 Status Pipeline::OnRebuild(const Assignment& assignment, bool same_log) {

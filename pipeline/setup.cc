@@ -98,6 +98,7 @@ Result<std::unique_ptr<StateDirectory>> OpenStateDirectory(const Config& config,
   options.block_cache_bytes = config.state.block_cache_bytes;
   options.write_buffer_bytes = config.state.write_buffer_bytes;
   options.history = history;
+  options.snapshots = config.snapshots.topic;
   options.shorten_history = config.state.history.has_value();
   options.rocksdb_options = config.state.rocksdb_options;
   return StateDirectory::Open(options);
@@ -162,6 +163,7 @@ const std::atomic<bool>& StopOnSignals() {
   std::signal(SIGTERM, RequestStop);
   std::signal(SIGINT, RequestStop);
   std::signal(SIGPIPE, SIG_IGN);
+  std::signal(SIGXFSZ, SIG_IGN);  // a file that may not grow is an error, as a full disk is
   return stop_requested;
 }
 

@@ -9,10 +9,11 @@
 //   event_id  := u64                                         // oldest first; StableHash() of the id
 //   position  := format next:i64
 //
-// Keys of a partition's RocksDB: 'u' <user id> -> delta; 'm' "position" -> position.
+// Keys of a partition's RocksDB: 'u' <user id> -> delta; 'm' "position" -> position; 'm' "snapshot" <topic> ->
+// position.
 //
-// A user's counters bound each other (1 <= sessions, session_events <= events; kept tokens, event ids <= events), so most
-// damage that RocksDB's own checksums do not catch is caught here.
+// A user's counters bound each other (1 <= sessions, session_events <= events; kept tokens, event ids <= events), so
+// most damage that RocksDB's own checksums do not catch is caught here.
 #include "state/codec.h"
 
 #include <algorithm>

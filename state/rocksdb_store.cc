@@ -27,6 +27,7 @@ class RocksDbResources {
   rocksdb::Options options;
   size_t history = 0;
   size_t hot_cache_bytes = 0;
+  std::string snapshot_key;
   bool read_only = false;
 };
 
@@ -35,7 +36,7 @@ namespace {
 constexpr char kUserPrefix = 'u';
 constexpr char kPastUsers = kUserPrefix + 1;
 constexpr std::string_view kPositionKey = "mposition";
-constexpr std::string_view kSnapshotKey = "msnapshot";
+constexpr std::string_view kSnapshotKey = "msnapshot";  // and behind it, whereto
 
 std::string_view View(const rocksdb::Slice& slice) { return {slice.data(), slice.size()}; }
 rocksdb::Slice SliceOf(std::string_view view) { return {view.data(), view.size()}; }
@@ -158,7 +159,7 @@ class RocksDbStore final : public UserStateStore {
 
   Status ReadPositions() {
     ASSIGN_OR_RETURN(position_, ReadPosition(kPositionKey, ": position"));
-    ASSIGN_OR_RETURN(snapshot_position_, ReadPosition(kSnapshotKey, ": snapshot position"));
+    ASSIGN_OR_RETURN(snapshot_position_, ReadPosition(resources_->snapshot_key, ": snapshot position"));
     new_snapshot_position_ = snapshot_position_;
     return {};
   }
@@ -225,7 +226,7 @@ class RocksDbStore final : public UserStateStore {
     }
     rocksdb::Status positioned = batch_.Put(SliceOf(kPositionKey), EncodePosition(position));
     if (positioned.ok() && new_snapshot_position_ != snapshot_position_) {
-      positioned = batch_.Put(SliceOf(kSnapshotKey), EncodePosition(*new_snapshot_position_));
+      positioned = batch_.Put(SliceOf(resources_->snapshot_key), EncodePosition(*new_snapshot_position_));
     }
     if (!positioned.ok()) return ToError(positioned, name_);
     if (std::exchange(flush_due_, false)) {  // restored users are in no log
@@ -437,6 +438,7 @@ Result<std::shared_ptr<const RocksDbResources>> MakeRocksDbResources(const State
   auto resources = std::make_shared<RocksDbResources>();
   resources->history = options.history;
   resources->hot_cache_bytes = options.hot_cache_bytes;
+  resources->snapshot_key = std::string(kSnapshotKey) + options.snapshots;
   resources->read_only = options.read_only;
   rocksdb::ConfigOptions strict;
   strict.ignore_unsupported_options = false;

@@ -101,6 +101,7 @@ struct StateOptions {
   // back. More than it kept: users grow with their next events. What reads only takes the directory's own number.
   size_t history = 197;
   bool shorten_history = false;  // keep no more than `history`, though the directory did
+  std::string snapshots;         // where they go: each place has a snapshot position of its own
   std::string rocksdb_options;   // verbatim "name=value;…", over ours
   bool read_only = false;        // for looking at a directory at rest
 };

@@ -2,6 +2,7 @@
 #include <spdlog/spdlog.h>
 
 #include <memory>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -23,7 +24,7 @@ KafkaOptions KafkaOptionsOf(const Config& config) {
 }
 
 Result<std::vector<Worker>> MakeWorkers(const Config& config, const ServingModel& serving, StateDirectory& states,
-                                        Metrics& metrics) {
+                                        Metrics& metrics, const std::set<PartitionId>& empty_snapshots) {
   KafkaOptions kafka = KafkaOptionsOf(config);
   if (const auto given = kafka.properties.extract("group.instance.id")) {  // the process's; each worker is a member
     kafka.instance = given.mapped();
@@ -48,6 +49,7 @@ Result<std::vector<Worker>> MakeWorkers(const Config& config, const ServingModel
     options.keep_user_vectors = true;
     options.origin = OriginInTopic(kafka.source_topic);
     if (!kafka.snapshots_topic.empty()) {
+      options.snapshots.empty = empty_snapshots;
       options.snapshots.interval = config.snapshots.interval;
       options.snapshots.whose = "application " + config.application + ", topic " + config.source.topic;
       options.snapshots.read = [kafka](PartitionId partition) { return ReadSnapshot(kafka, partition); };
@@ -82,12 +84,14 @@ Status CheckPartitions(const Config& config, StateDirectory& states, int partiti
                    *before + " partitions");
 }
 
-Status PrepareTopics(const Config& config, StateDirectory& states, const Waiting& waiting) {
+// The partitions of the snapshot topic that have no record.
+Result<std::set<PartitionId>> PrepareTopics(const Config& config, StateDirectory& states, const Waiting& waiting) {
   const KafkaOptions kafka = KafkaOptionsOf(config);
   RETURN_IF_ERROR(CheckTopics(kafka, waiting));
   ASSIGN_OR_RETURN(const int partitions, CountSourcePartitions(kafka, waiting));
   RETURN_IF_ERROR(CheckPartitions(config, states, partitions));
-  return kafka.snapshots_topic.empty() ? Status() : MakeSnapshotTopic(kafka, partitions, waiting);
+  if (kafka.snapshots_topic.empty()) return std::set<PartitionId>();
+  return MakeSnapshotTopic(kafka, partitions, waiting);
 }
 
 Status Run(const ConfigFlags& flags) {
@@ -112,15 +116,15 @@ Status Run(const ConfigFlags& flags) {
                    ControlPlane::Start(ControlPlaneOptionsFor(config, *serving.model), readiness, *metrics, queries));
   spdlog::info("serving /healthz, /readyz, /metrics and /v1 on port {}", control_plane->port());
 
-  const Status topics = PrepareTopics(config, *states, [&](const std::string& reason) {
+  const auto empty_snapshots = PrepareTopics(config, *states, [&](const std::string& reason) {
     readiness.NotReady("kafka", reason);
     return !stop;
   });
   if (stop) return {};  // asked to stop before there was anything to drain
-  RETURN_IF_ERROR(topics);
+  if (!empty_snapshots.ok()) return empty_snapshots.error();
   readiness.Ready("kafka");
 
-  ASSIGN_OR_RETURN(std::vector<Worker> workers, MakeWorkers(config, serving, *states, *metrics));
+  ASSIGN_OR_RETURN(std::vector<Worker> workers, MakeWorkers(config, serving, *states, *metrics, *empty_snapshots));
   WorkerOptions options;
   options.readiness = &readiness;
   options.queries = &queries;

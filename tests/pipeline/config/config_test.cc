@@ -186,7 +186,7 @@ INSTANTIATE_TEST_SUITE_P(
         BadValue{"state.hot_cache=1B", "state.hot_cache: \"1B\": expected from 1KiB to 1024GiB; from --set"},
         BadValue{"source.max_record=17MiB", "source.max_record: \"17MiB\": expected from 1KiB to 16MiB; from --set"},
         BadValue{"processing.commit_interval=2h",
-                 "processing.commit_interval: \"2h\": expected from 1ms to 1h; from --set"},
+                 "processing.commit_interval: \"2h\": expected from 1ms to 10m; from --set"},
         BadValue{"processing.max_batch=65537",
                  "processing.max_batch: \"65537\": expected a whole number from 1 to 65536; from --set"},
         BadValue{"recommend.top_k=1e3",
