@@ -4,6 +4,7 @@
 #   deploy/local-kafka.sh start [--directory DIR] [--port PORT]      start it and wait until it answers; a running one stays
 #     [--advertise HOST:PORT]                                        tell clients this address: that of a proxy in front of it
 #   deploy/local-kafka.sh stop [--directory DIR] [--now]             stop it and keep its data; --now: SIGKILL
+#   deploy/local-kafka.sh fence [--directory DIR]                    after stop --now: make its end known, as a cluster would
 #   deploy/local-kafka.sh status [--directory DIR]                   whether it runs, and where (exit code 3: it does not)
 #   deploy/local-kafka.sh address [--directory DIR]                  its bootstrap server
 #   deploy/local-kafka.sh create-topic NAME PARTITIONS [KEY=VALUE...] [--directory DIR]
@@ -18,7 +19,7 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 kafka_version=4.3.1
 jars=${XDG_CACHE_HOME:-$HOME/.cache}/freshet/kafka-$kafka_version
 
-usage() { sed -n '2,14s/^# \{0,1\}//p' "$0"; }
+usage() { sed -n '2,15s/^# \{0,1\}//p' "$0"; }
 
 fail() {
   echo "deploy/local-kafka.sh: $*" >&2
@@ -107,6 +108,8 @@ log.dirs=$directory/data
 auto.create.topics.enable=false
 # Events keep their own times, which may be old: retention by time would delete them at once.
 log.retention.hours=-1
+# A broker that is stopped for a while, or that a busy machine starves, must not declare itself dead.
+broker.session.timeout.ms=30000
 default.replication.factor=1
 offsets.topic.replication.factor=1
 offsets.topic.num.partitions=4
@@ -181,6 +184,25 @@ stop() {
   fail "the broker (pid $pid) does not stop; see $directory/broker.log"
 }
 
+# A broker that comes back before its end was noticed takes itself for the leader of everything, until it is told otherwise; transaction
+# markers that are due then, 4.3.1 leaves out ("these partitions are likely deleted already"). In a cluster the controllers outlive it.
+fence() {
+  local pid
+  if running_pid >/dev/null; then fail "the broker runs"; fi
+  sed -e 's/^process.roles=.*/process.roles=controller/' -e 's/^listeners=.*,/listeners=/' -e '/^advertised/d' \
+    -e 's/^\(broker.session.timeout.ms\)=.*/\1=1000/' "$directory/server.properties" >"$directory/controller.properties"
+  java -Xmx256m -XX:+UseSerialGC -Dorg.slf4j.simpleLogger.showDateTime=true -cp "$jars/*" kafka.Kafka \
+    "$directory/controller.properties" >"$directory/controller.log" 2>&1 </dev/null &
+  pid=$!
+  for _ in {1..720}; do
+    if grep -q "Fencing broker 1" "$directory/controller.log" || ! kill -0 "$pid" 2>/dev/null; then break; fi
+    sleep 0.25
+  done
+  kill "$pid" 2>/dev/null || fail "the controller ended: $(tail -n 5 "$directory/controller.log")"
+  wait "$pid" || true
+  grep -q "Fencing broker 1" "$directory/controller.log" || fail "the broker is not fenced; see $directory/controller.log"
+}
+
 status() {
   local pid
   if ! pid=$(running_pid); then
@@ -224,6 +246,7 @@ directory=$(realpath -m "$directory")
 case ${words[0]:-} in
   start) start ;;
   stop) stop ;;
+  fence) fence ;;
   status) status ;;
   address) cat "$directory/address" ;;
   create-topic) create_topic "${words[@]:1}" ;;

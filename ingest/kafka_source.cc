@@ -75,7 +75,7 @@ class KafkaSource final : public EventSource, public kafka::GroupMember {
   Status Assign(const PartitionList& partitions);
   Status AssignAlso(const std::vector<PartitionId>& partitions);
   Status Reassign(PartitionId partition);
-  bool IsCooperative() const;
+  bool IsCooperative();
   void NoteLoss();
   Status Leave();
 
@@ -109,6 +109,7 @@ class KafkaSource final : public EventSource, public kafka::GroupMember {
   bool lost_ = false;                      // the partitions are others' by now; the revocation is on its way
   bool assignment_due_ = false;            // the group waits for our answer to `joining_`
   bool joined_ = false;                    // it has our answer, and nothing was revoked since
+  bool cooperative_ = false;               // as the group's protocol was when last asked
   std::map<PartitionId, Offset> pending_;  // commits that the brokers have not taken yet
   std::map<PartitionId, Offset> sent_;     // those of them that wait for an answer
   RecordBatch* batch_ = nullptr;           // of the running Poll()
@@ -369,9 +370,12 @@ Status KafkaSource::Assign(const PartitionList& partitions) {
   return code == RD_KAFKA_RESP_ERR_NO_ERROR ? Status() : Status(kafka::MakeError("assign", code));
 }
 
-bool KafkaSource::IsCooperative() const {
-  const char* const protocol = rd_kafka_rebalance_protocol(client_.get());
-  return protocol != nullptr && std::string_view(protocol) == "COOPERATIVE";
+// A client that ends does not say any more (null), but still revokes as it did.
+bool KafkaSource::IsCooperative() {
+  if (const char* const protocol = rd_kafka_rebalance_protocol(client_.get())) {
+    cooperative_ = std::string_view(protocol) == "COOPERATIVE";
+  }
+  return cooperative_;
 }
 
 // Tells the listener of a partition and finds where reading begins.

@@ -5,6 +5,7 @@ import collections
 import pathlib
 import random
 import resource
+import shutil
 import signal
 import sys
 import tempfile
@@ -146,6 +147,8 @@ def main():
         traceback.print_exc()
         return 2
     run.print(verdict)
+    if verdict.good:
+        shutil.rmtree(directory / "kafka")
     print(f"\n{'PASS' if verdict.good else 'FAIL'}: seed {options.seed}, logs in {directory}")
     return 0 if verdict.good else 1
 

@@ -101,6 +101,7 @@ class Faults:
     def broker_kill(self):
         self.cluster.broker.kill()
         lasted = self.wait(0, 2)
+        self.cluster.broker.call("fence")
         self.cluster.broker.start()
         return f"down for {lasted} besides the start"
 

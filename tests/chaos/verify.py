@@ -205,6 +205,8 @@ def verify(cluster, feeder):
     for _, name, code, log, said in cluster.exits:
         if code not in (0, 1, -9):
             verdict.differ("exit codes", f"{name}: {code} ({log}): {said[-1:]}")
+    if cluster.broker.lost_markers() > 0:
+        verdict.differ("transactions that the broker itself left without markers", cluster.broker.lost_markers())
     for problem in cluster.reader.problems:
         verdict.differ("problems of the reader", problem)
     return verdict
