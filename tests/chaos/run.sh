@@ -14,12 +14,14 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 export FRESHET=${FRESHET:-$here/../../build/release/tests/chaos/freshet_fail_points}
 
 mutation() {  # name, options...
-  local code=0
-  python3 -B "$here/chaos.py" --mutation "$@" || code=$?
+  local code=0 directory
+  directory=$(mktemp -d -t freshet-chaos-XXXXXX)
+  python3 -B "$here/chaos.py" --directory "$directory" --mutation "$@" || code=$?
   if [[ $code != 1 ]]; then
     echo "tests/chaos/run.sh: the defect $1 was not found (exit code $code)"
     exit 1
   fi
+  rm -rf "$directory"
   echo "The defect $1 was found."
 }
 
