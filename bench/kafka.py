@@ -60,6 +60,17 @@ class Bench:
                 "--output", path)  # fmt: skip
         return path
 
+    def even_log(self, users, events):
+        """Unlike of generated users, each of them comes, and equally often: a few at a time, which soon are hot."""
+        path = self.directory / "even.jsonl"
+        few, each = min(users, 10000), max(1, events // users)
+        with open(path, "w", buffering=1 << 20) as out:
+            for i in range(events):
+                user = (i // (few * each) * few + i % few) % users
+                out.write(f'{{"user_id":"u{user}","item_id":"i{i * 7919 % ITEMS}","event_type":"click",'
+                          f'"timestamp":{1767225600000 + i}}}\n')  # fmt: skip
+        return path
+
     def probe(self, *arguments):
         return run(os.environ["FRESHET_KAFKA_PROBE"], "--address", self.address, *arguments)
 
@@ -160,7 +171,7 @@ class Application:
         """Feeds events and waits for their answers; every event must have one, and only `repeats` of them a second."""
         seen = json.loads(self.bench.probe(
             "flow", "--events", self.events, "--answers", self.answers, "--input", log, "--skip", skip, "--count", count,
-            "--rate", rate, "--wait", WAIT_S))  # fmt: skip
+            "--rate", rate, "--warm-up", min(5, count / rate / 4) if rate else 0, "--wait", WAIT_S))  # fmt: skip
         if seen["missing"] or seen["gaps"] or seen["repeated"] > repeats:
             raise Failure(f"wrong answers: {seen}\n{self.said()}")
         return seen
@@ -189,6 +200,16 @@ def tell(what, found, bar="", met=None):
     verdict = "" if met is None else "met" if met else "MISSED"
     rows.append((what, found, bar, verdict, f"{os.getloadavg()[0]:.0f}"))
     print("  " + " | ".join(rows[-1]), file=sys.stderr, flush=True)
+
+
+def warm(bench):
+    """A broker that has just started is slow for half a minute: its code is not compiled yet."""
+    log = bench.log("clicks", bench.flags.clickers, bench.flags.backlog)
+    for guarantee in GUARANTEES:
+        with bench.application(guarantee) as application:
+            application.start()
+            application.flow(log, bench.flags.backlog // 2, rate=3 * bench.flags.rate)
+            application.stop()
 
 
 def interleaved(bench, kinds, rate, count):
@@ -245,7 +266,7 @@ def snapshots(bench):
     """What snapshots cost at a steady rate; half of the interval is one walk through all users."""
     flags = bench.flags
     kinds = {"on": {"snapshots.interval": "10s"}, "off": {"snapshots.topic": "none"}}
-    found = interleaved(bench, kinds, flags.rate, int(2 * flags.rate * flags.seconds))
+    found = interleaved(bench, kinds, flags.rate, int(flags.rate * flags.seconds))
     for name in kinds:
         tell(f"snapshots {name} (interval 10 s), {flags.rate:.0f} events/s: CPU µs/event",
              spread([one["cpu_us"] for one in found[name]]))  # fmt: skip
@@ -328,9 +349,11 @@ def restore(bench):
     """An empty disk, a snapshot of all users, and an input that was read to its end."""
     flags = bench.flags
     more = 1000
-    log = bench.log("many", flags.users, flags.events + more)
-    caches = {"state.hot_cache": "256MiB", "state.block_cache": "64MiB", "state.write_buffer": "64MiB"}
-    with bench.application(**caches) as application:
+    log = bench.even_log(flags.users, flags.events + more)
+    settings = {"state.hot_cache": "256MiB", "state.block_cache": "64MiB", "state.write_buffer": "64MiB",
+                # Whose name went with the disk would wait for the session of the one before.
+                "kafka.properties.group.instance.id": "restored"}  # fmt: skip
+    with bench.application(**settings) as application:
         bench.probe("flow", "--events", application.events, "--input", log, "--count", flags.events)
         run(*application.words("replay", "--from", "earliest", "--emit", "none"), env=clean_environment())
         bench.probe("topics", "--partitions", PARTITIONS, "--compacted", application.name + "-snapshots")
@@ -347,6 +370,8 @@ def restore(bench):
             if len(times) == flags.repetitions:  # the restored users' numbers go on
                 application.flow(log, more, skip=flags.events)
             application.stop()
+        if written["users"] != flags.users:
+            raise Failure(f"{written['users']} users in the snapshot")
         whose = f"{written['users']:,} users, {flags.events:,} events, {written['bytes'] >> 20} MiB"
         tell(f"restore of {whose}: start to ready, s", spread(times), "≤ 60", statistics.median(times) <= 60)
         allowed = 256 + 64 + 200  # what fills memtables is charged to the block cache
@@ -363,7 +388,7 @@ def parse_flags():
     parser.add_argument("--case", action="append", choices=CASES, help="what to measure, repeatedly; default: all")
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--rate", type=float, default=2000, help="events a second, where they come steadily")
-    parser.add_argument("--seconds", type=float, default=10, help="of a steady flow")
+    parser.add_argument("--seconds", type=float, default=30, help="of a steady flow")
     parser.add_argument("--backlog", type=int, default=200_000, help="events at full speed")
     parser.add_argument("--clickers", type=int, default=5000, help="users of these events")
     parser.add_argument("--commit-interval", type=int, default=100, help="ms")
@@ -393,6 +418,7 @@ def main():
     bench = None
     try:
         bench = Bench(flags, directory)
+        warm(bench)
         for case in flags.case or CASES:
             CASES[case](bench)
         print_table()

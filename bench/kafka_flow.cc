@@ -1,4 +1,4 @@
-// A producer that keeps a rate, and beside it a read_committed reader: one process, so one clock.
+// A producer that keeps a rate, and beside it a read_committed reader: one process, so one clock, which is the broker's.
 #include <algorithm>
 #include <atomic>
 #include <chrono>
@@ -15,7 +15,7 @@
 namespace freshet::bench {
 namespace {
 
-using Clock = std::chrono::steady_clock;
+using Clock = std::chrono::system_clock;  // with which the broker stamps events
 
 using Place = std::pair<int32_t, int64_t>;  // partition and offset of an event
 struct PlaceHash {
@@ -26,7 +26,8 @@ struct Event {
   std::string user;
   std::string line;
   Clock::time_point sent{};
-  Place place{-1, -1};  // once it is acknowledged
+  Clock::time_point appended{};  // by the broker, in whole milliseconds; known once it is acknowledged
+  Place place{-1, -1};           // likewise
 };
 
 struct Answer {
@@ -59,7 +60,11 @@ std::vector<Event> ReadEvents(const FlowOptions& options, Numbers& before) {
 
 void OnDelivery(rd_kafka_t*, const rd_kafka_message_t* message, void*) {
   Check(message->err, "an event was not delivered");
-  static_cast<Event*>(message->_private)->place = {message->partition, message->offset};
+  auto& event = *static_cast<Event*>(message->_private);
+  event.place = {message->partition, message->offset};
+  rd_kafka_timestamp_type_t type{};
+  event.appended = Clock::time_point(std::chrono::milliseconds(rd_kafka_message_timestamp(message, &type)));
+  if (type != RD_KAFKA_TIMESTAMP_LOG_APPEND_TIME) Fail("the topic of events has no LogAppendTime");
 }
 
 void Produce(const FlowOptions& options, std::vector<Event>& events) {
@@ -67,7 +72,7 @@ void Produce(const FlowOptions& options, std::vector<Event>& events) {
   const Settings settings = {{"bootstrap.servers", options.address},
                              {"enable.idempotence", "true"},
                              {"partitioner", "murmur2_random"},
-                             {"linger.ms", options.rate > 0 ? "0" : "20"},
+                             {"linger.ms", options.rate > 0 ? "5" : "20"},  // 5: what Kafka 4's producers do
                              {"socket.nagle.disable", "true"}};
   for (const auto& [name, value] : settings) rd_kafka_conf_set(conf, name.c_str(), value.c_str(), nullptr, 0);
   rd_kafka_conf_set_dr_msg_cb(conf, &OnDelivery);
@@ -172,7 +177,7 @@ nlohmann::json Report(const FlowOptions& options, const std::vector<Event>& even
     int64_t& number = numbers[answer.user];
     if (answer.number != number + 1) ++gaps;
     number = answer.number;
-    if (event.sent >= counted_from) latencies.push_back(Milliseconds(answer.seen - event.sent));
+    if (event.sent >= counted_from) latencies.push_back(Milliseconds(answer.seen - event.appended));
   }
   int64_t missing = 0;
   for (const auto& [place, event] : by_place) missing += event != nullptr;

@@ -65,6 +65,7 @@ void MakeTopics(const std::string& address, int partitions, const std::vector<st
     const Owned<rd_kafka_NewTopic_t> topic(
         rd_kafka_NewTopic_new(name.c_str(), partitions, 1, message.data(), message.size()), &rd_kafka_NewTopic_destroy);
     if (topic == nullptr) Fail(name + ": " + message.data());
+    rd_kafka_NewTopic_set_config(topic.get(), "message.timestamp.type", "LogAppendTime");
     if (compacted) rd_kafka_NewTopic_set_config(topic.get(), "cleanup.policy", "compact");
     Administer(client.get(), [&](rd_kafka_queue_t* queue) {
       rd_kafka_NewTopic_t* topics[] = {topic.get()};

@@ -112,7 +112,9 @@ Result<Client> MakeClient(ClientKind kind, const KafkaOptions& options, const Pr
                      "committed with what they answer, and where reading begins is source.start and "
                      "source.on_offset_gap");
   }
-  Properties all = {{"bootstrap.servers", options.bootstrap_servers}, {"client.id", options.application}};
+  Properties all = {{"bootstrap.servers", options.bootstrap_servers},
+                    {"client.id", options.application},
+                    {"socket.nagle.disable", "true"}};  // small requests would wait for each other's ACK
   all.insert(all.end(), defaults.begin(), defaults.end());
   all.insert(all.end(), options.properties.begin(), options.properties.end());
   for (const auto& [name, value] : all) RETURN_IF_ERROR(SetProperty(conf.get(), name, value));
@@ -130,6 +132,24 @@ Result<Client> MakeClient(ClientKind kind, const KafkaOptions& options, const Pr
   if (client == nullptr) return Error(ErrorCode::kInvalidArgument, std::string("kafka.properties: ") + message.data());
   (void)conf.release();  // the client's now
   return Client(client);
+}
+
+Properties ReadingDefaults(const KafkaOptions& options) {
+  Properties defaults = {
+      {"group.id", options.application},
+      {"isolation.level", "read_committed"},
+      {"enable.auto.commit", "false"},
+      {"enable.auto.offset.store", "false"},
+      {"auto.offset.reset", "error"},
+      {"enable.partition.eof", "true"},  // its offset lies behind control records, which are never delivered
+      {"allow.auto.create.topics", "false"},
+      // Once all queues are full, fetching pauses for a second, however soon they are empty (librdkafka #2879): they are
+      // bounded in bytes alone, which last longer.
+      {"queued.min.messages", "1000000"},
+      {"queued.max.messages.kbytes", "16384"},
+  };
+  if (rd_kafka_version() >= 0x02020000) defaults.emplace_back("fetch.queue.backoff.ms", "10");
+  return defaults;
 }
 
 bool IsTransient(int code) {

@@ -67,6 +67,9 @@ Result<Client> MakeClient(ClientKind kind, const KafkaOptions& options, const Pr
                           const std::function<void(rd_kafka_conf_s*)>& set_callbacks,
                           std::map<std::string, std::string>* effective = nullptr);
 
+// Of a consumer that reads the whole of its partitions, and knows itself where to go on.
+Properties ReadingDefaults(const KafkaOptions& options);
+
 // Whether trying again may help against this rd_kafka_resp_err_t.
 bool IsTransient(int code);
 // "where: what librdkafka says"; kUnavailable where it is transient.

@@ -4,6 +4,7 @@
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdlib>
 #include <map>
@@ -82,7 +83,6 @@ Status Producer::Connect(const std::string& transactional_id) {
   Properties defaults = {
       {"enable.idempotence", "true"},
       {"compression.codec", "lz4"},
-      {"linger.ms", "5"},
       {"partitioner", "murmur2_random"},  // as Java's clients: a user's records meet those of other producers
       {"queue.buffering.max.messages", "50000"},
       {"queue.buffering.max.kbytes", "32768"},
@@ -93,7 +93,9 @@ Status Producer::Connect(const std::string& transactional_id) {
     defaults.emplace_back("transaction.timeout.ms", std::to_string(options_.transaction_timeout.count()));
     // A transaction that comes right after another is told to wait, in a quarter of the cases for this long.
     defaults.emplace_back("retry.backoff.ms", "5");
+    defaults.emplace_back("linger.ms", "20");  // nobody sees them before the commit, which waits for nothing
   } else {
+    defaults.emplace_back("linger.ms", "2");
     defaults.emplace_back("message.timeout.ms", "900000");  // an outage shorter than this fails nothing
   }
   std::map<std::string, std::string> effective = {{"message.max.bytes", ""}};
@@ -242,9 +244,13 @@ bool Producer::PublishShortened(const rd_kafka_message_s& message) {
 
 Status Producer::Flush() {
   Wait wait(*this);
+  // Short waits first: without an error to report, rd_kafka_flush() sees that all are delivered only when its wait is
+  // over (of up to 10 ms, in 2.0.2).
+  int patience_ms = 1;
   while (rd_kafka_outq_len(client_.get()) > 0) {
     RETURN_IF_ERROR(status());
-    rd_kafka_flush(client_.get(), 500);
+    rd_kafka_flush(client_.get(), patience_ms);
+    patience_ms = std::min(patience_ms * 2, 512);
     RETURN_IF_ERROR(wait.GoOn());
   }
   return status();

@@ -78,15 +78,8 @@ Status KafkaRangeSource::Connect(const TopicRange& range, int worker, int worker
   for (const PartitionRange& part : range) {
     if (Raw(part.partition) % workers == worker) partitions_[part.partition] = {part.begin, part.end, part.begin};
   }
-  const kafka::Properties defaults = {
-      {"group.id", options_.application},      {"isolation.level", "read_committed"},
-      {"enable.auto.commit", "false"},         {"enable.auto.offset.store", "false"},
-      {"auto.offset.reset", "error"},          {"enable.partition.eof", "true"},
-      {"allow.auto.create.topics", "false"},   {"queued.min.messages", "50000"},
-      {"queued.max.messages.kbytes", "16384"},
-  };
-  ASSIGN_OR_RETURN(
-      client_, kafka::MakeClient(kafka::ClientKind::kConsumer, options_, defaults, health_, [](rd_kafka_conf_s*) {}));
+  ASSIGN_OR_RETURN(client_, kafka::MakeClient(kafka::ClientKind::kConsumer, options_, kafka::ReadingDefaults(options_),
+                                              health_, [](rd_kafka_conf_s*) {}));
   lookup_.emplace(client_.get(), options_.source_topic, Start{});
   rd_kafka_poll_set_consumer(client_.get());
   return {};

@@ -90,6 +90,7 @@ class TransactionalSink final : public RecordSink {
   Status Abort() override;
 
  private:
+  Status OrAborted(const Status& delivered);
   Status Begin();
   Status SendOffsets(std::span<const PartitionPosition> positions);
   Status End();
@@ -143,10 +144,15 @@ Status TransactionalSink::Publish(std::span<const OutputRecord> records) {
   RETURN_IF_ERROR(FailPoint("before_produce"));
   const Status published = producer_.Publish(records);
   RETURN_IF_ERROR(FailPoint("after_produce"));
-  if (published.ok() || !published.error().retriable()) return published;
+  return OrAborted(published);
+}
+
+// A delivery that may fare better in another transaction ends this one.
+Status TransactionalSink::OrAborted(const Status& delivered) {
+  if (delivered.ok() || !delivered.error().retriable()) return delivered;
   failed_ = true;
   RETURN_IF_ERROR(CheckFence(rd_kafka_fatal_error(producer_.client(), nullptr, 0)));
-  return Error(ErrorCode::kAborted, published.error().message());
+  return Error(ErrorCode::kAborted, delivered.error().message());
 }
 
 Status TransactionalSink::Begin() {
@@ -166,6 +172,7 @@ Status TransactionalSink::Commit(std::span<const PartitionPosition> positions) {
   RETURN_IF_ERROR(Begin());
   const int64_t closed = producer_.closed_connections();
   RETURN_IF_ERROR(SendOffsets(positions));
+  RETURN_IF_ERROR(OrAborted(producer_.Flush()));  // rd_kafka_commit_transaction() would take longer over it
   RETURN_IF_ERROR(FailPoint("before_commit"));
   RETURN_IF_ERROR(End());
   RETURN_IF_ERROR(FailPoint("after_commit"));

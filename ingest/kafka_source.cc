@@ -89,7 +89,7 @@ class KafkaSource final : public EventSource, public kafka::GroupMember {
   Status Resume(PartitionId partition, Partition& state);
   void ReportPositions(RecordBatch& batch);
   void CatchUp();
-  Status CommitPending();
+  Status CommitPending(milliseconds patience = {});
   Status CommitAnswered(rd_kafka_resp_err_t code);
 
   const KafkaOptions options_;
@@ -144,14 +144,8 @@ Status KafkaSource::Leave() {
 Status KafkaSource::Connect() {
   ASSIGN_OR_RETURN(const kafka::Start start, kafka::ParseStart(options_.start));
   const auto assignor = kafka::ChooseAssignor();
-  kafka::Properties defaults = {
-      {"group.id", options_.application},      {"partition.assignment.strategy", assignor.strategy},
-      {"isolation.level", "read_committed"},   {"enable.auto.commit", "false"},
-      {"enable.auto.offset.store", "false"},   {"auto.offset.reset", "error"},
-      {"enable.partition.eof", "true"},  // its offset lies behind control records, which are never delivered
-      {"allow.auto.create.topics", "false"},   {"queued.min.messages", "50000"},
-      {"queued.max.messages.kbytes", "16384"},
-  };
+  kafka::Properties defaults = kafka::ReadingDefaults(options_);
+  defaults.emplace_back("partition.assignment.strategy", assignor.strategy);
   if (!options_.instance.empty()) defaults.emplace_back("group.instance.id", kafka::MemberName(options_));
   ASSIGN_OR_RETURN(
       client_, kafka::MakeClient(kafka::ClientKind::kConsumer, options_, defaults, health_,
@@ -293,6 +287,7 @@ void KafkaSource::Revoke(PartitionId partition, bool lost) {
     const Status revoked = listener_->OnRevoked(partition, lost);  // which may commit
     if (!revoked.ok() && failure_.ok()) failure_ = revoked;
   }
+  if (!lost) (void)CommitPending(milliseconds(kafka::kRequestMs));  // whoever takes it over begins there
   partitions_.erase(partition);
   pending_.erase(partition);
 }
@@ -537,9 +532,10 @@ Status KafkaSource::Commit(std::span<const PartitionPosition> positions) {
   return CommitPending();
 }
 
-// Commits what is pending and waits a little for the answer. What the brokers do not take now stays pending: state is
-// durable and knows its own position. (rd_kafka_commit() would wait for an absent coordinator for 45 s.)
-Status KafkaSource::CommitPending() {
+// Commits what is pending, one request at a time, and waits up to `patience` for each answer. What the brokers have not
+// taken by then stays pending: state is durable and knows its own position, so events need not wait. (rd_kafka_commit()
+// would wait for an absent coordinator for 45 s.)
+Status KafkaSource::CommitPending(milliseconds patience) {
   while (!pending_.empty()) {
     if (sent_.empty()) {
       const PartitionList list = kafka::MakePartitionList();
@@ -549,7 +545,8 @@ Status KafkaSource::CommitPending() {
       sent_ = pending_;
     }
     const std::unique_ptr<rd_kafka_event_t, decltype(&rd_kafka_event_destroy)> answer(
-        rd_kafka_queue_poll(commits_.get(), health_.down() ? 0 : kafka::kRequestMs), &rd_kafka_event_destroy);
+        rd_kafka_queue_poll(commits_.get(), health_.down() ? 0 : static_cast<int>(patience.count())),
+        &rd_kafka_event_destroy);
     if (answer == nullptr) return {};
     auto code = rd_kafka_event_error(answer.get());
     const auto* const list = rd_kafka_event_topic_partition_list(answer.get());
