@@ -1,4 +1,5 @@
-// A producer that keeps a rate, and beside it a read_committed reader: one process, so one clock, which is the broker's.
+// A producer that keeps a rate, and beside it a read_committed reader: one process, so one clock, which is the
+// broker's.
 #include <algorithm>
 #include <atomic>
 #include <chrono>

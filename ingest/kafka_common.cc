@@ -143,8 +143,8 @@ Properties ReadingDefaults(const KafkaOptions& options) {
       {"auto.offset.reset", "error"},
       {"enable.partition.eof", "true"},  // its offset lies behind control records, which are never delivered
       {"allow.auto.create.topics", "false"},
-      // Once all queues are full, fetching pauses for a second, however soon they are empty (librdkafka #2879): they are
-      // bounded in bytes alone, which last longer.
+      // Once all queues are full, fetching pauses for a second, however soon they are empty (librdkafka #2879): they
+      // are bounded in bytes alone, which last longer.
       {"queued.min.messages", "1000000"},
       {"queued.max.messages.kbytes", "16384"},
   };

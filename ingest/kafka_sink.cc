@@ -11,6 +11,7 @@
 #include <string>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include "core/fail_point.h"
 #include "ingest/kafka.h"
@@ -90,14 +91,23 @@ class TransactionalSink final : public RecordSink {
   Status Abort() override;
 
  private:
-  Status OrAborted(const Status& delivered);
   Status Begin();
+  bool Hold(std::span<const OutputRecord> records);
+  Status Release();
+  Status Produce(std::span<const OutputRecord> records);
+  Status OrAborted(const Status& delivered);
   Status SendOffsets(std::span<const PartitionPosition> positions);
   Status End();
   Status Failed(const std::string& doing, const TransactionError& error);
   Status CheckFence(int code);
   void EndQuietly();
   bool KeepWaiting() const { return !options_.keep_waiting || options_.keep_waiting(); }
+
+  // Each partition that a transaction meets costs a request to its coordinator, unless it meets them together; and
+  // librdkafka 2.0 waits a millisecond behind each, spinning. So the first records are held back until they are likely
+  // to be for most partitions. Nobody sees them before the commit anyway.
+  static constexpr size_t kHeldRecords = 256;
+  static constexpr auto kHoldFor = milliseconds(40);
 
   static constexpr int kFencesToBelieve = 3;
   static constexpr auto kFencesWithin = seconds(120);
@@ -110,7 +120,9 @@ class TransactionalSink final : public RecordSink {
   bool failed_ = false;  // the open transaction; only Abort() goes on
   bool worn_ = false;    // the producer is not fit for another transaction
   steady_clock::time_point began_;
-  int aborts_ = 0;  // since the last commit
+  bool holding_ = false;
+  std::vector<std::pair<std::string, std::string>> held_;  // recommendations: key, value
+  int aborts_ = 0;                                         // since the last commit
   int fences_ = 0;
   steady_clock::time_point first_fence_;
 };
@@ -141,6 +153,34 @@ Status TransactionalSink::Start() {
 
 Status TransactionalSink::Publish(std::span<const OutputRecord> records) {
   RETURN_IF_ERROR(Begin());
+  if (Hold(records)) return {};
+  RETURN_IF_ERROR(Release());
+  return Produce(records);
+}
+
+bool TransactionalSink::Hold(std::span<const OutputRecord> records) {
+  const auto other = [](const OutputRecord& record) { return record.stream != Stream::kRecommendations; };
+  if (!holding_ || held_.size() + records.size() > kHeldRecords || steady_clock::now() - began_ > kHoldFor ||
+      std::any_of(records.begin(), records.end(), other)) {
+    return false;
+  }
+  for (const OutputRecord& record : records) held_.emplace_back(record.key, record.value);
+  return true;
+}
+
+Status TransactionalSink::Release() {
+  holding_ = false;
+  if (held_.empty()) return {};
+  std::vector<OutputRecord> records;
+  records.reserve(held_.size());
+  for (const auto& [key, value] : held_)
+    records.push_back({.stream = Stream::kRecommendations, .key = key, .value = value});
+  RETURN_IF_ERROR(Produce(records));
+  held_.clear();
+  return {};
+}
+
+Status TransactionalSink::Produce(std::span<const OutputRecord> records) {
   RETURN_IF_ERROR(FailPoint("before_produce"));
   const Status published = producer_.Publish(records);
   RETURN_IF_ERROR(FailPoint("after_produce"));
@@ -162,7 +202,8 @@ Status TransactionalSink::Begin() {
   RETURN_IF_ERROR(FailPoint("before_begin"));
   const TransactionError error(rd_kafka_begin_transaction(producer_.client()));
   if (error != nullptr) return Failed("begin", error);
-  open_ = true;
+  open_ = holding_ = true;
+  held_.clear();
   began_ = steady_clock::now();
   return FailPoint("after_begin");
 }
@@ -170,6 +211,7 @@ Status TransactionalSink::Begin() {
 Status TransactionalSink::Commit(std::span<const PartitionPosition> positions) {
   if (!open_ && positions.empty()) return {};
   RETURN_IF_ERROR(Begin());
+  RETURN_IF_ERROR(Release());
   const int64_t closed = producer_.closed_connections();
   RETURN_IF_ERROR(SendOffsets(positions));
   RETURN_IF_ERROR(OrAborted(producer_.Flush()));  // rd_kafka_commit_transaction() would take longer over it
