@@ -9,6 +9,7 @@
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 #include <random>
 #include <thread>
 
@@ -18,6 +19,8 @@ extern char** environ;
 
 namespace freshet {
 namespace {
+
+namespace fs = std::filesystem;
 
 std::atomic<bool> stop_requested{false};
 
@@ -36,6 +39,15 @@ std::map<std::string, std::string> Environment() {
     if (equals != std::string::npos) variables[text.substr(0, equals)] = text.substr(equals + 1);
   }
   return variables;
+}
+
+// The default model is where a checkout has it, below the working directory; an installed program brings it along.
+void FindDefaultModel(Config& config) {
+  std::error_code error;
+  if (config.model.directory != Config().model.directory || fs::exists(config.model.directory, error)) return;
+  const fs::path program = fs::read_symlink("/proc/self/exe", error);
+  const fs::path installed = program.parent_path() / "../share/freshet" / config.model.directory;
+  if (fs::is_directory(installed, error)) config.model.directory = installed.lexically_normal().string();
 }
 
 // %*: the message as the inside of a JSON string.
@@ -74,6 +86,7 @@ Result<Config> LoadEffectiveConfig(const ConfigFlags& flags) {
     for (const std::string& line : loaded.problems.lines) all += (all.empty() ? "" : "\n") + line;
     return Error(ErrorCode::kInvalidArgument, all);
   }
+  FindDefaultModel(loaded.config);
   SetUpLogging(loaded.config);
   return std::move(loaded.config);
 }
