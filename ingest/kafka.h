@@ -47,6 +47,10 @@ struct KafkaOptions {
   std::function<bool()> keep_waiting;
 };
 
+// Error, as at the start, where librdkafka does not know this one of KafkaOptions::properties, or refuses its value, or
+// where freshet sets it itself. Asks no broker.
+Status CheckKafkaProperty(const std::string& name, const std::string& value);
+
 // Told about once a second why the brokers are waited for; false gives up, with kCancelled.
 using Waiting = std::function<bool(const std::string& reason)>;
 

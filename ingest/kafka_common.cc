@@ -3,6 +3,7 @@
 #include <librdkafka/rdkafka.h>
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <cstring>
@@ -16,7 +17,7 @@ namespace {
 using std::chrono::steady_clock;
 
 // Any other value of these loses records silently.
-constexpr std::array kOwnProperties = {
+constexpr std::array<std::string_view, 8> kOwnProperties = {
     "enable.auto.commit", "enable.auto.offset.store", "auto.offset.reset", "transactional.id",
     "enable.idempotence", "enable.partition.eof",     "isolation.level",   "group.id"};
 
@@ -48,12 +49,28 @@ void OnClientError(rd_kafka_t* client, int code, const char* reason, void* healt
   static_cast<Health*>(health)->OnError(client, code, reason);
 }
 
+using Conf = std::unique_ptr<rd_kafka_conf_t, decltype(&rd_kafka_conf_destroy)>;
+
+Conf MakeConf() { return {rd_kafka_conf_new(), &rd_kafka_conf_destroy}; }
+
 Status SetProperty(rd_kafka_conf_t* conf, const std::string& name, const std::string& value) {
   std::array<char, 512> message{};
   if (rd_kafka_conf_set(conf, name.c_str(), value.c_str(), message.data(), message.size()) != RD_KAFKA_CONF_OK) {
     return Error(ErrorCode::kInvalidArgument, "kafka.properties." + name + ": " + message.data());
   }
   return {};
+}
+
+// One of KafkaOptions::properties.
+Status SetGivenProperty(rd_kafka_conf_t* conf, const std::string& name, const std::string& value) {
+  if (std::find(kOwnProperties.begin(), kOwnProperties.end(), name) == kOwnProperties.end()) {
+    return SetProperty(conf, name, value);
+  }
+  return Error(ErrorCode::kInvalidArgument,
+               "kafka.properties." + name +
+                   ": freshet decides this itself: the group is the application, each worker has a transactional.id of "
+                   "its own, offsets are committed with what they answer, and where reading begins is source.start and "
+                   "source.on_offset_gap");
 }
 
 std::string GetProperty(const rd_kafka_conf_t* conf, const std::string& name) {
@@ -102,22 +119,13 @@ void Health::OnAnswer() {
 Result<Client> MakeClient(ClientKind kind, const KafkaOptions& options, const Properties& defaults, Health& health,
                           const std::function<void(rd_kafka_conf_s*)>& set_callbacks,
                           std::map<std::string, std::string>* effective) {
-  std::unique_ptr<rd_kafka_conf_t, decltype(&rd_kafka_conf_destroy)> conf(rd_kafka_conf_new(), &rd_kafka_conf_destroy);
-  for (const char* name : kOwnProperties) {
-    if (options.properties.count(name) == 0) continue;
-    return Error(ErrorCode::kInvalidArgument,
-                 std::string("kafka.properties.") + name +
-                     ": freshet decides this itself: the group is the application, each worker has a transactional.id "
-                     "of its own, offsets are "
-                     "committed with what they answer, and where reading begins is source.start and "
-                     "source.on_offset_gap");
-  }
+  Conf conf = MakeConf();
   Properties all = {{"bootstrap.servers", options.bootstrap_servers},
                     {"client.id", options.application},
                     {"socket.nagle.disable", "true"}};  // small requests would wait for each other's ACK
   all.insert(all.end(), defaults.begin(), defaults.end());
-  all.insert(all.end(), options.properties.begin(), options.properties.end());
   for (const auto& [name, value] : all) RETURN_IF_ERROR(SetProperty(conf.get(), name, value));
+  for (const auto& [name, value] : options.properties) RETURN_IF_ERROR(SetGivenProperty(conf.get(), name, value));
   if (effective != nullptr) {
     for (auto& [name, value] : *effective) value = GetProperty(conf.get(), name);
   }
@@ -315,6 +323,10 @@ Result<int> MembersOf(rd_kafka_t* client, const std::string& group) {
 
 }  // namespace
 }  // namespace kafka
+
+Status CheckKafkaProperty(const std::string& name, const std::string& value) {
+  return kafka::SetGivenProperty(kafka::MakeConf().get(), name, value);
+}
 
 Status CheckTopics(const KafkaOptions& options, const Waiting& waiting) {
   std::vector<std::string> missing;

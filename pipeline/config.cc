@@ -34,7 +34,8 @@ bool IsSection(std::string_view path) {
 
 std::string_view LastLevel(std::string_view path) { return path.substr(path.rfind('.') + 1); }
 
-// The known key or section that `path` most looks like. The right name in the wrong section counts as near.
+// The known key that `path` most looks like, or the known section where `path` has as many levels as that. The right
+// name in the wrong section counts as near, and so does one that is cut short.
 std::string_view NearestKey(std::string_view path) {
   std::string_view nearest;
   size_t least = std::string_view::npos;
@@ -43,11 +44,14 @@ std::string_view NearestKey(std::string_view path) {
     least = distance;
     nearest = known;
   };
+  const auto levels = std::ranges::count(path, '.');
   for (const Setting& setting : ConfigSchema()) {
     const size_t whole = EditDistance(path, setting.path);
-    consider(setting.path, LastLevel(path) == LastLevel(setting.path) ? std::min<size_t>(whole, 3) : whole);
+    const bool near = LastLevel(path) == LastLevel(setting.path) || setting.path.starts_with(path);
+    consider(setting.path, near ? std::min<size_t>(whole, 3) : whole);
     for (size_t dot = setting.path.find('.'); dot != std::string_view::npos; dot = setting.path.find('.', dot + 1)) {
-      consider(setting.path.substr(0, dot), EditDistance(path, setting.path.substr(0, dot)));
+      const std::string_view section = setting.path.substr(0, dot);
+      if (std::ranges::count(section, '.') == levels) consider(section, EditDistance(path, section));
     }
   }
   return nearest;

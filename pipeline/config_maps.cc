@@ -121,6 +121,8 @@ void SetProperty(std::string_view name, const ConfigValue& value, Config& config
   auto text = ScalarText(value);
   if (name.empty()) return problems.Expected(value, "the name of a librdkafka property before its value");
   if (!text) return problems.Expected(value, "the text of a librdkafka property");
+  const Status known = CheckKafkaProperty(std::string(name), *text);
+  if (!known.ok()) return problems.Refused(value, known.error());
   config.kafka.properties[std::string(name)] = *std::move(text);
 }
 

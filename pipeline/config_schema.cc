@@ -7,6 +7,7 @@
 
 #include "ingest/timestamp.h"
 #include "pipeline/config_values.h"
+#include "state/store.h"
 
 namespace freshet {
 namespace {
@@ -156,6 +157,17 @@ Setting Word(std::string_view path, std::string_view description, Get get, std::
 #define FIELD(member) \
   [](auto& config) -> auto& { return config.member; }
 
+Setting RocksDbOptions() {
+  Setting setting = Text("state.rocksdb_options", "RocksDB's options as name=value;name=value",
+                         "Options of RocksDB, passed on as they are.", FIELD(state.rocksdb_options), Anything);
+  setting.set = [as_text = setting.set](const ConfigValue& value, Config& config, ProblemList& problems) {
+    const Status known = CheckRocksDbOptions(ScalarText(value).value_or(""));
+    if (!known.ok()) return problems.Refused(value, known.error());
+    as_text(value, config, problems);
+  };
+  return setting;
+}
+
 std::vector<Setting> MakeSchema() {
   using enum RecordFormat;
   return {
@@ -216,9 +228,10 @@ std::vector<Setting> MakeSchema() {
             FIELD(state.history), 1, 1'000'000),
       Whole("state.partitions", "Parts that the users of log files are spread over (a topic has its own partitions).",
             FIELD(state.partitions), 1, 1024),
-      Text("state.rocksdb_options", "RocksDB's options as name=value;name=value",
-           "Options of RocksDB, passed on as they are.", FIELD(state.rocksdb_options), Anything),
-      Text("model.directory", "a path", "The model: config.json, model.safetensors, items.tsv, event_types.tsv.",
+      RocksDbOptions(),
+      Text("model.directory", "a path",
+           "The model: config.json, model.safetensors, items.tsv, event_types.tsv. Where the default is not below the "
+           "working directory, it is the demo model that is installed with the program.",
            FIELD(model.directory), NotEmpty),
       Word("model.precision", "Numbers of the catalogue and the projections.", FIELD(model.precision), {"auto", "fp32"},
            {"bf16", "int8"}),

@@ -38,6 +38,8 @@ class ProblemList {
   void Expected(const ConfigValue& value, std::string_view expected);
   void Unsupported(const ConfigValue& value, std::string_view expected);
   void Unknown(const ConfigValue& value, std::string_view nearest);
+  // `error` names the key, what was found and what was expected.
+  void Refused(const ConfigValue& value, const Error& error) { Add(error.message() + "; " + value.From()); }
   void Add(std::string line) { lines_.push_back(std::move(line)); }
 
   std::vector<std::string> Take() { return std::move(lines_); }

@@ -434,6 +434,13 @@ class RocksDbStore final : public UserStateStore {
 
 }  // namespace
 
+Status CheckRocksDbOptions(const std::string& rocksdb_options) {
+  StateOptions options;
+  options.rocksdb_options = rocksdb_options;
+  const auto resources = MakeRocksDbResources(options);
+  return resources.ok() ? Status() : Status(resources.error());
+}
+
 Result<std::shared_ptr<const RocksDbResources>> MakeRocksDbResources(const StateOptions& options) {
   auto resources = std::make_shared<RocksDbResources>();
   resources->history = options.history;

@@ -106,6 +106,9 @@ struct StateOptions {
   bool read_only = false;        // for looking at a directory at rest
 };
 
+// Error where RocksDB does not understand StateOptions::rocksdb_options, as Open() has it. Touches no disk.
+Status CheckRocksDbOptions(const std::string& rocksdb_options);
+
 // The state directory, held by this process, and what its partitions share. Layout: FORMAT (text), LOCK,
 // partition-<id>/ (a RocksDB each). Thread-safe. Stores may outlive it; the directory stays held until the last is
 // gone.

@@ -219,7 +219,7 @@ class ConfigurationTest(SetupTest):
         self.write(
             "bad.yaml",
             "stat: {directory: x}\nstate: {hot_cache: 1GB}\nrecommend: {top_k: many}\nprocessing: {workers: [1]}\n"
-            "source: {format: xml}\nlog: loud\n",
+            "source: {format: xml}\nlog: loud\nkafka: {properties: {no.such: 1}}\n",
         )
         self.environment["FRESHET_STATE__DIRECTRY"] = "x"
         expected = [
@@ -230,6 +230,7 @@ class ConfigurationTest(SetupTest):
             'source.format: "xml": expected json, csv or tsv; from bad.yaml:5',
             'log: "loud": expected a map of settings; from bad.yaml:6',
             "state.directry: unknown key, the nearest known one is state.directory; from FRESHET_STATE__DIRECTRY",
+            "kafka.properties.no.such: No such configuration property",
             'processing.emit: "sometimes": expected every or latest; from --set',
         ]
         for command in (["replay", "--input", self.events], ["run"], ["config", "check"], ["config", "print"],

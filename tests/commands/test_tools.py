@@ -166,10 +166,10 @@ processing: {commit_interval: 250ms, workers: 3, emit: latest}
 
     def test_secrets_are_masked(self):
         secrets = {
-            "sasl.password": "hunter2a", "ssl.key.password": "hunter2b", "sasl.oauthbearer.client.secret": "hunter2c",
+            "sasl.password": "hunter2a", "ssl.key.password": "hunter2b", "ssl.key.pem": "hunter2c",
         }  # fmt: skip
         settings = {f"kafka.properties.{key}": value for key, value in secrets.items()}
-        self.environment["FRESHET_KAFKA__PROPERTIES__SSL__TRUSTSTORE__PASSWORD"] = "hunter2d"
+        self.environment["FRESHET_KAFKA__PROPERTIES__SSL__KEYSTORE__PASSWORD"] = "hunter2d"
         printed = self.run_program("config", "print", settings={**settings, "kafka.properties.client.id": "me"})
         self.assertNotIn("hunter2", printed.stdout + printed.stderr)
         self.assertEqual(printed.stdout.count("********"), 4)

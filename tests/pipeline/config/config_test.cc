@@ -10,9 +10,12 @@
 namespace freshet {
 namespace {
 
+using testing::AllOf;
 using testing::ElementsAre;
+using testing::EndsWith;
 using testing::HasSubstr;
 using testing::IsEmpty;
+using testing::StartsWith;
 
 class ConfigTest : public testing::Test {
  protected:
@@ -58,12 +61,12 @@ TEST_F(ConfigTest, EachLayerGoesOverTheOneBefore) {
   ConfigInput input;
   input.file = (directory_.path() / "freshet.yaml").string();
   std::ofstream(*input.file) << "application: file\nstate: {directory: file, hot_cache: 1MiB}\nlog: {level: debug}\n"
-                             << "kafka: {properties: {a: file, b: file, c: file}}\n";
+                             << "kafka: {properties: {client.id: file, client.rack: file, sasl.username: file}}\n";
   input.environment = {{"FRESHET_STATE__DIRECTORY", "environment"},
                        {"FRESHET_STATE__HOT_CACHE", "2MiB"},
-                       {"freshet_kafka__properties__b", "environment"},
-                       {"FRESHET_KAFKA__PROPERTIES__C", "environment"}};
-  input.sets = {"state.hot_cache=3MiB", "kafka.properties.c=set", "state.hot_cache=4MiB"};
+                       {"freshet_kafka__properties__client__rack", "environment"},
+                       {"FRESHET_KAFKA__PROPERTIES__SASL__USERNAME", "environment"}};
+  input.sets = {"state.hot_cache=3MiB", "kafka.properties.sasl.username=set", "state.hot_cache=4MiB"};
   const ConfigResult result = Load(input);
   ASSERT_THAT(result.problems.lines, IsEmpty());
   EXPECT_EQ(result.config.application, "file");
@@ -72,7 +75,8 @@ TEST_F(ConfigTest, EachLayerGoesOverTheOneBefore) {
   EXPECT_EQ(result.config.state.hot_cache_bytes, size_t{4} << 20);
   EXPECT_EQ(result.config.state.block_cache_bytes, size_t{256} << 20);
   EXPECT_THAT(result.config.kafka.properties,
-              ElementsAre(std::pair("a", "file"), std::pair("b", "environment"), std::pair("c", "set")));
+              ElementsAre(std::pair("client.id", "file"), std::pair("client.rack", "environment"),
+                          std::pair("sasl.username", "set")));
 }
 
 TEST_F(ConfigTest, VariablesOfOthersAreLeftAlone) {
@@ -264,9 +268,46 @@ INSTANTIATE_TEST_SUITE_P(
                  "source.mapping.user_id: \"a/b\": expected a JSON pointer such as /user_id (source.format is json); "
                  "from --set"},
         BadValue{"state.top_k=5", "state.top_k: unknown key, the nearest known one is recommend.top_k; from --set"},
+        BadValue{"state.dir=x", "state.dir: unknown key, the nearest known one is state.directory; from --set"},
+        BadValue{"http={port: 8080}", "http.port: unknown key, the nearest known one is http.listen; from --set"},
+        BadValue{"log.lvl=info", "log.lvl: unknown key, the nearest known one is log.level; from --set"},
+        BadValue{"source.maping={}", "source.maping: unknown key, the nearest known one is source.mapping; from --set"},
+        BadValue{"source.mapping.user=/u",
+                 "source.mapping.user: unknown key, the nearest known one is source.mapping.user_id; from --set"},
+        BadValue{"recomend={top_k: 5}", "recomend: unknown key, the nearest known one is recommend; from --set"},
         BadValue{"state={directory: a, directory: b}", "state.directory: given twice, expected once; from --set"},
         BadValue{"state.directory", "--set: \"state.directory\": expected key.path=value"},
         BadValue{"=x", "--set: \"=x\": expected key.path=value"}));
+
+TEST_F(ConfigTest, WhatIsPassedOnIsCheckedByWhomItIsPassedTo) {
+  const std::vector<std::string> problems = ProblemsOf(R"(
+kafka:
+  properties:
+    session.timout.ms: 6000
+    session.timeout.ms: soon
+    security.protocol: carrier_pigeon
+    enable.auto.commit: true
+    group.id: mine
+    sasl.username: me
+    acks: all
+state: {rocksdb_options: "max_open_files=many"}
+)");
+  EXPECT_THAT(
+      problems,
+      ElementsAre(AllOf(StartsWith("kafka.properties.session.timout.ms: No such configuration property"),
+                        EndsWith("; from freshet.yaml:4")),
+                  AllOf(StartsWith("kafka.properties.session.timeout.ms: Invalid value"), EndsWith(":5")),
+                  AllOf(StartsWith("kafka.properties.security.protocol: Invalid value"), EndsWith(":6")),
+                  AllOf(StartsWith("kafka.properties.enable.auto.commit: freshet decides this itself"), EndsWith(":7")),
+                  AllOf(StartsWith("kafka.properties.group.id: freshet decides this itself"), EndsWith(":8")),
+                  AllOf(StartsWith("state.rocksdb_options: \"max_open_files=many\": expected RocksDB's"),
+                        HasSubstr("max_open_files"), EndsWith("; from freshet.yaml:11"))));
+  EXPECT_THAT(LoadSets({"state.rocksdb_options=no_such_option=1"}).problems.lines,
+              ElementsAre(AllOf(HasSubstr("no_such_option"), EndsWith("; from --set"))));
+  EXPECT_THAT(LoadSets({"state.rocksdb_options={a: 1}"}).problems.lines,
+              ElementsAre("state.rocksdb_options: a map: expected RocksDB's options as name=value;name=value; from "
+                          "--set"));
+}
 
 TEST_F(ConfigTest, TopicsAreCheckedAsKafkaDoes) {
   for (const char* key : {"source.topic", "sink.topic", "dead_letters.topic", "items.topic", "snapshots.topic"}) {
@@ -310,9 +351,9 @@ TEST_F(ConfigTest, SyntaxErrorsNameTheLine) {
   EXPECT_THAT(ProblemsOf("state:\n  directory: \"a\nhttp: {}\n"),
               ElementsAre("freshet.yaml: not YAML: a quote is not closed"));
   EXPECT_THAT(LoadSets({"model.directory='a"}).problems.lines,
-              ElementsAre(testing::StartsWith("model.directory: \"'a\": expected YAML, perhaps in quotes (")));
+              ElementsAre(StartsWith("model.directory: \"'a\": expected YAML, perhaps in quotes (")));
   EXPECT_THAT(LoadSets({"state={a"}).problems.lines,
-              ElementsAre(testing::StartsWith("state: \"{a\": expected YAML, perhaps in quotes (")));
+              ElementsAre(StartsWith("state: \"{a\": expected YAML, perhaps in quotes (")));
 }
 
 TEST_F(ConfigTest, UnreadableFilesNameTheReason) {
@@ -327,7 +368,7 @@ TEST_F(ConfigTest, UnreadableFilesNameTheReason) {
 TEST_F(ConfigTest, WhatIsPrintedLoadsToTheSame) {
   const ConfigResult changed = LoadYaml(R"(
 application: shop
-kafka: {bootstrap_servers: "a:1,b:2", properties: {session.timeout.ms: 6000, client.rack: "null", x: ": #"}}
+kafka: {bootstrap_servers: "a:1,b:2", properties: {session.timeout.ms: 6000, client.rack: "null", sasl.username: ": #"}}
 source:
   topic: t
   format: tsv
@@ -344,7 +385,7 @@ sink: {topic: r, include_user_vector: true}
 dead_letters: {topic: d}
 items: {file: items.jsonl}
 snapshots: {topic: s, interval: 90s}
-state: {directory: "a: b", hot_cache: 1025KiB, history: 200, partitions: 3, rocksdb_options: "a=1;b={c=2}"}
+state: {directory: "a: b", hot_cache: 1025KiB, history: 200, partitions: 3, rocksdb_options: "max_open_files=9;block_based_table_factory={block_size=8192}"}
 model: {precision: fp32}
 processing: {guarantee: at_least_once, commit_interval: 1500ms, workers: 4, emit: latest}
 http: {listen: "[::1]:0"}
@@ -365,7 +406,7 @@ log: {level: off, format: json}
 TEST_F(ConfigTest, SecretsAreNeitherPrintedNorTold) {
   const ConfigResult result = LoadSets({"kafka.properties.sasl.password=hunter2", "kafka.properties.sasl.username=me",
                                         "kafka.properties.ssl.key.password={hunter2"});
-  EXPECT_THAT(result.problems.lines, ElementsAre(testing::StartsWith("kafka.properties.ssl.key.password: ********: ")));
+  EXPECT_THAT(result.problems.lines, ElementsAre(StartsWith("kafka.properties.ssl.key.password: ********: ")));
   const std::string printed = PrintConfig(result.config);
   EXPECT_THAT(printed, HasSubstr("sasl.password: \"********\""));
   EXPECT_THAT(printed, HasSubstr("sasl.username: me"));
