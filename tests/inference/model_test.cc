@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "core/hash.h"
 #include "inference/safetensors.h"
 #include "tests/inference/model_files.h"
 #include "tests/support/temporary_directory.h"
@@ -317,6 +318,16 @@ TEST_F(LoadModelTest, RefusesWrongVocabularies) {
     EXPECT_THAT(Failure(), AllOf(HasSubstr(directory_.string()), HasSubstr(wrong.message)));
     WriteText(File("items.tsv"), content);
   }
+}
+
+TEST_F(LoadModelTest, RefusesItemsWhoseStableHashesCollide) {
+  // Found by inverting the hash, which has an inverse for texts of 4 to 8 bytes of one length.
+  ASSERT_EQ(HashItem("aow9frx"), HashItem("2wikloqr"));
+  Replace("items.tsv", "7\ti7\n", "7\taow9frx\n");
+  ASSERT_TRUE(LoadModel(directory_).ok());
+  Replace("items.tsv", "31\ti31\n", "31\t2wikloqr\n");
+  EXPECT_EQ(Failure(), directory_.string() +
+                           ": items row 31: stable hashes collide: \"2wikloqr\" and row 7 \"aow9frx\"; rename one");
 }
 
 TEST_F(LoadModelTest, RefusesDamageAnywhereOrLoads) {
