@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "pipeline/commands/commands.h"
+#include "pipeline/progress.h"
 #include "pipeline/serving_model.h"
 
 namespace freshet {
@@ -68,6 +69,7 @@ double RelativeError(const float* actual, const float* expected, size_t size) {
 
 // The law of the incremental step on this model's weights: every prefix of random users, incremental against full.
 Status Verify(const std::string& directory, int users, uint64_t seed) {
+  SetUpLogging({});
   ASSIGN_OR_RETURN(const auto model, LoadModel(directory));
   ASSIGN_OR_RETURN(const auto engine, Engine::Make(*model));
   const auto scratch = engine->MakeScratch(256);
@@ -75,6 +77,7 @@ Status Verify(const std::string& directory, int users, uint64_t seed) {
   std::mt19937_64 random(seed);
   double worst = 0;
   int64_t prefixes = 0;
+  Progress progress("model verify", "prefixes");
   for (int user = 0; user < users; ++user) {
     const size_t length = 1 + random() % (3 * static_cast<size_t>(model->config.window));
     const std::vector<ModelToken> tokens = RandomHistory(model->config, length, random);
@@ -86,7 +89,9 @@ Status Verify(const std::string& directory, int users, uint64_t seed) {
       engine->Step({&row, 1}, *scratch);
       worst = std::max(worst, RelativeError(vector.data(), &full[i * dim], dim));
     }
+    progress.Update(prefixes, (user + 1.0) / users);
   }
+  progress.Finish();
   std::printf(
       "%lld prefixes of %d users (seed %llu): largest relative error of the incremental step %.2e, bound 1e-05: %s\n",
       static_cast<long long>(prefixes), users, static_cast<unsigned long long>(seed), worst,

@@ -1,5 +1,7 @@
 // freshet state get | stats | verify, on a directory at rest.
+#include <algorithm>
 #include <cstdio>
+#include <functional>
 #include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -7,6 +9,7 @@
 #include <vector>
 
 #include "pipeline/commands/commands.h"
+#include "pipeline/progress.h"
 #include "pipeline/serving_model.h"
 
 namespace freshet {
@@ -117,43 +120,62 @@ std::string Violation(const UserState& user) {
   return {};
 }
 
-Status Verify(const StateFlags& flags) {
-  ASSIGN_OR_RETURN(const StateAtRest rest, OpenAtRest(flags));
+struct Findings {
   int64_t users = 0, events = 0, wrong = 0;
   StateDigest digest;
-  for (const PartitionId partition : rest.partitions) {
-    ASSIGN_OR_RETURN(const auto store, rest.directory->OpenPartition(partition));
-    const std::optional<Offset> position = store->Position();
-    RETURN_IF_ERROR(store->ForEach([&](const UserState& user) {
-      ++users;
-      events += user.profile().events;
-      digest.Add(user);
-      std::string violation = Violation(user);
-      // Users that came from a snapshot may be ahead until the input has caught up.
-      const bool ahead = !position || user.applied_offset() >= *position;
-      if (violation.empty() && ahead && !store->SnapshotPosition()) {
-        violation = "applied offset is not before the position";
-      }
-      if (!violation.empty()) {
-        ++wrong;
-        std::cerr << "partition " << Raw(partition) << ", user \"" << user.user_id() << "\": " << violation << "\n";
-      }
-      return true;
+};
+
+// Calls `progress` now and then with the share of the partition that is read.
+Status VerifyPartition(PartitionId partition, UserStateStore& store, Findings& found,
+                       const std::function<void(double)>& progress) {
+  constexpr int64_t kProgressEvery = 1024;  // users
+  const std::optional<Offset> position = store.Position();
+  const auto expected = static_cast<double>(std::max<int64_t>(store.Stats().estimated_users, 1));
+  int64_t users = 0;
+  return store.ForEach([&](const UserState& user) {
+    ++found.users;
+    found.events += user.profile().events;
+    found.digest.Add(user);
+    std::string violation = Violation(user);
+    // Users that came from a snapshot may be ahead until the input has caught up.
+    const bool ahead = !position || user.applied_offset() >= *position;
+    if (violation.empty() && ahead && !store.SnapshotPosition()) {
+      violation = "applied offset is not before the position";
+    }
+    if (!violation.empty()) {
+      ++found.wrong;
+      std::cerr << "partition " << Raw(partition) << ", user \"" << user.user_id() << "\": " << violation << "\n";
+    }
+    if (++users % kProgressEvery == 0) progress(std::min(1.0, static_cast<double>(users) / expected));
+    return true;
+  });
+}
+
+Status Verify(const StateFlags& flags) {
+  ASSIGN_OR_RETURN(const StateAtRest rest, OpenAtRest(flags));
+  Findings found;
+  Progress progress("state verify", "users");
+  for (size_t i = 0; i < rest.partitions.size(); ++i) {
+    ASSIGN_OR_RETURN(const auto store, rest.directory->OpenPartition(rest.partitions[i]));
+    RETURN_IF_ERROR(VerifyPartition(rest.partitions[i], *store, found, [&](double share) {
+      progress.Update(found.users, (static_cast<double>(i) + share) / static_cast<double>(rest.partitions.size()));
     }));
   }
+  progress.Update(found.users, 1);
+  progress.Finish();
   if (flags.digest) {
-    std::cout << digest.Hex() << "\n";
+    std::cout << found.digest.Hex() << "\n";
   } else {
-    std::cout << nlohmann::ordered_json{{"users", users},
-                                        {"events", events},
-                                        {"violations", wrong},
-                                        {"digest", digest.Hex()}}
+    std::cout << nlohmann::ordered_json{{"users", found.users},
+                                        {"events", found.events},
+                                        {"violations", found.wrong},
+                                        {"digest", found.digest.Hex()}}
                      .dump()
               << "\n";
   }
-  if (wrong > 0)
-    return Error(ErrorCode::kCorrupt, "state.directory: " + rest.config.state.directory + ": " + std::to_string(wrong) +
-                                          " users are not consistent");
+  if (found.wrong > 0)
+    return Error(ErrorCode::kCorrupt, "state.directory: " + rest.config.state.directory + ": " +
+                                          std::to_string(found.wrong) + " users are not consistent");
   return {};
 }
 
