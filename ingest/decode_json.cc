@@ -73,7 +73,7 @@ class JsonDecoder : public EventDecoder {
   std::variant<Event, DecodeFailure> Decode(const RawRecord& record, Arena& arena) override {
     if (auto failure = builder_.CheckRecord(record)) return *std::move(failure);
     simdjson::dom::element root;
-    if (const auto error = Parse(record.value, arena, root)) return Describe(error);
+    if (const auto error = Parse(record.value, arena, root)) return Describe(error, record.value);
     simdjson::dom::object object;
     if (root.get_object().get(object)) {
       return DecodeFailure{"not_an_object", "found " + std::string(TypeName(root.type())) + ", expected a JSON object"};
@@ -101,9 +101,12 @@ class JsonDecoder : public EventDecoder {
     return MaskLongIntegers(copy, json.size()) ? ParseBytes(copy, json.size(), root) : error;
   }
 
-  static DecodeFailure Describe(simdjson::error_code error) {
+  // The parser does not tell the place of a mistake.
+  static DecodeFailure Describe(simdjson::error_code error, std::string_view json) {
     if (error == simdjson::UTF8_ERROR) return {"invalid_utf8", "the record is not UTF-8"};
-    return {"invalid_json", simdjson::error_message(error)};
+    return {"invalid_json", "found " + std::to_string(json.size()) + " bytes, " + Excerpt(json) +
+                                ", expected one whole JSON object, at most " + std::to_string(kMaxDepth) +
+                                " levels deep, and nothing behind it: " + simdjson::error_message(error)};
   }
 
   // One pass for all fields that are members of the root; of a repeated member the first counts.

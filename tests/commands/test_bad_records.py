@@ -22,14 +22,14 @@ def without(field):
 
 # record, freshet.error, what the message says
 BAD = [
-    (b"{", "invalid_json", ""),
-    (b"click", "invalid_json", ""),
+    (b"{", "invalid_json", "found 1 bytes, \"{\", expected one whole JSON object"),
+    (b"click", "invalid_json", "found 5 bytes, \"click\", expected"),
     (line() + b"}", "invalid_json", ""),
     (line()[:-1], "invalid_json", ""),
     (b'{"user_id":"bad" "item_id":"i1"}', "invalid_json", ""),
     (b"\x00" * 100, "invalid_json", ""),
-    (b"[" * 100_000, "invalid_json", ""),
-    (line(properties={"deep": 1}).replace(b"1}", b"[" * 200 + b"]" * 200 + b"}"), "invalid_json", ""),
+    (b"[" * 100_000, "invalid_json", "at most 128 levels deep"),
+    (line(properties={"deep": 1}).replace(b"1}", b"[" * 200 + b"]" * 200 + b"}"), "invalid_json", "128 levels deep"),
     (b"[]", "not_an_object", "found an array, expected a JSON object"),
     (b"null", "not_an_object", "found null"),
     (b"42", "not_an_object", "found a number"),

@@ -106,6 +106,10 @@ TEST(BadInputMessages, NameFieldFoundAndExpected) {
             "source.mapping.timestamp.unit to s");
   decode.Code(Json("\"u\"", "\"i\"", "1506826800026000"));
   EXPECT_NE(decode.message().find("set source.mapping.timestamp.unit to us"), std::string::npos) << decode.message();
+  decode.Code("{\"user_id\":\"u1\"");
+  EXPECT_TRUE(
+      decode.message().starts_with("found 15 bytes, \"{\\\"user_id\\\":\\\"u1\\\"\", expected one whole JSON object"))
+      << decode.message();
   decode.Code(Json("[1]"));
   EXPECT_EQ(decode.message(), "user_id (/user_id): found an array, expected a string or a number");
 }
