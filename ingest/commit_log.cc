@@ -80,7 +80,7 @@ Result<std::unique_ptr<CommitLog>> CommitLog::Open(const std::filesystem::path& 
   // A partition without a commit has read nothing: no input may be left out that it still needs.
   for (int p = 0; p < partitions; ++p) log->positions_.try_emplace(PartitionId{p}, Offset{0});
   log->ForgetUnread(inputs);
-  RETURN_IF_ERROR(log->CheckUnfinished(inputs));
+  for (const auto& [partition, next] : log->positions_) RETURN_IF_ERROR(log->CheckNamed(inputs, next));
   for (size_t i = 0; i < inputs.size(); ++i) {
     for (size_t j = 0; j < i; ++j) {
       if (InputName(inputs[i]) != InputName(inputs[j])) continue;
@@ -90,6 +90,32 @@ Result<std::unique_ptr<CommitLog>> CommitLog::Open(const std::filesystem::path& 
   }
   RETURN_IF_ERROR(log->Write());
   return log;
+}
+
+Status CommitLog::Adopt(const std::filesystem::path& from, const std::filesystem::path& path) {
+  CommitLog theirs;
+  CommitLog ours;
+  theirs.path_ = from;
+  ours.path_ = path;
+  RETURN_IF_ERROR(theirs.Load());
+  RETURN_IF_ERROR(ours.Load());
+  theirs.ForgetUnread({});
+  const bool anew = ours.inputs_.empty() && ours.positions_.empty();
+  const auto common =
+      std::mismatch(theirs.inputs_.begin(), theirs.inputs_.end(), ours.inputs_.begin(), ours.inputs_.end());
+  if (!anew && common.first != theirs.inputs_.end()) {
+    return Error(ErrorCode::kNeedsDecision, path.string() + ": does not begin with the inputs of " + from.string() +
+                                                " (" + common.first->path +
+                                                "): state of both cannot be mixed; begin with another state.directory");
+  }
+  if (!anew) return {};
+  std::erase_if(theirs.output_lengths_, [](const auto& output) {
+    std::error_code absent;
+    const auto size = std::filesystem::file_size(output.first, absent);
+    return absent || static_cast<int64_t>(size) < output.second;
+  });
+  theirs.path_ = path;
+  return theirs.Write();
 }
 
 Status CommitLog::Load() {
@@ -153,12 +179,9 @@ void CommitLog::ForgetUnread(std::span<const std::filesystem::path> inputs) {
                 inputs_.end());
 }
 
-Status CommitLog::CheckUnfinished(std::span<const std::filesystem::path> inputs) const {
-  for (size_t index = 0; index < inputs_.size(); ++index) {
-    const bool unfinished = std::any_of(positions_.begin(), positions_.end(), [&](const auto& position) {
-      return FileIndexOf(position.second) <= static_cast<int64_t>(index);
-    });
-    if (!unfinished || Has(inputs, inputs_[index].path)) continue;
+Status CommitLog::CheckNamed(std::span<const std::filesystem::path> inputs, Offset position) const {
+  for (auto index = static_cast<size_t>(FileIndexOf(position)); index < inputs_.size(); ++index) {
+    if (Has(inputs, inputs_[index].path)) continue;
     return Error(ErrorCode::kNeedsDecision,
                  inputs_[index].path +
                      ": was read only in part and is not among the inputs; name it again, or begin "

@@ -112,7 +112,8 @@ Status KafkaRangeSource::Announce() {
   announced_ = true;
   for (auto& [id, partition] : partitions_) {
     const auto committed = commit_log_ == nullptr ? std::nullopt : commit_log_->Committed(id);
-    ASSIGN_OR_RETURN(const auto position, listener_->OnAssigned({id, committed}));
+    // State may be behind the range's beginning: what lies before it only changes state.
+    ASSIGN_OR_RETURN(const auto position, listener_->OnAssigned({id, committed.value_or(partition.begin)}));
     partition.next = position.value_or(partition.begin);
     partition.advanced = !position;
     spdlog::info("kafka: {}: reading offsets {} to {}, committed {}", lookup_->Name(id), Raw(partition.next),

@@ -100,6 +100,7 @@ Status LogFileSource::Assign() {
     next_file_ = files_.size();
   } else {
     position_ = first->next;
+    RETURN_IF_ERROR(commit_log_.CheckNamed(options_.paths, position_));  // state may be behind what was committed
   }
   return {};
 }

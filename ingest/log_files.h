@@ -41,6 +41,14 @@ class CommitLog {
   static Result<std::unique_ptr<CommitLog>> Open(const std::filesystem::path& path,
                                                  std::span<const std::filesystem::path> inputs, int partitions = 0);
 
+  // State begins from a snapshot that came with the commit log `from` (it may be absent): makes `path` go on from it.
+  // Lengths of outputs that are not there any more are left out. Where `path` is a commit log already it stays as it
+  // is; kNeedsDecision where the two do not mean the same by an offset.
+  static Status Adopt(const std::filesystem::path& from, const std::filesystem::path& path);
+
+  // kNeedsDecision where an input that was registered holds what comes from `position` on and is not among `inputs`.
+  Status CheckNamed(std::span<const std::filesystem::path> inputs, Offset position) const;
+
   std::optional<Offset> Committed(PartitionId partition) const;
   // Index of an input given to Open().
   int64_t FileIndex(const std::filesystem::path& input) const;
@@ -56,7 +64,6 @@ class CommitLog {
   Status Load();
   Status Register(const std::filesystem::path& path);
   void ForgetUnread(std::span<const std::filesystem::path> inputs);
-  Status CheckUnfinished(std::span<const std::filesystem::path> inputs) const;
   Status Write() const;
 
   mutable std::mutex mutex_;
@@ -65,6 +72,8 @@ class CommitLog {
     std::string path;
     int64_t size;
     std::string head;  // hash of the first 64 KiB, hexadecimal
+
+    bool operator==(const Input&) const = default;
   };
   std::vector<Input> inputs_;
   std::map<PartitionId, Offset> positions_;

@@ -107,6 +107,40 @@ TEST_F(CommitLogTest, AnInputBetweenTwoPartitionsMustNotBeLeftOut) {
   EXPECT_EQ(refused.error().code(), ErrorCode::kNeedsDecision);
 }
 
+TEST_F(CommitLogTest, GoesOnFromThatOfASnapshot) {
+  const auto a = folder_.Write("a", "a0\n");
+  const auto b = folder_.Write("b", "b0\n");
+  const auto c = folder_.Write("c", "c0\n");
+  const auto answers = folder_.Write("answers", "12345678");
+  {
+    const auto log = CommitLog::Open(folder_ / "theirs", std::vector<std::filesystem::path>{a, b}).value();
+    const std::vector<std::pair<std::string, int64_t>> lengths{
+        {answers.string(), 8}, {"/gone", 8}, {folder_.Write("short", "1").string(), 8}};
+    ASSERT_TRUE(log->Commit(std::vector<PartitionPosition>{{PartitionId{0}, LogOffset(1, 0)}}, lengths).ok());
+  }
+  for (int time = 0; time < 2; ++time) {  // the second finds the first's
+    ASSERT_TRUE(CommitLog::Adopt(folder_ / "theirs", folder_ / "commits").ok());
+    const auto log = Open({c});
+    ASSERT_TRUE(log.ok()) << log.error().message();
+    EXPECT_EQ(log.value()->FileIndex(c), 1) << "nothing was read of b, which may come later";
+    EXPECT_EQ(log.value()->Committed(PartitionId{0}), LogOffset(1, 0));
+    EXPECT_EQ(log.value()->OutputLength(answers.string()), 8);
+    EXPECT_EQ(log.value()->OutputLength("/gone"), std::nullopt);
+    EXPECT_EQ(log.value()->OutputLength((folder_ / "short").string()), std::nullopt);
+    EXPECT_TRUE(log.value()->CheckNamed(std::vector{c}, LogOffset(1, 0)).ok());
+    const Status behind = log.value()->CheckNamed(std::vector{c}, LogOffset(0, 1));
+    ASSERT_FALSE(behind.ok());
+    EXPECT_EQ(behind.error().code(), ErrorCode::kNeedsDecision);
+  }
+  std::filesystem::remove(folder_ / "commits");
+  ASSERT_TRUE(Open({b, a}).ok());
+  const Status mixed = CommitLog::Adopt(folder_ / "theirs", folder_ / "commits");
+  ASSERT_FALSE(mixed.ok());
+  EXPECT_EQ(mixed.error().code(), ErrorCode::kNeedsDecision);
+  std::filesystem::remove(folder_ / "commits");
+  EXPECT_TRUE(CommitLog::Adopt(folder_ / "none", folder_ / "commits").ok());
+}
+
 // Of two partitions one went ahead, the other had no commit yet when the run was killed.
 TEST_F(CommitLogTest, AnInputThatAPartitionWithoutACommitNeedsMustNotBeLeftOut) {
   const auto a = folder_.Write("a", "a0\n");
