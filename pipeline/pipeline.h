@@ -29,6 +29,8 @@
 
 namespace freshet {
 
+class SnapshotRestore;
+
 // Where an event came from, as recommendations show it.
 struct Origin {
   std::string topic;
@@ -43,6 +45,10 @@ struct SnapshotOptions {
   std::set<PartitionId> empty;  // partitions whose snapshot has no record when the process starts
   // The snapshot of a partition, from its beginning to its end now. kUnavailable: ask again.
   std::function<Result<std::unique_ptr<EventSource>>(PartitionId)> read;
+  // A snapshot that is used in its stead, because somebody named it; null: there is none of the partition.
+  std::function<Result<std::unique_ptr<EventSource>>(PartitionId)> file;
+  // How long a restore may keep the others waiting. A source that announces a partition only once needs for ever.
+  std::chrono::milliseconds slice{100};
 };
 
 struct PipelineOptions {
@@ -131,8 +137,10 @@ class Pipeline : public AssignmentListener {
   Status ApplyStates();
   Status PublishSnapshots();
   Result<std::unique_ptr<UserStateStore>> OpenStore(PartitionId partition);
+  Result<std::unique_ptr<UserStateStore>> OpenLocal(PartitionId partition);
   struct Restoring;  // the store of a partition on its way here
   Result<bool> Restore(PartitionId partition, Restoring& restoring);
+  Result<std::unique_ptr<SnapshotRestore>> BeginRestore(PartitionId partition, UserStateStore& store);
   Status OrRewind(const Status& status);
   Status Rewind();
   void Park(PartitionId partition);

@@ -8,12 +8,6 @@
 #include "pipeline/pipeline_parts.h"
 
 namespace freshet {
-namespace {
-
-// How long a partition's restore keeps the others waiting.
-constexpr std::chrono::milliseconds kRestoreSlice{100};
-
-}  // namespace
 
 Result<std::optional<Offset>> Pipeline::OnAssigned(const Assignment& assignment) {
   RETURN_IF_ERROR(FailPoint("on_assigned"));
@@ -43,12 +37,12 @@ Result<std::unique_ptr<UserStateStore>> Pipeline::OpenStore(PartitionId partitio
   auto& restoring = restoring_[partition];
   if (restoring == nullptr) restoring = std::make_unique<Restoring>();
   if (restoring->store == nullptr) {
-    auto store = states_.OpenPartition(partition);
+    auto store = OpenLocal(partition);
     if (!store.ok()) {
       restoring_.erase(partition);
       return store;
     }
-    if (rebuilding_.erase(partition) > 0 || (*store)->Position() || !options_.snapshots.read) {
+    if (rebuilding_.erase(partition) > 0 || (*store)->Position()) {
       restoring_.erase(partition);
       return store;
     }
@@ -62,18 +56,42 @@ Result<std::unique_ptr<UserStateStore>> Pipeline::OpenStore(PartitionId partitio
   return std::move(done->store);
 }
 
+// What is here of a partition. Without a position that is nothing, or what a restore left that broke off.
+Result<std::unique_ptr<UserStateStore>> Pipeline::OpenLocal(PartitionId partition) {
+  ASSIGN_OR_RETURN(std::unique_ptr<UserStateStore> store, states_.OpenPartition(partition));
+  if (store->Position() || store->Stats().estimated_users == 0) return store;
+  store.reset();
+  RETURN_IF_ERROR(states_.RemovePartition(partition));
+  return states_.OpenPartition(partition);
+}
+
 Result<bool> Pipeline::Restore(PartitionId partition, Restoring& restoring) {
   if (restoring.restore == nullptr) {
-    auto records = options_.snapshots.read(partition);
-    if (!records.ok()) return records.error().retriable() ? Result<bool>(false) : Result<bool>(records.error());
-    restoring.restore = std::make_unique<SnapshotRestore>(std::move(records).value(),
-                                                          options_.topic + "[" + std::to_string(Raw(partition)) + "]",
-                                                          options_.snapshots.whose, *restoring.store);
+    auto begun = BeginRestore(partition, *restoring.store);
+    if (!begun.ok()) return begun.error().retriable() ? Result<bool>(false) : Result<bool>(begun.error());
+    restoring.restore = std::move(begun).value();
+    if (restoring.restore == nullptr) return true;
   }
   const int64_t before = restoring.restore->restored();
-  const Result<bool> done = restoring.restore->Step(kRestoreSlice);
+  const Result<bool> done = restoring.restore->Step(options_.snapshots.slice);
   if (metrics_ != nullptr) metrics_->AddRestored(restoring.restore->restored() - before);
   return done;
+}
+
+// From the snapshot that was named, or else from that of the topic; null: there is none.
+Result<std::unique_ptr<SnapshotRestore>> Pipeline::BeginRestore(PartitionId partition, UserStateStore& store) {
+  const SnapshotOptions& from = options_.snapshots;
+  std::unique_ptr<EventSource> records;
+  if (from.file) {
+    ASSIGN_OR_RETURN(records, from.file(partition));
+  }
+  const bool in_topic = records == nullptr && from.read != nullptr;
+  if (in_topic) {
+    ASSIGN_OR_RETURN(records, from.read(partition));
+  }
+  if (records == nullptr) return std::unique_ptr<SnapshotRestore>();
+  const std::string name = options_.topic + "[" + std::to_string(Raw(partition)) + "]";
+  return std::make_unique<SnapshotRestore>(std::move(records), name, from.whose, in_topic, store);
 }
 
 Status Pipeline::OnRevoked(PartitionId partition, bool lost) {

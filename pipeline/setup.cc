@@ -126,6 +126,11 @@ Status BindStateTo(StateDirectory& states, const std::string& source, const Conf
                                                 "; set another state.directory");
 }
 
+std::string SnapshotsOf(const std::string& application, const std::string& source) {
+  const size_t topic = source.find("Kafka topic ");
+  return "application " + application + ", " + (topic == source.npos ? source : source.substr(topic + 6));
+}
+
 PipelineOptions PipelineOptionsFor(const Config& config, int workers) {
   PipelineOptions options;
   options.topic = config.source.topic;

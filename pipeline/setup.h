@@ -32,9 +32,15 @@ Result<size_t> HistoryFor(const Config& config, const Model& model);
 
 Result<std::unique_ptr<StateDirectory>> OpenStateDirectory(const Config& config, size_t history);
 
+// The commit log in a state directory or a snapshot.
+inline constexpr char kCommitLog[] = "commits.json";
+
 // Refuses a state directory that holds the state of another source ("log files", "Kafka topic X"): its positions and
 // partitions mean other things.
 Status BindStateTo(StateDirectory& states, const std::string& source, const Config& config);
+
+// Whose a snapshot is: an application's state of a source, as BindStateTo() names it. Of a topic's range: the topic's.
+std::string SnapshotsOf(const std::string& application, const std::string& source);
 
 // The part of PipelineOptions that the configuration decides, for one of `workers`.
 PipelineOptions PipelineOptionsFor(const Config& config, int workers);

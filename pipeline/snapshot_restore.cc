@@ -25,10 +25,11 @@ class SnapshotRestore::Listener : public AssignmentListener {
 };
 
 SnapshotRestore::SnapshotRestore(std::unique_ptr<EventSource> records, std::string name, std::string whose,
-                                 UserStateStore& store)
+                                 bool in_topic, UserStateStore& store)
     : records_(std::move(records)),
       name_(std::move(name)),
       whose_(std::move(whose)),
+      in_topic_(in_topic),
       store_(store),
       listener_(std::make_unique<Listener>()),
       began_(steady_clock::now()),
@@ -103,7 +104,7 @@ Status SnapshotRestore::Finish() {
                  restored_);
     return {};
   }
-  store_.SetSnapshotPosition(watermark_->position);
+  store_.SetSnapshotPosition(in_topic_ ? watermark_->position : Offset{0});
   RETURN_IF_ERROR(store_.Apply(watermark_->position));
   spdlog::info("{}: restored {} records of a snapshot in {:.1f} s; the input is read from offset {}", name_, restored_,
                took.count(), Raw(watermark_->position));

@@ -19,8 +19,10 @@ namespace freshet {
 class SnapshotRestore {
  public:
   // `records`: one partition of a snapshot, from its beginning to its end. `name` says in logs and errors whose state
-  // it is to become; `whose`: as SnapshotWriter's, and what the watermark has to say. `store` outlives this.
-  SnapshotRestore(std::unique_ptr<EventSource> records, std::string name, std::string whose, UserStateStore& store);
+  // it is to become; `whose`: as SnapshotWriter's, and what the watermark has to say. `in_topic`: they are the records
+  // of the topic that snapshots go to, which therefore lacks nothing before the watermark. `store` outlives this.
+  SnapshotRestore(std::unique_ptr<EventSource> records, std::string name, std::string whose, bool in_topic,
+                  UserStateStore& store);
   ~SnapshotRestore();
 
   // Whether a snapshot has no record at all.
@@ -44,6 +46,7 @@ class SnapshotRestore {
   const std::unique_ptr<EventSource> records_;
   const std::string name_;
   const std::string whose_;
+  const bool in_topic_;
   UserStateStore& store_;
   const std::unique_ptr<Listener> listener_;
   const std::chrono::steady_clock::time_point began_;

@@ -24,4 +24,7 @@ void AddConfig(CLI::App& app, Action& action);
 // Adds -c and --set to `command`.
 void AddConfigFlags(CLI::App& command, ConfigFlags& flags);
 
+// Adds --snapshot, the directory that partitions without state are restored from.
+void AddSnapshotFlag(CLI::App& command, std::string& directory);
+
 }  // namespace freshet

@@ -10,4 +10,10 @@ void AddConfigFlags(CLI::App& command, ConfigFlags& flags) {
       ->allow_extra_args(false);
 }
 
+void AddSnapshotFlag(CLI::App& command, std::string& directory) {
+  command.add_option("--snapshot", directory,
+                     "Directory that `freshet state snapshot` wrote: partitions without state here are restored from "
+                     "it, and go on from there");
+}
+
 }  // namespace freshet

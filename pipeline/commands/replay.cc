@@ -15,10 +15,13 @@
 #include "pipeline/commands/commands.h"
 #include "pipeline/commands/replay_range.h"
 #include "pipeline/progress.h"
+#include "pipeline/snapshot_file.h"
 #include "pipeline/worker.h"
 
 namespace freshet {
 namespace {
+
+constexpr char kLogFiles[] = "log files";  // as the source that state is bound to
 
 struct ReplayFlags {
   ConfigFlags config;
@@ -26,6 +29,7 @@ struct ReplayFlags {
   RangeFlags range;
   std::string output;
   std::string emit;
+  std::string snapshot;
 };
 
 // Sends what goes to Kafka there, and the positions to the commit log, once Kafka has everything.
@@ -99,8 +103,8 @@ Status CheckOutputIsNoState(const ReplayFlags& flags, const Config& config) {
   };
   const std::filesystem::path within = real(flags.output).lexically_relative(real(config.state.directory));
   const std::string name = within.empty() ? "" : within.begin()->string();
-  static const std::set<std::string> kOwn = {"FORMAT",       "FORMAT.new",       "LOCK",
-                                             "commits.json", "commits.json.new", "dead-letters.jsonl"};
+  static const std::set<std::string> kOwn = {"FORMAT",   "FORMAT.new",       "LOCK",
+                                             kCommitLog, "commits.json.new", "dead-letters.jsonl"};
   if (!kOwn.contains(name) && !name.starts_with("partition-") && !name.starts_with("removed-")) return {};
   return Error(ErrorCode::kInvalidArgument, "--output: " + flags.output + ": belongs to the state in " +
                                                 config.state.directory + ", expected another file");
@@ -116,8 +120,11 @@ struct ReplayFiles {
 Result<ReplayFiles> OpenFiles(const ReplayFlags& flags, const Config& config, int partitions) {
   const std::vector<std::filesystem::path> inputs(flags.inputs.begin(), flags.inputs.end());
   ReplayFiles files;
-  ASSIGN_OR_RETURN(files.commit_log,
-                   CommitLog::Open(std::filesystem::path(config.state.directory) / "commits.json", inputs, partitions));
+  const std::filesystem::path commit_log = std::filesystem::path(config.state.directory) / kCommitLog;
+  if (!flags.snapshot.empty()) {
+    RETURN_IF_ERROR(CommitLog::Adopt(std::filesystem::path(flags.snapshot) / kCommitLog, commit_log));
+  }
+  ASSIGN_OR_RETURN(files.commit_log, CommitLog::Open(commit_log, inputs, partitions));
   if (flags.output == "kafka") return files;
   const bool nothing = config.processing.emit == Emit::kNone;
   const std::string output = nothing ? "" : flags.output.empty() ? "-" : flags.output;
@@ -138,11 +145,12 @@ Result<std::unique_ptr<RecordSink>> MakeSink(const ReplayFlags& flags, const Con
 struct Input {
   int partitions = 0;
   std::optional<TopicRange> range;
+  SnapshotOptions snapshots;
 };
 
 // How many parts the users are spread over is settled when the state directory is new: it decides which partition holds
 // a user.
-Result<int> FilePartitions(const Config& config, StateDirectory& states) {
+Result<int> FilePartitions(const Config& config, const StateDirectory& states) {
   if (const auto fact = states.Fact("file_partitions")) {
     int partitions = 0;
     std::from_chars(fact->data(), fact->data() + fact->size(), partitions);
@@ -150,7 +158,6 @@ Result<int> FilePartitions(const Config& config, StateDirectory& states) {
     return Error(ErrorCode::kCorrupt, "state.directory: " + config.state.directory + ": FORMAT: file_partitions is \"" +
                                           *fact + "\", expected a number above 0");
   }
-  RETURN_IF_ERROR(states.SetFact("file_partitions", std::to_string(config.state.partitions)));
   return config.state.partitions;
 }
 
@@ -175,7 +182,8 @@ Result<Input> OpenInput(const ReplayFlags& flags, const Config& config, StateDir
   if (!from_kafka) kafka.source_topic.clear();
   if (!to_kafka) kafka.recommendations_topic = kafka.dead_letters_topic = "";
   if (from_kafka || to_kafka) RETURN_IF_ERROR(CheckTopics(kafka, waiting));
-  RETURN_IF_ERROR(BindStateTo(states, from_kafka ? NameOf(flags.range, kafka) : "log files", config));
+  const std::string name = from_kafka ? NameOf(flags.range, kafka) : kLogFiles;
+  RETURN_IF_ERROR(BindStateTo(states, name, config));
   if (to_kafka) RETURN_IF_ERROR(CheckNobodyRuns(kafka, waiting));
   Input input;
   if (from_kafka) {
@@ -184,6 +192,14 @@ Result<Input> OpenInput(const ReplayFlags& flags, const Config& config, StateDir
   } else {
     ASSIGN_OR_RETURN(input.partitions, FilePartitions(config, states));
   }
+  if (!flags.snapshot.empty()) {
+    input.snapshots.whose = SnapshotsOf(config.application, name);
+    ASSIGN_OR_RETURN(const SnapshotFiles files,
+                     SnapshotFiles::Find(flags.snapshot, {input.snapshots.whose, input.partitions}));
+    input.snapshots.file = [files](PartitionId partition) { return files.Read(partition); };
+    input.snapshots.slice = std::chrono::hours(24 * 365);
+  }
+  if (!from_kafka) RETURN_IF_ERROR(states.SetFact("file_partitions", std::to_string(input.partitions)));
   return input;
 }
 
@@ -213,6 +229,7 @@ Result<std::vector<Worker>> MakeWorkers(const ReplayFlags& flags, const Config& 
     PipelineOptions options = PipelineOptionsFor(config, count);
     options.file_partitions = input.range ? 0 : input.partitions;
     options.origin = OriginOf(flags, config, *files.commit_log);
+    options.snapshots = input.snapshots;
     worker.pipeline = std::make_unique<Pipeline>(std::move(options), serving, *worker.decoder, *worker.source,
                                                  *worker.sink, states, nullptr);
   }
@@ -295,6 +312,7 @@ void AddReplay(CLI::App& app, Action& action) {
                    "every: a record per event (default); latest: one per user and micro-batch; final: one per user at "
                    "the end, the file is written anew; none: state only")
       ->check(CLI::IsMember({"every", "latest", "final", "none"}));
+  AddSnapshotFlag(*command, flags->snapshot);
   command->footer(
       "Example:\n  freshet replay --input clicks.jsonl.gz --output recommendations.jsonl --set "
       "model.directory=models/shop\n"

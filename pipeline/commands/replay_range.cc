@@ -1,5 +1,6 @@
 #include "pipeline/commands/replay_range.h"
 
+#include <cstdlib>
 #include <optional>
 
 namespace freshet {
@@ -29,6 +30,18 @@ Result<TopicRange> RangeFor(const RangeFlags& flags, const KafkaOptions& kafka, 
   ASSIGN_OR_RETURN(TopicRange range, SettleRange(kafka, flags.begin(), flags.end(), waiting));
   RETURN_IF_ERROR(states.SetFact(kOffsets, ToText(range)));
   return range;
+}
+
+Result<int> InputPartitionsOf(const StateDirectory& states) {
+  if (const std::optional<std::string> settled = states.Fact(kOffsets)) {
+    ASSIGN_OR_RETURN(const TopicRange range, ParseTopicRange(*settled));
+    return static_cast<int>(range.size());
+  }
+  for (const char* const fact : {"source_partitions", "file_partitions"}) {
+    const int partitions = std::atoi(states.Fact(fact).value_or("").c_str());
+    if (partitions > 0) return partitions;
+  }
+  return Error(ErrorCode::kInvalidArgument, "state.directory: holds no state yet");
 }
 
 }  // namespace freshet

@@ -26,4 +26,7 @@ std::string NameOf(const RangeFlags& flags, const KafkaOptions& kafka);
 Result<TopicRange> RangeFor(const RangeFlags& flags, const KafkaOptions& kafka, StateDirectory& states,
                             const Waiting& waiting);
 
+// How many partitions the input has that `states` are of.
+Result<int> InputPartitionsOf(const StateDirectory& states);
+
 }  // namespace freshet

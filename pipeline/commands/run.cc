@@ -2,7 +2,6 @@
 #include <spdlog/spdlog.h>
 
 #include <memory>
-#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -10,11 +9,17 @@
 #include "ingest/kafka.h"
 #include "pipeline/commands/commands.h"
 #include "pipeline/control_plane.h"
+#include "pipeline/snapshot_file.h"
 #include "pipeline/version.h"
 #include "pipeline/worker.h"
 
 namespace freshet {
 namespace {
+
+struct RunFlags {
+  ConfigFlags config;
+  std::string snapshot;
+};
 
 KafkaOptions KafkaOptionsOf(const Config& config) {
   KafkaOptions options = KafkaOptionsFor(config);
@@ -24,7 +29,7 @@ KafkaOptions KafkaOptionsOf(const Config& config) {
 }
 
 Result<std::vector<Worker>> MakeWorkers(const Config& config, const ServingModel& serving, StateDirectory& states,
-                                        Metrics& metrics, const std::set<PartitionId>& empty_snapshots) {
+                                        Metrics& metrics, const SnapshotOptions& snapshots) {
   KafkaOptions kafka = KafkaOptionsOf(config);
   if (const auto given = kafka.properties.extract("group.instance.id")) {  // the process's; each worker is a member
     kafka.instance = given.mapped();
@@ -48,12 +53,7 @@ Result<std::vector<Worker>> MakeWorkers(const Config& config, const ServingModel
     PipelineOptions options = PipelineOptionsFor(config, count);
     options.keep_user_vectors = true;
     options.origin = OriginInTopic(kafka.source_topic);
-    if (!kafka.snapshots_topic.empty()) {
-      options.snapshots.empty = empty_snapshots;
-      options.snapshots.interval = config.snapshots.interval;
-      options.snapshots.whose = "application " + config.application + ", topic " + config.source.topic;
-      options.snapshots.read = [kafka](PartitionId partition) { return ReadSnapshot(kafka, partition); };
-    }
+    options.snapshots = snapshots;
     worker.pipeline = std::make_unique<Pipeline>(std::move(options), serving, *worker.decoder, *worker.source,
                                                  *worker.sink, states, &metrics.Worker(w));
   }
@@ -71,6 +71,8 @@ ControlPlaneOptions ControlPlaneOptionsFor(const Config& config, const Model& mo
   return options;
 }
 
+std::string NameOf(const Config& config) { return "Kafka topic " + config.source.topic; }
+
 // Which partition holds a user depends on how many there are.
 Status CheckPartitions(const Config& config, StateDirectory& states, int partitions) {
   const std::optional<std::string> before = states.Fact("source_partitions");
@@ -84,23 +86,33 @@ Status CheckPartitions(const Config& config, StateDirectory& states, int partiti
                    *before + " partitions");
 }
 
-// The partitions of the snapshot topic that have no record.
-Result<std::set<PartitionId>> PrepareTopics(const Config& config, StateDirectory& states, const Waiting& waiting) {
+// The topics as they have to be, and where snapshots are.
+Result<SnapshotOptions> PrepareTopics(const RunFlags& flags, const Config& config, StateDirectory& states,
+                                      const Waiting& waiting) {
   const KafkaOptions kafka = KafkaOptionsOf(config);
   RETURN_IF_ERROR(CheckTopics(kafka, waiting));
   ASSIGN_OR_RETURN(const int partitions, CountSourcePartitions(kafka, waiting));
   RETURN_IF_ERROR(CheckPartitions(config, states, partitions));
-  if (kafka.snapshots_topic.empty()) return std::set<PartitionId>();
-  return MakeSnapshotTopic(kafka, partitions, waiting);
+  SnapshotOptions snapshots;
+  snapshots.interval = config.snapshots.interval;
+  snapshots.whose = SnapshotsOf(config.application, NameOf(config));
+  if (!flags.snapshot.empty()) {
+    ASSIGN_OR_RETURN(const SnapshotFiles files, SnapshotFiles::Find(flags.snapshot, {snapshots.whose, partitions}));
+    snapshots.file = [files](PartitionId partition) { return files.Read(partition); };
+  }
+  if (kafka.snapshots_topic.empty()) return snapshots;
+  ASSIGN_OR_RETURN(snapshots.empty, MakeSnapshotTopic(kafka, partitions, waiting));
+  snapshots.read = [kafka](PartitionId partition) { return ReadSnapshot(kafka, partition); };
+  return snapshots;
 }
 
-Status Run(const ConfigFlags& flags) {
+Status Run(const RunFlags& flags) {
   const std::atomic<bool>& stop = StopOnSignals();
-  ASSIGN_OR_RETURN(const Config config, LoadEffectiveConfig(flags));
+  ASSIGN_OR_RETURN(const Config config, LoadEffectiveConfig(flags.config));
   ASSIGN_OR_RETURN(const ServingModel serving, ServingModel::Load(config.model.directory));
   ASSIGN_OR_RETURN(const size_t history, HistoryFor(config, *serving.model));
   ASSIGN_OR_RETURN(const std::unique_ptr<StateDirectory> states, OpenStateDirectory(config, history));
-  RETURN_IF_ERROR(BindStateTo(*states, "Kafka topic " + config.source.topic, config));
+  RETURN_IF_ERROR(BindStateTo(*states, NameOf(config), config));
   spdlog::info("model {} version {}, {} items; state in {}; {}", serving.model->name, serving.model->version,
                serving.model->config.items - 1, config.state.directory, KafkaClientDescription());
 
@@ -116,15 +128,15 @@ Status Run(const ConfigFlags& flags) {
                    ControlPlane::Start(ControlPlaneOptionsFor(config, *serving.model), readiness, *metrics, queries));
   spdlog::info("serving /healthz, /readyz, /metrics and /v1 on port {}", control_plane->port());
 
-  const auto empty_snapshots = PrepareTopics(config, *states, [&](const std::string& reason) {
+  const auto snapshots = PrepareTopics(flags, config, *states, [&](const std::string& reason) {
     readiness.NotReady("kafka", reason);
     return !stop;
   });
   if (stop) return {};  // asked to stop before there was anything to drain
-  if (!empty_snapshots.ok()) return empty_snapshots.error();
+  if (!snapshots.ok()) return snapshots.error();
   readiness.Ready("kafka");
 
-  ASSIGN_OR_RETURN(std::vector<Worker> workers, MakeWorkers(config, serving, *states, *metrics, *empty_snapshots));
+  ASSIGN_OR_RETURN(std::vector<Worker> workers, MakeWorkers(config, serving, *states, *metrics, *snapshots));
   WorkerOptions options;
   options.readiness = &readiness;
   options.queries = &queries;
@@ -138,9 +150,10 @@ Status Run(const ConfigFlags& flags) {
 }  // namespace
 
 void AddRun(CLI::App& app, Action& action) {
-  auto flags = std::make_shared<ConfigFlags>();
+  auto flags = std::make_shared<RunFlags>();
   CLI::App* const command = app.add_subcommand("run", "The stream processor: Kafka in, Kafka out, until SIGTERM");
-  AddConfigFlags(*command, *flags);
+  AddConfigFlags(*command, flags->config);
+  AddSnapshotFlag(*command, flags->snapshot);
   command->footer(
       "Example:\n  freshet run -c freshet.yaml --set kafka.bootstrap_servers=broker:9092\n"
       "SIGTERM drains, commits and exits 0.");

@@ -1,4 +1,6 @@
-// freshet state get | stats | verify, on a directory at rest.
+// freshet state get | stats | verify | snapshot, on a directory at rest.
+#include <spdlog/spdlog.h>
+
 #include <algorithm>
 #include <cstdio>
 #include <functional>
@@ -9,8 +11,10 @@
 #include <vector>
 
 #include "pipeline/commands/commands.h"
+#include "pipeline/commands/replay_range.h"
 #include "pipeline/progress.h"
 #include "pipeline/serving_model.h"
+#include "pipeline/snapshot_file.h"
 
 namespace freshet {
 namespace {
@@ -19,6 +23,7 @@ struct StateFlags {
   ConfigFlags config;
   std::string user;
   bool digest = false;
+  std::string output;
 };
 
 // The state directory as configured, for reading only. Item ids need the model's vocabulary, which may be absent here.
@@ -38,6 +43,7 @@ Result<StateAtRest> OpenAtRest(const StateFlags& flags) {
   options.application = rest.config.application;
   options.hot_cache_bytes = 0;
   options.block_cache_bytes = rest.config.state.block_cache_bytes;
+  options.snapshots = rest.config.snapshots.topic;
   options.read_only = true;
   ASSIGN_OR_RETURN(rest.directory, StateDirectory::Open(options));
   ASSIGN_OR_RETURN(rest.partitions, rest.directory->Partitions());
@@ -179,6 +185,51 @@ Status Verify(const StateFlags& flags) {
   return {};
 }
 
+// Writes the snapshots of all partitions that have a position; what became of each, as JSON.
+Result<nlohmann::ordered_json> WriteAll(const StateAtRest& rest, NewSnapshot& snapshot, const std::atomic<bool>& stop) {
+  Progress progress("snapshot", "users");
+  nlohmann::ordered_json written = nlohmann::ordered_json::array();
+  int64_t before = 0;
+  for (size_t p = 0; p < rest.partitions.size(); ++p) {
+    ASSIGN_OR_RETURN(const auto store, rest.directory->OpenPartition(rest.partitions[p]));
+    const std::optional<Offset> position = store->Position();
+    if (!position) {
+      spdlog::info("partition {}: nothing was committed yet; it gets no file", Raw(rest.partitions[p]));
+      continue;
+    }
+    const auto estimated = static_cast<double>(std::max<int64_t>(store->Stats().estimated_users, 1));
+    const auto tell = [&](int64_t users) {
+      const double share = std::min(1.0, static_cast<double>(users) / estimated);
+      progress.Update(before + users, (static_cast<double>(p) + share) / static_cast<double>(rest.partitions.size()));
+      return stop ? Status(Error(ErrorCode::kCancelled, "interrupted; nothing was kept")) : Status();
+    };
+    ASSIGN_OR_RETURN(const int64_t users, snapshot.Add(rest.partitions[p], *store, tell));
+    before += users;
+    written.push_back({{"partition", Raw(rest.partitions[p])}, {"position", Raw(*position)}, {"users", users}});
+  }
+  progress.Finish();
+  if (written.empty()) {
+    return Error(ErrorCode::kInvalidArgument,
+                 "state.directory: " + rest.config.state.directory + ": nothing was committed yet");
+  }
+  return written;
+}
+
+Status Snapshot(const StateFlags& flags) {
+  const std::atomic<bool>& stop = StopOnSignals();
+  ASSIGN_OR_RETURN(const StateAtRest rest, OpenAtRest(flags));
+  ASSIGN_OR_RETURN(const int partitions, InputPartitionsOf(*rest.directory));
+  const std::string source = rest.directory->Fact("source").value_or("");
+  ASSIGN_OR_RETURN(const auto snapshot,
+                   NewSnapshot::Begin(flags.output, {.whose = SnapshotsOf(rest.config.application, source),
+                                                     .partitions = partitions}));
+  ASSIGN_OR_RETURN(nlohmann::ordered_json written, WriteAll(rest, *snapshot, stop));
+  RETURN_IF_ERROR(snapshot->AddFile(std::filesystem::path(rest.config.state.directory) / kCommitLog));
+  RETURN_IF_ERROR(snapshot->Finish());
+  std::cout << nlohmann::ordered_json{{"snapshot", flags.output}, {"partitions", std::move(written)}}.dump(2) << "\n";
+  return {};
+}
+
 }  // namespace
 
 void AddState(CLI::App& app, Action& action) {
@@ -201,6 +252,11 @@ void AddState(CLI::App& app, Action& action) {
       add("verify", "Reads every user and checks what must hold", "verify --digest", Verify);
   verify->add_flag("--digest", verify_flags->digest,
                    "Print only the digest of all users, equal for equal states however they are partitioned");
+  const auto [snapshot, snapshot_flags] =
+      add("snapshot", "Writes the state to files, for `run --snapshot` and `replay --snapshot`",
+          "snapshot --output var/backup", Snapshot);
+  snapshot->add_option("--output", snapshot_flags->output, "Directory for a file per partition; a new or an empty one")
+      ->required();
 }
 
 }  // namespace freshet

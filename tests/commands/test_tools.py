@@ -24,7 +24,7 @@ from support import (
 ITEMS = [f"i{n}" for n in range(1, 41)]
 CUTOFFS = (1, 5, 10, 20, 50, 100)
 COMMANDS = ("run", "replay", "evaluate", "export", "generate", "model inspect", "model verify", "state get",
-            "state stats", "state verify", "config check", "config print")  # fmt: skip
+            "state stats", "state verify", "state snapshot", "config check", "config print")  # fmt: skip
 
 
 class ModelTest(CommandTest):

@@ -41,7 +41,7 @@ class SnapshotRestoreTest : public testing::Test {
 
   Result<bool> Step(milliseconds budget = std::chrono::seconds(60)) {
     if (!restore_) {
-      restore_.emplace(std::make_unique<MemorySource>(topic_), "events[0]", std::string(kWhose), *store_);
+      restore_.emplace(std::make_unique<MemorySource>(topic_), "events[0]", std::string(kWhose), true, *store_);
     }
     return restore_->Step(budget);
   }
