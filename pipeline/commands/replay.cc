@@ -228,6 +228,7 @@ Result<std::vector<Worker>> MakeWorkers(const ReplayFlags& flags, const Config& 
     ASSIGN_OR_RETURN(worker.source, MakeSource(flags, config, input, w, count, *worker.decoder, *files.commit_log));
     PipelineOptions options = PipelineOptionsFor(config, count);
     options.file_partitions = input.range ? 0 : input.partitions;
+    if (!input.range) options.topic = kLogFiles;
     options.origin = OriginOf(flags, config, *files.commit_log);
     options.snapshots = input.snapshots;
     worker.pipeline = std::make_unique<Pipeline>(std::move(options), serving, *worker.decoder, *worker.source,
