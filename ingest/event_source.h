@@ -26,6 +26,8 @@ struct Assignment {
   std::optional<Offset> committed;
   // Whether freshet itself committed that position; else somebody moved the group's offset.
   bool committed_by_us = true;
+  // The first record that the input still holds, where it may have lost some.
+  std::optional<Offset> input_begin;
 };
 
 // Told of partitions, on the thread that calls Poll().

@@ -62,7 +62,8 @@ Status CheckTopics(const KafkaOptions& options, const Waiting& waiting);
 Result<int> CountSourcePartitions(const KafkaOptions& options, const Waiting& waiting);
 
 // Makes options.snapshots_topic, compacted, unless it exists; kInvalidArgument where it has another number of
-// `partitions` than the source. Its partitions that have no record.
+// `partitions` than the source, or another cleanup.policy (a warning where the brokers do not tell). Its partitions
+// that have no record.
 Result<std::set<PartitionId>> MakeSnapshotTopic(const KafkaOptions& options, int partitions, const Waiting& waiting);
 
 // The records of one partition of options.snapshots_topic, from the first to what is the end now. kUnavailable: the

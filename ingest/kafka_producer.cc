@@ -98,13 +98,14 @@ Status Producer::Connect(const std::string& transactional_id) {
     defaults.emplace_back("linger.ms", "2");
     defaults.emplace_back("message.timeout.ms", "900000");  // an outage shorter than this fails nothing
   }
-  std::map<std::string, std::string> effective = {{"message.max.bytes", ""}};
+  std::map<std::string, std::string> effective = {{"message.max.bytes", ""}, {"transaction.timeout.ms", ""}};
   const auto set_callbacks = [](rd_kafka_conf_t* conf) {
     rd_kafka_conf_set_dr_msg_cb(conf, &Producer::OnDelivery);
     rd_kafka_conf_set_closesocket_cb(conf, &Producer::OnCloseSocket);
   };
   ASSIGN_OR_RETURN(client_, MakeClient(ClientKind::kProducer, options_, defaults, *health_, set_callbacks, &effective));
   closed_connections_ = 0;
+  transaction_timeout_ = std::chrono::milliseconds(std::atoll(effective["transaction.timeout.ms"].c_str()));
   if (max_dead_letter_bytes_ == 0) {
     max_dead_letter_bytes_ = std::strtoull(effective["message.max.bytes"].c_str(), nullptr, 10);
   }

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -52,6 +53,8 @@ class Producer {
   Status status();
 
   rd_kafka_s* client() const { return client_.get(); }
+  // As kafka.properties have it, or else KafkaOptions.
+  std::chrono::milliseconds transaction_timeout() const { return transaction_timeout_; }
   // Connections to brokers that ended since Connect(). Any thread.
   int64_t closed_connections() const { return closed_connections_.load(); }
 
@@ -77,6 +80,7 @@ class Producer {
 
   const KafkaOptions& options_;
   bool transactional_ = false;
+  std::chrono::milliseconds transaction_timeout_{};
   std::optional<Health> health_;
   Client client_;
   Topic recommendations_;  // before client_ in destruction

@@ -52,6 +52,7 @@ class KafkaRangeSource final : public EventSource {
   Status Announce();
   Status Assign();
   Status CheckHeld(PartitionId id, const Partition& partition);
+  Error SnapshotGone(PartitionId id, bool cut, Offset holds, Offset wanted) const;
   bool Done() const;
   Status OnMessage(const rd_kafka_message_t& message, RecordBatch& batch);
   Status OnError(const rd_kafka_message_t& message);
@@ -150,12 +151,24 @@ Status KafkaRangeSource::CheckHeld(PartitionId id, const Partition& partition) {
   if (!gone && partition.end <= facts.range.end) return {};
   const Offset holds = gone ? facts.range.begin : facts.range.end;
   const Offset wanted = gone ? partition.next : partition.end;
+  if (options_.source_topic == options_.snapshots_topic) return SnapshotGone(id, gone, holds, wanted);
   return Error(ErrorCode::kNeedsDecision,
                lookup_->Name(id) + ": input " + (gone ? "begins" : "ends") + " at offset " +
                    std::to_string(Raw(holds)) + ", the range " + (gone ? "goes on" : "ends") + " at " +
                    std::to_string(Raw(wanted)) +
                    (gone ? ": events of it are gone" : ": the topic was recreated or truncated") +
                    ". Begin anew with another state.directory and a range that the topic holds");
+}
+
+// ReadSnapshot() reads a topic that is compacted, never cut: what is gone are users.
+Error KafkaRangeSource::SnapshotGone(PartitionId id, bool cut, Offset holds, Offset wanted) const {
+  return Error(ErrorCode::kNeedsDecision,
+               "snapshots.topic: " + lookup_->Name(id) + ": the snapshot " + (cut ? "begins" : "ends") + " at offset " +
+                   std::to_string(Raw(holds)) + " by now, and was being read " + (cut ? "at " : "up to ") +
+                   std::to_string(Raw(wanted)) +
+                   (cut ? ": records of it were deleted" : ": the topic was recreated or truncated") +
+                   ". State restored from the rest would lack users: name another topic in snapshots.topic to build "
+                   "it from the input instead");
 }
 
 bool KafkaRangeSource::Done() const {

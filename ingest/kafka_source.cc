@@ -36,7 +36,23 @@ std::string Grouped(int64_t number) {
   return digits;
 }
 
-Assignment ToAssignment(const Facts& facts) { return {facts.partition, facts.committed, facts.committed_by_us}; }
+Assignment ToAssignment(const Facts& facts) {
+  return {facts.partition, facts.committed, facts.committed_by_us, facts.range.begin};
+}
+
+// Tells the log once why something waits, when it has for long.
+class Patience {
+ public:
+  void Tell(const std::string& who, const std::string& reason) {
+    if (told_ || steady_clock::now() - since_ < std::chrono::seconds(10)) return;
+    told_ = true;
+    spdlog::info("kafka: {} waits: {}", who, reason);
+  }
+
+ private:
+  steady_clock::time_point since_ = steady_clock::now();
+  bool told_ = false;
+};
 
 class KafkaSource final : public EventSource, public kafka::GroupMember {
  public:
@@ -57,6 +73,10 @@ class KafkaSource final : public EventSource, public kafka::GroupMember {
   std::vector<std::pair<PartitionId, int64_t>> Lag() const override;
 
  private:
+  struct Newcomer {
+    Facts facts;
+    Patience patience;
+  };
   struct Partition {
     Offset next{};
     bool advanced = false;  // in the running Poll()
@@ -102,12 +122,13 @@ class KafkaSource final : public EventSource, public kafka::GroupMember {
 
   std::map<PartitionId, Partition> partitions_;  // announced
   std::vector<PartitionId> joining_;             // assigned by the group, not yet asked about
-  std::map<PartitionId, Facts> waiting_;         // asked about, not yet taken up by the listener
+  std::map<PartitionId, Newcomer> waiting_;      // asked about, not yet taken up by the listener
   std::set<PartitionId> told_;                   // the listener has them, or is getting ready for them
   bool any_stalled_ = false;
   bool topic_gone_ = false;                // deleted while we read it
   bool lost_ = false;                      // the partitions are others' by now; the revocation is on its way
   bool assignment_due_ = false;            // the group waits for our answer to `joining_`
+  Patience joining_patience_;              // since then
   bool joined_ = false;                    // it has our answer, and nothing was revoked since
   bool cooperative_ = false;               // as the group's protocol was when last asked
   std::map<PartitionId, Offset> pending_;  // commits that the brokers have not taken yet
@@ -255,6 +276,7 @@ void KafkaSource::Rebalance(rd_kafka_resp_err_t code, const rd_kafka_topic_parti
   if (code == RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS) {
     // Answered by Join(), which may have to ask the brokers more than once.
     assignment_due_ = true;
+    joining_patience_ = {};
     lost_ = false;
     for (int i = 0; i < partitions.cnt; ++i) joining_.push_back(PartitionId{partitions.elems[i].partition});
     rd_kafka_yield(client_.get());
@@ -304,12 +326,12 @@ Status KafkaSource::Join() {
   if (!assignment_due_) return {};
   const auto facts = lookup_->Ask(joining_);
   if (!facts.ok() && facts.error().retriable()) {
-    spdlog::debug("{}; partitions are taken up later", facts.error().message());
+    joining_patience_.Tell(options_.source_topic + ": taking up partitions", facts.error().message());
     return {};
   }
   joining_.clear();
   if (facts.ok()) {
-    for (const Facts& fact : facts.value()) waiting_[fact.partition] = fact;
+    for (const Facts& fact : facts.value()) waiting_[fact.partition] = {fact, {}};
   }
   const Status assigned = AssignAlso({});  // the group waits for an answer, whatever the listener is about to say
   joined_ = true;
@@ -322,14 +344,16 @@ Status KafkaSource::AnnounceWaiting() {
   std::vector<PartitionId> taken;
   Status failure;
   for (auto entry = waiting_.begin(); entry != waiting_.end() && failure.ok();) {
-    const Status announced = Announce(entry->second);
+    auto& [id, newcomer] = *entry;
+    const Status announced = Announce(newcomer.facts);
     if (announced.ok()) {
-      taken.push_back(entry->first);
+      taken.push_back(id);
       entry = waiting_.erase(entry);
-    } else {
-      if (!announced.error().retriable()) failure = announced;
-      ++entry;
+      continue;
     }
+    if (!announced.error().retriable()) failure = announced;
+    newcomer.patience.Tell(lookup_->Name(id), announced.error().message());
+    ++entry;
   }
   const Status assigned = taken.empty() ? Status() : AssignAlso(taken);
   return failure.ok() ? assigned : failure;
@@ -512,6 +536,7 @@ Status KafkaSource::Rewind() {
     told_.erase(id);
     RETURN_IF_ERROR(listener_->OnRevoked(id, true));
   }
+  if (!assignment_due_) joining_patience_ = {};
   assignment_due_ |= !joining_.empty();
   return {};
 }

@@ -136,8 +136,9 @@ class Pipeline : public AssignmentListener {
   Status Commit(bool snapshots);  // with the part of the snapshots that is due
   Status ApplyStates();
   Status PublishSnapshots();
-  Result<std::unique_ptr<UserStateStore>> OpenStore(PartitionId partition);
-  Result<std::unique_ptr<UserStateStore>> OpenLocal(PartitionId partition);
+  Result<std::unique_ptr<UserStateStore>> OpenStore(const Assignment& assignment);
+  Result<std::unique_ptr<UserStateStore>> OpenLocal(const Assignment& assignment);
+  Result<bool> IsOutdated(const UserStateStore& store, const Assignment& assignment);
   struct Restoring;  // the store of a partition on its way here
   Result<bool> Restore(PartitionId partition, Restoring& restoring);
   Result<std::unique_ptr<SnapshotRestore>> BeginRestore(PartitionId partition, UserStateStore& store);

@@ -14,7 +14,7 @@ Result<std::optional<Offset>> Pipeline::OnAssigned(const Assignment& assignment)
   auto partition = std::make_unique<Partition>();
   partition->id = assignment.partition;
   Park(assignment.partition);  // announced again before it was read
-  ASSIGN_OR_RETURN(partition->store, OpenStore(assignment.partition));
+  ASSIGN_OR_RETURN(partition->store, OpenStore(assignment));
   if (options_.snapshots.read) {
     // The topic is new, or was made anew: it needs everybody.
     if (empty_snapshots_.erase(assignment.partition) > 0) partition->store->SetSnapshotPosition(Offset{0});
@@ -32,12 +32,13 @@ Result<std::optional<Offset>> Pipeline::OnAssigned(const Assignment& assignment)
 }
 
 // The store of a partition: as it was left here, else from a snapshot, else empty. kUnavailable while it is restored.
-Result<std::unique_ptr<UserStateStore>> Pipeline::OpenStore(PartitionId partition) {
+Result<std::unique_ptr<UserStateStore>> Pipeline::OpenStore(const Assignment& assignment) {
+  const PartitionId partition = assignment.partition;
   if (auto parked = parked_.extract(partition)) return std::move(parked.mapped());
   auto& restoring = restoring_[partition];
   if (restoring == nullptr) restoring = std::make_unique<Restoring>();
   if (restoring->store == nullptr) {
-    auto store = OpenLocal(partition);
+    auto store = OpenLocal(assignment);
     if (!store.ok()) {
       restoring_.erase(partition);
       return store;
@@ -49,27 +50,44 @@ Result<std::unique_ptr<UserStateStore>> Pipeline::OpenStore(PartitionId partitio
     restoring->store = std::move(store).value();
   }
   const Result<bool> restored = Restore(partition, *restoring);
-  if (restored.ok() && !*restored) return Error(ErrorCode::kUnavailable, "state is being restored");
+  if (restored.ok() && !*restored) return Error(ErrorCode::kUnavailable, "its state is being restored");
+  const bool begun = restoring->restore != nullptr;
+  if (!begun && !restored.ok() && restored.error().retriable()) return restored.error();
   const std::unique_ptr<Restoring> done = std::move(restoring);
   restoring_.erase(partition);
   if (!restored.ok()) return restored.error();
   return std::move(done->store);
 }
 
-// What is here of a partition. Without a position that is nothing, or what a restore left that broke off.
-Result<std::unique_ptr<UserStateStore>> Pipeline::OpenLocal(PartitionId partition) {
-  ASSIGN_OR_RETURN(std::unique_ptr<UserStateStore> store, states_.OpenPartition(partition));
-  if (store->Position() || store->Stats().estimated_users == 0) return store;
+// What is here of a partition, unless that is what a restore left that broke off, or is outdated.
+Result<std::unique_ptr<UserStateStore>> Pipeline::OpenLocal(const Assignment& assignment) {
+  ASSIGN_OR_RETURN(std::unique_ptr<UserStateStore> store, states_.OpenPartition(assignment.partition));
+  const bool broken = !store->Position() && store->Stats().estimated_users > 0;
+  ASSIGN_OR_RETURN(const bool outdated, IsOutdated(*store, assignment));
+  if (!broken && !outdated) return store;
   store.reset();
-  RETURN_IF_ERROR(states_.RemovePartition(partition));
-  return states_.OpenPartition(partition);
+  RETURN_IF_ERROR(states_.RemovePartition(assignment.partition));
+  return states_.OpenPartition(assignment.partition);
+}
+
+// Whether a store waits for events that the input has lost, while the snapshot topic holds what became of them.
+Result<bool> Pipeline::IsOutdated(const UserStateStore& store, const Assignment& assignment) {
+  const SnapshotOptions& from = options_.snapshots;
+  const std::optional<Offset> position = store.Position();
+  const std::optional<Offset> begin = assignment.input_begin;
+  if (!from.read || from.file || !position || !begin || *position >= *begin) return false;
+  ASSIGN_OR_RETURN(const std::unique_ptr<EventSource> records, from.read(assignment.partition));
+  ASSIGN_OR_RETURN(const auto watermark, SnapshotRestore::FindWatermark(*records, from.whose));
+  if (!watermark || *watermark < *begin) return false;
+  spdlog::warn(
+      "{}[{}]: input begins at offset {}, local state is at {}, the snapshot at {}: the local state is deleted",
+      options_.topic, Raw(assignment.partition), Raw(*begin), Raw(*position), Raw(*watermark));
+  return true;
 }
 
 Result<bool> Pipeline::Restore(PartitionId partition, Restoring& restoring) {
   if (restoring.restore == nullptr) {
-    auto begun = BeginRestore(partition, *restoring.store);
-    if (!begun.ok()) return begun.error().retriable() ? Result<bool>(false) : Result<bool>(begun.error());
-    restoring.restore = std::move(begun).value();
+    ASSIGN_OR_RETURN(restoring.restore, BeginRestore(partition, *restoring.store));
     if (restoring.restore == nullptr) return true;
   }
   const int64_t before = restoring.restore->restored();

@@ -14,6 +14,30 @@ using std::chrono::steady_clock;
 
 constexpr size_t kBatch = 1000;
 constexpr auto kLogInterval = std::chrono::seconds(5);
+constexpr auto kAnswer = std::chrono::seconds(5);
+
+std::string Where(const RawRecord& record) {
+  return std::string(record.topic) + "[" + std::to_string(Raw(record.partition)) + "] offset " +
+         std::to_string(Raw(record.offset));
+}
+
+Result<std::string_view> PayloadOf(const RawRecord& record) {
+  const Result<std::string_view> payload = DecodeSnapshot(record.key, record.value);
+  if (payload.ok()) return payload;
+  return payload.error()
+      .At(Where(record))
+      .At("state cannot be restored from a damaged snapshot; name another topic in snapshots.topic to build it from "
+          "the input instead");
+}
+
+Result<Watermark> WatermarkOf(const RawRecord& record, std::string_view payload, const std::string& whose) {
+  const Result<Watermark> watermark = DecodeWatermark(payload);
+  if (!watermark.ok()) return watermark.error().At(Where(record));
+  if (watermark->whose == whose) return watermark;
+  return Error(ErrorCode::kInvalidArgument, "snapshots.topic: " + Where(record) + ": holds the snapshot of " +
+                                                watermark->whose + ", expected that of " + whose +
+                                                "; each application needs a snapshot topic of its own");
+}
 
 }  // namespace
 
@@ -37,17 +61,38 @@ SnapshotRestore::SnapshotRestore(std::unique_ptr<EventSource> records, std::stri
 
 SnapshotRestore::~SnapshotRestore() = default;
 
-Result<bool> SnapshotRestore::IsEmpty(EventSource& records) {
+// Until `take` returns false.
+Status SnapshotRestore::ReadAll(EventSource& records, const std::function<Result<bool>(const RecordBatch&)>& take) {
   Listener listener;
   RETURN_IF_ERROR(records.Open(listener));
-  const auto until = steady_clock::now() + std::chrono::seconds(5);
-  while (steady_clock::now() < until) {
+  for (auto until = steady_clock::now() + kAnswer; steady_clock::now() < until;) {
     RecordBatch batch;
-    ASSIGN_OR_RETURN(const PollState state, records.Poll(batch, 1, milliseconds(100)));
-    if (!batch.records.empty()) return false;
-    if (state == PollState::kEnd) return true;
+    ASSIGN_OR_RETURN(const PollState state, records.Poll(batch, kBatch, milliseconds(100)));
+    ASSIGN_OR_RETURN(const bool more, take(batch));
+    if (!more || state == PollState::kEnd) return {};
+    if (!batch.records.empty()) until = steady_clock::now() + kAnswer;
   }
   return Error(ErrorCode::kUnavailable, "the snapshot topic does not answer");
+}
+
+Result<bool> SnapshotRestore::IsEmpty(EventSource& records) {
+  bool empty = true;
+  RETURN_IF_ERROR(ReadAll(records, [&](const RecordBatch& batch) { return empty = batch.records.empty(); }));
+  return empty;
+}
+
+Result<std::optional<Offset>> SnapshotRestore::FindWatermark(EventSource& records, const std::string& whose) {
+  std::optional<Offset> position;
+  RETURN_IF_ERROR(ReadAll(records, [&](const RecordBatch& batch) -> Result<bool> {
+    for (const RawRecord& record : batch.records) {
+      if (record.key != kWatermarkKey) continue;
+      ASSIGN_OR_RETURN(const std::string_view payload, PayloadOf(record));
+      ASSIGN_OR_RETURN(const Watermark watermark, WatermarkOf(record, payload, whose));
+      position = watermark.position;
+    }
+    return true;
+  }));
+  return position;
 }
 
 Result<bool> SnapshotRestore::Step(milliseconds budget) {
@@ -69,27 +114,11 @@ Result<bool> SnapshotRestore::Step(milliseconds budget) {
 Status SnapshotRestore::TakeIn(const RecordBatch& batch) {
   users_.clear();
   for (const RawRecord& record : batch.records) {
-    const auto at = [&] {
-      return std::string(record.topic) + "[" + std::to_string(Raw(record.partition)) + "] offset " +
-             std::to_string(Raw(record.offset));
-    };
-    const Result<std::string_view> payload = DecodeSnapshot(record.key, record.value);
-    if (!payload.ok()) {
-      return payload.error().At(at()).At(
-          "state cannot be restored from a damaged snapshot; name another topic in snapshots.topic to build it from "
-          "the input instead");
-    }
+    ASSIGN_OR_RETURN(const std::string_view payload, PayloadOf(record));
     if (record.key == kWatermarkKey) {
-      const Result<Watermark> watermark = DecodeWatermark(*payload);
-      if (!watermark.ok()) return watermark.error().At(at());
-      if (watermark->whose != whose_) {
-        return Error(ErrorCode::kInvalidArgument, "snapshots.topic: " + at() + ": holds the snapshot of " +
-                                                      watermark->whose + ", expected that of " + whose_ +
-                                                      "; each application needs a snapshot topic of its own");
-      }
-      watermark_ = *watermark;
+      ASSIGN_OR_RETURN(watermark_, WatermarkOf(record, payload, whose_));
     } else if (const std::string_view user = UserOfSnapshotKey(record.key); !user.empty()) {
-      users_.push_back({.id = user, .bytes = *payload});
+      users_.push_back({.id = user, .bytes = payload});
     }
   }
   restored_ += std::ssize(users_);

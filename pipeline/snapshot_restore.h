@@ -5,6 +5,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -25,8 +26,11 @@ class SnapshotRestore {
                   UserStateStore& store);
   ~SnapshotRestore();
 
-  // Whether a snapshot has no record at all.
+  // Of a snapshot that nobody opened yet. They return when they know, or kUnavailable when nothing comes for 5 s.
+  // Whether it has no record at all:
   static Result<bool> IsEmpty(EventSource& records);
+  // Its newest watermark, which takes as long as reading all of it; absent: it has none. Errors as Step()'s.
+  static Result<std::optional<Offset>> FindWatermark(EventSource& records, const std::string& whose);
 
   // Records of users so far.
   int64_t restored() const { return restored_; }
@@ -39,6 +43,7 @@ class SnapshotRestore {
  private:
   class Listener;
 
+  static Status ReadAll(EventSource& records, const std::function<Result<bool>(const RecordBatch&)>& take);
   Status TakeIn(const RecordBatch& batch);
   Status Finish();
   void LogProgress();

@@ -14,6 +14,7 @@
 
 #include "ingest/memory.h"
 #include "pipeline/pipeline.h"
+#include "state/snapshot.h"
 #include "tests/support/seed.h"
 #include "tests/support/temporary_directory.h"
 
@@ -134,6 +135,51 @@ inline void ExpectSameAnswers(const MemorySink& actual, const MemorySink& expect
     }
   }
 }
+
+// The compacted snapshots of a sink, to be read by pipelines.
+class Snapshots {
+ public:
+  explicit Snapshots(const MemorySink& sink) : sink_(sink) {}
+
+  SnapshotOptions options() {
+    SnapshotOptions options;
+    options.interval = std::chrono::milliseconds(4);
+    options.whose = "freshet, clicks";
+    options.read = [this](PartitionId partition) -> Result<std::unique_ptr<EventSource>> {
+      return std::unique_ptr<EventSource>(std::make_unique<MemorySource>(Compacted(partition)));
+    };
+    return options;
+  }
+
+  MemoryTopic& Compacted(PartitionId partition) {
+    std::map<std::string, std::string> newest;
+    for (const MemorySink::Kept& kept : sink_.committed()) {
+      if (kept.stream == Stream::kSnapshots && kept.partition == partition) newest[kept.key] = kept.value;
+    }
+    MemoryTopic& topic = topics_[partition];
+    topic = {.name = "snapshots", .partitions = {{}}, .committed = {}, .keys = {{}}};
+    for (const auto& [key, value] : newest) {
+      topic.keys[0].push_back(key);
+      topic.partitions[0].push_back(value);
+    }
+    return topic;
+  }
+
+  // The watermark's position.
+  std::optional<Offset> Position(PartitionId partition) {
+    const MemoryTopic& topic = Compacted(partition);
+    for (size_t n = 0; n < topic.keys[0].size(); ++n) {
+      const std::string& key = topic.keys[0][n];
+      if (key != kWatermarkKey) continue;
+      return DecodeWatermark(DecodeSnapshot(key, topic.partitions[0][n]).value()).value().position;
+    }
+    return std::nullopt;
+  }
+
+ private:
+  const MemorySink& sink_;
+  std::map<PartitionId, MemoryTopic> topics_;
+};
 
 class PipelineTest : public testing::Test {
  protected:

@@ -2,7 +2,6 @@
 // is answered twice, and state is that of a run without faults.
 #include <gmock/gmock.h>
 
-#include "state/snapshot.h"
 #include "tests/pipeline/pipeline_test_support.h"
 
 namespace freshet {
@@ -111,40 +110,6 @@ std::vector<std::string> DeadLetters(const MemorySink& sink) {
   }
   return letters;
 }
-
-// The compacted snapshots of a sink, to be read by pipelines.
-class Snapshots {
- public:
-  explicit Snapshots(const MemorySink& sink) : sink_(sink) {}
-
-  SnapshotOptions options() {
-    SnapshotOptions options;
-    options.interval = std::chrono::milliseconds(4);
-    options.whose = "freshet, clicks";
-    options.read = [this](PartitionId partition) -> Result<std::unique_ptr<EventSource>> {
-      return std::unique_ptr<EventSource>(std::make_unique<MemorySource>(Compacted(partition)));
-    };
-    return options;
-  }
-
-  MemoryTopic& Compacted(PartitionId partition) {
-    std::map<std::string, std::string> newest;
-    for (const MemorySink::Kept& kept : sink_.committed()) {
-      if (kept.stream == Stream::kSnapshots && kept.partition == partition) newest[kept.key] = kept.value;
-    }
-    MemoryTopic& topic = topics_[partition];
-    topic = {.name = "snapshots", .partitions = {{}}, .committed = {}, .keys = {{}}};
-    for (const auto& [key, value] : newest) {
-      topic.keys[0].push_back(key);
-      topic.partitions[0].push_back(value);
-    }
-    return topic;
-  }
-
- private:
-  const MemorySink& sink_;
-  std::map<PartitionId, MemoryTopic> topics_;
-};
 
 class RewindTest : public testing::Test {
  protected:

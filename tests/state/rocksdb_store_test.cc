@@ -38,6 +38,27 @@ Status LoadOne(UserStateStore& store, std::string_view user) {
   return loaded.ok() ? Status() : Status(loaded.error());
 }
 
+// Where snapshots go elsewhere, they need everybody there; and where they come back, all that changed meanwhile.
+TEST(RocksDbStore, EachSnapshotTopicHasAPositionOfItsOwn) {
+  const TemporaryDirectory directory;
+  StateOptions options = SmallOptions(directory.path());
+  const auto saved = [&](const std::string& topic, std::optional<int64_t> now) {
+    options.snapshots = topic;
+    OnePartition partition(options);
+    const std::optional<Offset> before = partition.store().SnapshotPosition();
+    if (now) {
+      partition.store().SetSnapshotPosition(Offset{*now});
+      EXPECT_TRUE(partition.store().Apply(Offset{*now}).ok());
+    }
+    return before;
+  };
+  EXPECT_EQ(saved("a", 3), std::nullopt);
+  EXPECT_EQ(saved("b", 5), std::nullopt);
+  EXPECT_EQ(saved("a", 7), Offset{3});
+  EXPECT_EQ(saved("b", std::nullopt), Offset{5});
+  EXPECT_EQ(saved("a", std::nullopt), Offset{7});
+}
+
 TEST(RocksDbStore, EvictsDownToItsBudgetAndReadsBack) {
   const TemporaryDirectory directory;
   OnePartition partition(SmallOptions(directory.path()));

@@ -2,6 +2,7 @@
 // each.
 // create_topics --commit GROUP TOPIC PARTITION OFFSET : moves a group's offset.
 // create_topics --delete TOPIC PARTITION : deletes the records that it holds.
+// create_topics --drop TOPIC : deletes the topic.
 // For test scripts: Kafka's own tools take a Java start for each call.
 #include <cstdlib>
 #include <iostream>
@@ -17,6 +18,10 @@ int main(int argc, char** argv) {
   if (argc == 4 && std::string_view(argv[1]) == "--delete") {
     freshet::TestBroker& broker = freshet::TestBroker::Shared();
     broker.DeleteRecords(argv[2], std::atoi(argv[3]), broker.End(argv[2], std::atoi(argv[3])));
+    return 0;
+  }
+  if (argc == 3 && std::string_view(argv[1]) == "--drop") {
+    freshet::TestBroker::Shared().DeleteTopic(argv[2]);
     return 0;
   }
   if (argc < 3) return 2;

@@ -231,6 +231,26 @@ TEST_F(KafkaRangeTest, RetentionWhileReadingNeedsADecision) {
   EXPECT_THAT(drained.error().message(), HasSubstr("input begins at offset 39, the range goes on at "));
 }
 
+TEST_F(KafkaRangeTest, ASnapshotThatIsCutWhileItIsReadSaysSo) {
+  NewTopic(1);
+  options_.snapshots_topic = options_.source_topic;
+  options_.properties["queued.min.messages"] = "1";
+  options_.properties["fetch.message.max.bytes"] = "1000";
+  const std::vector<std::pair<std::optional<std::string>, std::optional<std::string>>> records(
+      40, {"k", std::string(1000, 'x')});
+  broker_->Produce(options_.snapshots_topic, 0, records);
+  const auto source = ReadSnapshot(options_, kFirst).value();
+  ASSERT_TRUE(source->Open(listener_).ok());
+  while (values_[kFirst].empty()) ASSERT_TRUE(Poll(*source, 1).ok());
+  broker_->DeleteRecords(options_.snapshots_topic, 0, 39);
+  const Status drained = Drain(*source);
+  ASSERT_FALSE(drained.ok());
+  EXPECT_EQ(drained.error().code(), ErrorCode::kNeedsDecision);
+  EXPECT_THAT(drained.error().message(),
+              AllOf(HasSubstr("snapshots.topic: " + options_.snapshots_topic + "[0]: the snapshot begins at offset 39"),
+                    HasSubstr("would lack users"), testing::Not(HasSubstr("input begins"))));
+}
+
 TEST_F(KafkaRangeTest, AnEndBeyondTheLogNeedsADecision) {
   NewTopic(1);
   broker_->ProduceNumbers(options_.source_topic, 0, 0, 3);

@@ -59,6 +59,43 @@ TEST(KafkaSetup, MissingTopicsAreNamedWithTheCommandThatMakesThem) {
   EXPECT_FALSE(CheckTopics(options, NeverWait).ok());
 }
 
+class SnapshotTopicTest : public testing::Test {
+ protected:
+  SnapshotTopicTest() { options_.snapshots_topic = UniqueName("snapshots"); }
+  std::string Refused(int partitions) {
+    const auto made = MakeSnapshotTopic(options_, partitions, NeverWait);
+    EXPECT_FALSE(made.ok());
+    if (made.ok()) return "";
+    EXPECT_EQ(made.error().code(), ErrorCode::kInvalidArgument);
+    return made.error().message();
+  }
+
+  TestBroker& broker_ = TestBroker::Shared();
+  KafkaOptions options_ = Options(broker_.address());
+};
+
+TEST_F(SnapshotTopicTest, IsMadeAndThenKnownWithItsEmptyPartitions) {
+  const auto made = MakeSnapshotTopic(options_, 3, [](const std::string&) { return true; });  // its leaders are chosen
+  ASSERT_TRUE(made.ok()) << made.error().message();
+  EXPECT_THAT(*made, testing::ElementsAre(PartitionId{0}, PartitionId{1}, PartitionId{2}));
+  broker_.ProduceNumbers(options_.snapshots_topic, 1, 0, 1);
+  const auto found = MakeSnapshotTopic(options_, 3, NeverWait);
+  ASSERT_TRUE(found.ok()) << found.error().message() << " (it was made compacted)";
+  EXPECT_THAT(*found, testing::ElementsAre(PartitionId{0}, PartitionId{2}));
+  EXPECT_THAT(Refused(4), HasSubstr(options_.snapshots_topic + " has 3 partitions, expected 4"));
+}
+
+TEST_F(SnapshotTopicTest, ThatDeletesUsersIsRefused) {
+  for (const std::string policy : {"delete", "compact,delete"}) {
+    options_.snapshots_topic = broker_.NewTopic("snapshots", 1, {{"cleanup.policy", policy}});
+    EXPECT_THAT(Refused(1),
+                AllOf(HasSubstr("snapshots.topic: " + options_.snapshots_topic + " has cleanup.policy=" + policy +
+                                ", expected compact"),
+                      HasSubstr("kafka-configs.sh --bootstrap-server " + broker_.address() + " --alter"),
+                      HasSubstr("--entity-name " + options_.snapshots_topic + " --add-config cleanup.policy=compact")));
+  }
+}
+
 TEST(KafkaSetup, ATopicWithoutANameIsNotAskedFor) {
   KafkaOptions options = Options(TestBroker::Shared().address());
   options.source_topic = TestBroker::Shared().NewTopic("in", 1);

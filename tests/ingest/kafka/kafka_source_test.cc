@@ -1,12 +1,16 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <spdlog/sinks/ostream_sink.h>
+#include <spdlog/spdlog.h>
 
 #include <chrono>
 #include <functional>
 #include <map>
 #include <memory>
 #include <set>
+#include <sstream>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "ingest/kafka.h"
@@ -272,6 +276,76 @@ TEST_P(KafkaRebalanceTest, PartitionsMoveAndNoRecordIsLostOrReordered) {
 
 INSTANTIATE_TEST_SUITE_P(Assignors, KafkaRebalanceTest, testing::Values("range,roundrobin", "cooperative-sticky"),
                          [](const auto& test) { return std::string(test.param[0] == 'r' ? "Eager" : "Cooperative"); });
+
+// librdkafka forgets a loss with the next assignment that it is told of, for instance that of a partition whose state
+// is there at last. The listener must not: it would commit what is somebody else's by now.
+TEST_P(KafkaRebalanceTest, ALossIsNotForgottenWhenAPartitionIsTakenUpMeanwhile) {
+  const std::string topic = broker_.NewTopic("lost", 2);
+  broker_.ProduceNumbers(topic, 0, 0, 10);
+  KafkaOptions options = OptionsFor(topic);
+  options.properties["partition.assignment.strategy"] = GetParam();
+  options.properties["max.poll.interval.ms"] = "6000";
+  bool ready = false;
+  Member member(options);
+  member.listener.on_assigned = [&](const Assignment& assignment) -> Status {
+    if (assignment.partition == kFirst || ready) return {};
+    return Error(ErrorCode::kUnavailable, "not yet");
+  };
+  ASSERT_OK(member.PollTo(kFirst, 10));
+  std::this_thread::sleep_for(seconds(8));  // the group goes on without it
+  ready = true;
+  ASSERT_OK(member.PollUntil([&] { return !member.listener.revoked.empty(); }));
+  EXPECT_THAT(member.listener.revoked,
+              testing::UnorderedElementsAre(std::pair(kFirst, true), std::pair(PartitionId{1}, true)));
+  ASSERT_OK(member.PollUntil([&] { return member.listener.current.size() == 2; }));
+  ASSERT_OK(member.source->Close());
+  EXPECT_EQ(member.listener.revoked.back().second, false) << "it belongs to the group again";
+}
+
+// A transaction that came to nothing concerns what was read, not the restore of another partition.
+TEST_P(KafkaRebalanceTest, ARewindLeavesPartitionsAloneThatWaitForTheirState) {
+  const std::string topic = broker_.NewTopic("rewind", 2);
+  for (const int partition : {0, 1}) broker_.ProduceNumbers(topic, partition, 0, 10);
+  KafkaOptions options = OptionsFor(topic);
+  options.properties["partition.assignment.strategy"] = GetParam();
+  bool ready = false;
+  Member member(options);
+  member.listener.on_assigned = [&](const Assignment& assignment) -> Status {
+    if (assignment.partition == kFirst || ready) return {};
+    return Error(ErrorCode::kUnavailable, "not yet");
+  };
+  ASSERT_OK(member.PollTo(kFirst, 10));
+  member.positions.clear();
+  ASSERT_OK(member.source->Rewind());
+  EXPECT_THAT(member.listener.revoked, ElementsAre(std::pair(kFirst, true)));
+  ASSERT_OK(member.PollTo(kFirst, 10));
+  ready = true;
+  ASSERT_OK(member.PollTo(PartitionId{1}, 10));
+  EXPECT_EQ(member.listener.revoked.size(), 1u);
+  EXPECT_EQ(member.values[kFirst].size(), 20u) << "read again";
+  EXPECT_THAT(member.values[PartitionId{1}], ElementsAreArray(Numbers(0, 10)));
+}
+
+TEST_F(KafkaSourceTest, TheLogTellsOnceWhyAPartitionWaitsForLong) {
+  std::ostringstream log;
+  const auto before = spdlog::default_logger();
+  spdlog::set_default_logger(
+      std::make_shared<spdlog::logger>("test", std::make_shared<spdlog::sinks::ostream_sink_mt>(log)));
+  const std::string topic = broker_.NewTopic("patience", 1);
+  const auto until = steady_clock::now() + seconds(13);
+  Member member(OptionsFor(topic));
+  member.listener.on_assigned = [&](const Assignment&) -> Status {
+    if (steady_clock::now() > until) return {};
+    return Error(ErrorCode::kUnavailable, "the snapshot is far away");
+  };
+  const Status taken_up = member.PollUntil([&] { return !member.listener.assigned.empty(); });
+  spdlog::set_default_logger(before);
+  ASSERT_OK(taken_up);
+  const std::string line = "kafka: " + topic + "[0] waits: the snapshot is far away";
+  const size_t first = log.str().find(line);
+  ASSERT_NE(first, std::string::npos) << log.str();
+  EXPECT_EQ(log.str().find(line, first + 1), std::string::npos) << "only once";
+}
 
 class KafkaGapTest : public KafkaSourceTest {
  protected:

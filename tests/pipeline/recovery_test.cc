@@ -1,0 +1,212 @@
+// Snapshots, and stores that come back, are restored, or are too old: what an instance writes and begins with.
+#include <gmock/gmock.h>
+
+#include "tests/pipeline/pipeline_test_support.h"
+
+namespace freshet {
+namespace {
+
+using testing::HasSubstr;
+
+constexpr PartitionId kOnly{0};
+constexpr size_t kUsers = 200;  // more than a commit writes of a snapshot that has just begun
+constexpr size_t kEvents = 1000;
+
+class RecoveryTest : public PipelineTest {
+ protected:
+  RecoveryTest() {
+    options_.max_batch = 20;
+    options_.commit_interval = std::chrono::milliseconds(0);
+    options_.snapshots = snapshots_.options();
+    topic_.name = "clicks";
+    topic_.partitions.resize(1);
+    for (size_t n = 0; n < kEvents; ++n) Add(n % kUsers);
+  }
+
+  void Add(size_t user) {
+    const size_t n = topic_.partitions[0].size();
+    topic_.partitions[0].push_back(EventJson("u" + std::to_string(user), "i" + std::to_string(1 + n % 59),
+                                             1'600'000'000'000 + static_cast<int64_t>(n)));
+  }
+  Offset End() const { return Offset{std::ssize(topic_.partitions[0])}; }
+
+  Processor Start(const std::string& directory) {
+    return Processor(temporary_.path() / directory, serving_, topic_, sink_, options_);
+  }
+
+  // Until the snapshot's watermark is the end of the input.
+  static void RunUntilSaved(Processor& processor, Snapshots& snapshots, Offset end) {
+    for (int step = 0; step < 100'000 && snapshots.Position(kOnly) != end; ++step) processor.Run(1);
+    EXPECT_EQ(snapshots.Position(kOnly), end);
+  }
+
+  // Of a run of all events, or of what a directory at rest holds.
+  std::string RightDigest() {
+    MemoryTopic topic = topic_;
+    topic.committed.clear();
+    MemorySink sink;
+    Processor oracle(temporary_.path() / "oracle", serving_, topic, sink);
+    oracle.Run();
+    EXPECT_TRUE(oracle.pipeline->Close().ok());
+    return DigestOf(*oracle.states);
+  }
+  std::string RestoredDigest() {
+    Processor restored = Start("restored");
+    restored.Run();
+    EXPECT_LT(restored.pipeline->counts().events, std::ssize(topic_.partitions[0])) << "users come from the snapshot";
+    EXPECT_TRUE(restored.pipeline->Close().ok());
+    return DigestOf(*restored.states);
+  }
+
+  size_t SnapshotRecords() const {
+    return static_cast<size_t>(std::count_if(sink_.committed().begin(), sink_.committed().end(),
+                                             [](const auto& kept) { return kept.stream == Stream::kSnapshots; }));
+  }
+
+  MemoryTopic topic_;
+  MemorySink sink_;
+  Snapshots snapshots_{sink_};
+  PipelineOptions options_;
+};
+
+// Its users of before would take the place of what another instance saved under a later watermark.
+TEST_F(RecoveryTest, AStoreThatHasNotCaughtUpWritesNoSnapshot) {
+  {
+    Processor before = Start("kept");
+    before.Run(10);
+    ASSERT_TRUE(before.pipeline->Close().ok());
+  }
+  const Offset kept = topic_.committed[kOnly];
+  ASSERT_EQ(kept, Offset{200});
+  {
+    Processor other = Start("other");
+    other.Run();
+    RunUntilSaved(other, snapshots_, End());
+    ASSERT_TRUE(other.pipeline->Close().ok());
+  }
+  const size_t saved = SnapshotRecords();
+  {
+    Processor back = Start("kept");
+    while (back.pipeline->counts().silent < Raw(End()) - Raw(kept)) {
+      back.Run(1);
+      ASSERT_EQ(SnapshotRecords(), saved) << "after " << back.pipeline->counts().silent << " silent events";
+    }
+    // It dies here, in what would be the middle of its first walk.
+  }
+  EXPECT_EQ(RestoredDigest(), RightDigest());
+  Processor back = Start("kept");
+  for (int step = 0; step < 100'000 && SnapshotRecords() == saved; ++step) back.Run(1);
+  EXPECT_GT(SnapshotRecords(), saved) << "once it has caught up it writes again";
+}
+
+// That is, made anew under its name, so that the store believes it to hold everything.
+TEST_F(RecoveryTest, ASnapshotTopicWithoutRecordsGetsEverybody) {
+  {
+    Processor first = Start("state");
+    first.Run();
+    RunUntilSaved(first, snapshots_, End());
+    ASSERT_TRUE(first.pipeline->Close().ok());
+  }
+  Add(3);
+  MemorySink anew;
+  Snapshots snapshots(anew);
+  options_.snapshots = snapshots.options();
+  options_.snapshots.empty = {kOnly};
+  {
+    Processor second(temporary_.path() / "state", serving_, topic_, anew, options_);
+    second.Run();
+    RunUntilSaved(second, snapshots, End());
+    ASSERT_TRUE(second.pipeline->Close().ok());
+  }
+  EXPECT_EQ(snapshots.Compacted(kOnly).keys[0].size(), kUsers + 1);
+  options_.snapshots = snapshots.options();
+  EXPECT_EQ(RestoredDigest(), RightDigest());
+}
+
+// As a source announces a partition whose input begins at `begin`, until it is taken up; where reading would begin.
+Result<std::optional<Offset>> Announce(Pipeline& pipeline, Offset committed, Offset begin) {
+  for (int tries = 0; tries < 10'000; ++tries) {
+    auto position = pipeline.OnAssigned({kOnly, committed, true, begin});
+    if (position.ok() || !position.error().retriable()) return position;
+  }
+  return Error(ErrorCode::kInternal, "it is never taken up");
+}
+
+TEST_F(RecoveryTest, StateThatWaitsForEventsThatAreGoneGivesWayToANewerSnapshot) {
+  {
+    Processor before = Start("kept");
+    before.Run(10);
+    ASSERT_TRUE(before.pipeline->Close().ok());
+  }
+  const Offset kept = topic_.committed[kOnly];
+  {
+    Processor other = Start("other");
+    other.Run();
+    RunUntilSaved(other, snapshots_, End());
+    ASSERT_TRUE(other.pipeline->Close().ok());
+  }
+  const auto begin_with = [&](const std::string& directory, Offset input_begins) {
+    Processor back = Start(directory);
+    const auto position = Announce(*back.pipeline, End(), input_begins);
+    EXPECT_TRUE(position.ok()) << position.error().message();
+    return position.ok() ? *position : std::nullopt;
+  };
+  EXPECT_EQ(begin_with("kept", kept), kept) << "nothing that it needs is gone";
+  EXPECT_EQ(begin_with("kept", Next(End())), kept) << "the snapshot does not help";
+  EXPECT_EQ(begin_with("kept", Next(kept)), End());
+  Processor restored = Start("kept");
+  EXPECT_EQ(DigestOf(*restored.states), RightDigest());
+}
+
+TEST_F(RecoveryTest, AnotherApplicationsSnapshotTakesNoStateAway) {
+  {
+    Processor first = Start("state");
+    first.Run(10);
+    ASSERT_TRUE(first.pipeline->Close().ok());
+  }
+  MemorySink theirs_sink;
+  Snapshots theirs(theirs_sink);
+  {
+    PipelineOptions options = options_;
+    options.snapshots = theirs.options();
+    options.snapshots.whose = "another, clicks";
+    MemoryTopic topic = topic_;
+    topic.committed.clear();
+    Processor other(temporary_.path() / "other", serving_, topic, theirs_sink, options);
+    other.Run();
+    RunUntilSaved(other, theirs, End());
+  }
+  options_.snapshots.read = theirs.options().read;
+  Processor back = Start("state");
+  const auto position = Announce(*back.pipeline, End(), Offset{300});
+  ASSERT_FALSE(position.ok());
+  EXPECT_THAT(position.error().message(), HasSubstr("holds the snapshot of another, clicks"));
+  EXPECT_EQ(back.states->OpenPartition(kOnly).value()->Position(), Offset{200});
+}
+
+TEST_F(RecoveryTest, ASnapshotThatCannotBeReadIsWaitedForAndTheReasonTold) {
+  {
+    Processor first = Start("state");
+    first.Run();
+    RunUntilSaved(first, snapshots_, End());
+    ASSERT_TRUE(first.pipeline->Close().ok());
+  }
+  bool down = true;
+  options_.snapshots.read = [&](PartitionId partition) -> Result<std::unique_ptr<EventSource>> {
+    if (down) return Error(ErrorCode::kUnavailable, "no answer from nobody:9092");
+    return snapshots_.options().read(partition);
+  };
+  Processor empty = Start("empty");
+  for (int tries = 0; tries < 3; ++tries) {
+    const auto position = empty.pipeline->OnAssigned({kOnly, End()});
+    ASSERT_FALSE(position.ok());
+    EXPECT_EQ(position.error().code(), ErrorCode::kUnavailable);
+    EXPECT_THAT(position.error().message(), HasSubstr("no answer from nobody:9092"));
+    EXPECT_FALSE(empty.pipeline->CaughtUp());
+  }
+  down = false;
+  EXPECT_EQ(Announce(*empty.pipeline, End(), Offset{0}).value(), End());
+}
+
+}  // namespace
+}  // namespace freshet
