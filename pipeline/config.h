@@ -60,6 +60,7 @@ struct Config {
     std::optional<int> history;                    // absent: auto
     int partitions = 8;                            // state.partitions: parts that log files' users are spread over
     std::string rocksdb_options;
+    std::chrono::milliseconds keep_lost{86'400'000};
   } state;
   struct {
     std::string directory = "models/demo";

@@ -228,6 +228,9 @@ std::vector<Setting> MakeSchema() {
             FIELD(state.history), 1, 1'000'000),
       Whole("state.partitions", "Parts that the users of log files are spread over (a topic has its own partitions).",
             FIELD(state.partitions), 1, 1024),
+      Duration("state.keep_lost",
+               "How long the local state of a partition that went to another instance is kept for its return.",
+               FIELD(state.keep_lost), milliseconds(1000), milliseconds(31'536'000'000)),
       RocksDbOptions(),
       Text("model.directory", "a path",
            "The model: config.json, model.safetensors, items.tsv, event_types.tsv. Where the default is not below the "

@@ -224,6 +224,7 @@ class MetricsImpl : public Metrics {
     responses_[static_cast<size_t>(std::clamp(status, 0, 599))].fetch_add(1, std::memory_order_relaxed);
   }
   void SetReady(bool ready) override { ready_.Set(ready); }
+  void AddRemovedPartition() override { removed_partitions_.fetch_add(1, std::memory_order_relaxed); }
 
   std::string Render() override {
     Exposition out;
@@ -317,6 +318,8 @@ class MetricsImpl : public Metrics {
   }
 
   void AddInstance(Exposition& out) const {
+    out.Counter("freshet_removed_partitions_total", "Lost partitions whose local state was deleted.",
+                removed_partitions_.load(std::memory_order_relaxed));
     out.Gauge("freshet_ready", "1 where /readyz answers 200.", ready_.Get());
     out.Family(MetricType::Counter, "freshet_http_responses_total", "Answers of the control plane, by status.");
     for (size_t status = 0; status < responses_.size(); ++status) {
@@ -332,6 +335,7 @@ class MetricsImpl : public Metrics {
   const std::string freshet_version_, model_name_, model_version_;
   const double start_time_ = ProcessStartTime();
   std::array<std::atomic<uint64_t>, 600> responses_{};
+  std::atomic<int64_t> removed_partitions_{0};
   Cell<bool> ready_;
   std::mutex mutex_;  // guards the map, not the instruments
   std::map<int, std::unique_ptr<WorkerInstruments>> workers_;

@@ -60,6 +60,7 @@ class Metrics {
 
   virtual void AddHttpResponse(int status) = 0;  // freshet_http_responses_total{status}
   virtual void SetReady(bool ready) = 0;         // freshet_ready
+  virtual void AddRemovedPartition() = 0;        // freshet_removed_partitions_total
 
   // The text exposition format 0.0.4. Series of all workers are summed.
   virtual std::string Render() = 0;

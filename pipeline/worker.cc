@@ -33,6 +33,7 @@ struct Board {
   std::condition_variable changed;
   std::vector<PipelineCounts> counts;
   std::vector<double> done;  // share of the input
+  std::vector<bool> joined;  // has its share of the input
   size_t running = 0;
   std::atomic<bool> failed{false};
   std::optional<Error> error;  // of the first worker that failed
@@ -87,6 +88,7 @@ class WorkerLoop {
     const std::lock_guard lock(board_.mutex);
     board_.counts[static_cast<size_t>(index_)] = worker_.pipeline->counts();
     board_.done[static_cast<size_t>(index_)] = done.value_or(-1);
+    board_.joined[static_cast<size_t>(index_)] = worker_.source->Joined();
   }
 
   void TellReadiness() {
@@ -124,6 +126,23 @@ std::pair<PipelineCounts, double> Sum(const Board& board) {
   return {sum, done};
 }
 
+// Calls options.tidy() when it is due.
+class Tidier {
+ public:
+  explicit Tidier(const WorkerOptions& options) : options_(options) {}
+
+  // REQUIRES: the board's mutex is not held.
+  void Tidy() {
+    if (!options_.tidy || std::chrono::steady_clock::now() < next_) return;
+    options_.tidy();
+    next_ = std::chrono::steady_clock::now() + options_.tidy_interval;
+  }
+
+ private:
+  const WorkerOptions& options_;
+  std::chrono::steady_clock::time_point next_;
+};
+
 }  // namespace
 
 Status RunWorkers(std::vector<Worker>& workers, const std::atomic<bool>& stop, const WorkerOptions& options,
@@ -131,6 +150,7 @@ Status RunWorkers(std::vector<Worker>& workers, const std::atomic<bool>& stop, c
   Board board;
   board.counts.resize(workers.size());
   board.done.resize(workers.size(), -1);
+  board.joined.resize(workers.size());
   board.running = workers.size();
   std::vector<WorkerLoop> loops;
   for (size_t i = 0; i < workers.size(); ++i) {
@@ -140,13 +160,15 @@ Status RunWorkers(std::vector<Worker>& workers, const std::atomic<bool>& stop, c
   std::vector<std::thread> threads;
   for (WorkerLoop& loop : loops) threads.emplace_back([&loop] { loop.Run(); });
 
+  Tidier tidier(options);
   std::unique_lock lock(board.mutex);
   while (board.running > 0) {
     board.changed.wait_for(lock, kProgressInterval);
-    if (!options.progress) continue;
     const auto [sum, done] = Sum(board);
+    const bool joined = std::all_of(board.joined.begin(), board.joined.end(), [](bool one) { return one; });
     lock.unlock();
-    options.progress(sum, done);
+    if (options.progress) options.progress(sum, done);
+    if (joined && !stop && !board.failed) tidier.Tidy();
     lock.lock();
   }
   lock.unlock();

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <vector>
@@ -34,6 +35,9 @@ struct WorkerOptions {
   // Called on the calling thread, about ten times a second, with the sum over workers and the share of the input that
   // is done (-1: unknown).
   std::function<void(const PipelineCounts&, double)> progress;
+  // Called on the calling thread every `tidy_interval`, as long as every worker has its share of the input.
+  std::function<void()> tidy;
+  std::chrono::milliseconds tidy_interval{60'000};
 };
 
 // Runs all workers until their input ends, `stop` becomes true, or one fails (its error). `counts` receives the sums.

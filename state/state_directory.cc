@@ -27,6 +27,7 @@ constexpr std::string_view kApplicationKey = "application";
 constexpr std::string_view kHistoryKey = "history";
 constexpr std::string_view kPartitionPrefix = "partition-";
 constexpr std::string_view kRemovedPrefix = "removed-";
+constexpr char kLostMark[] = "LOST";  // in a partition's folder
 
 Error IoError(const fs::path& path, std::string_view doing, int error) {
   return Error(ErrorCode::kIo,
@@ -207,6 +208,9 @@ class StateDirectoryImpl final : public StateDirectory {
       const std::lock_guard guard(holdings->mutex);
       holdings->open.erase(partition);
     });
+    if (!options_.read_only && fs::remove(path / kLostMark, error); error) {
+      return IoError(path / kLostMark, "cannot remove", error.value());
+    }
     return OpenRocksDbStore(path, partition, resources_, std::move(hold));
   }
 
@@ -224,17 +228,32 @@ class StateDirectoryImpl final : public StateDirectory {
   }
 
   Status RemovePartition(PartitionId partition) override {
-    const fs::path path = PathOf(partition);
     const std::lock_guard guard(holdings_->mutex);
     if (options_.read_only) return ReadOnly();
-    if (holdings_->open.contains(partition)) return AlreadyOpen(path);
-    // Renamed first: half a partition is never taken for a partition.
-    const fs::path removed = options_.directory / (std::string(kRemovedPrefix) + std::to_string(Raw(partition)));
-    std::error_code error;
-    fs::remove_all(removed, error);
-    if (!error && fs::exists(path, error)) fs::rename(path, removed, error);
-    if (!error) fs::remove_all(removed, error);
-    return error ? Status(IoError(path, "cannot remove", error.value())) : Status();
+    if (holdings_->open.contains(partition)) return AlreadyOpen(PathOf(partition));
+    return Remove(partition);
+  }
+
+  Result<std::optional<PartitionId>> RemoveLostPartition(std::chrono::milliseconds kept) override {
+    const std::lock_guard guard(holdings_->mutex);  // whoever opens the partition meanwhile waits, and finds none
+    if (options_.read_only) return ReadOnly();
+    ASSIGN_OR_RETURN(const std::vector<PartitionId> partitions, Partitions());
+    const auto now = fs::file_time_type::clock::now();
+    for (const PartitionId partition : partitions) {
+      if (holdings_->open.contains(partition)) continue;
+      const fs::path mark = PathOf(partition) / kLostMark;
+      std::error_code error;
+      const auto since = fs::last_write_time(mark, error);
+      if (error == std::errc::no_such_file_or_directory) {
+        if (!File(mark, O_WRONLY | O_CREAT).open()) return IoError(mark, "cannot write", errno);
+      } else if (error) {
+        return IoError(mark, "cannot read", error.value());
+      } else if (now - since >= kept) {
+        RETURN_IF_ERROR(Remove(partition));
+        return std::optional(partition);
+      }
+    }
+    return std::optional<PartitionId>();
   }
 
   std::optional<std::string> Fact(std::string_view key) const override {
@@ -264,6 +283,18 @@ class StateDirectoryImpl final : public StateDirectory {
   }
 
  private:
+  // REQUIRES: the mutex, and the partition not open.
+  Status Remove(PartitionId partition) const {
+    // Renamed first: half a partition is never taken for a partition.
+    const fs::path path = PathOf(partition);
+    const fs::path removed = options_.directory / (std::string(kRemovedPrefix) + std::to_string(Raw(partition)));
+    std::error_code error;
+    fs::remove_all(removed, error);
+    if (!error && fs::exists(path, error)) fs::rename(path, removed, error);
+    if (!error) fs::remove_all(removed, error);
+    return error ? Status(IoError(path, "cannot remove", error.value())) : Status();
+  }
+
   fs::path PathOf(PartitionId partition) const {
     return options_.directory / (std::string(kPartitionPrefix) + std::to_string(Raw(partition)));
   }

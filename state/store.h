@@ -9,6 +9,7 @@
 // evicted, least recently used first, at the call after the one that went over it.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <filesystem>
 #include <functional>
@@ -125,6 +126,10 @@ class StateDirectory {
   virtual Result<std::vector<PartitionId>> Partitions() const = 0;
   // Deletes a partition that is not open.
   virtual Status RemovePartition(PartitionId partition) = 0;
+  // To be called now and then while every partition of this instance's is open: one that is not is lost, from the first
+  // call on that finds it so until it is opened. Deletes one that has been lost for `kept`, processes that ended in
+  // between included (a file LOST in its folder is as old as the loss), and says which.
+  virtual Result<std::optional<PartitionId>> RemoveLostPartition(std::chrono::milliseconds kept) = 0;
 
   // A small text kept in FORMAT under `key`, e.g. how many partitions log files are spread over; absent: not set. Set
   // once: another value later is an error. One line each; a key has no ':'. `history` is there from the beginning; only

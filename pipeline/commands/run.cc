@@ -1,6 +1,8 @@
 // freshet run: the stream processor, Kafka to Kafka, until SIGTERM.
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
+#include <chrono>
 #include <memory>
 #include <string>
 #include <utility>
@@ -8,6 +10,7 @@
 
 #include "ingest/kafka.h"
 #include "pipeline/commands/commands.h"
+#include "pipeline/config_values.h"
 #include "pipeline/control_plane.h"
 #include "pipeline/snapshot_file.h"
 #include "pipeline/version.h"
@@ -106,6 +109,18 @@ Result<SnapshotOptions> PrepareTopics(const RunFlags& flags, const Config& confi
   return snapshots;
 }
 
+// One partition a call, so that those which are opened meanwhile do not wait for long.
+void RemoveLostState(const Config& config, StateDirectory& states, Metrics& metrics) {
+  const auto removed = states.RemoveLostPartition(config.state.keep_lost);
+  if (!removed.ok()) {
+    spdlog::warn("{}; local state of partitions that went to other instances stays", removed.error().message());
+  } else if (*removed) {
+    spdlog::info("{}[{}]: has been another instance's for {}: its local state is deleted", config.source.topic,
+                 Raw(**removed), FormatDuration(config.state.keep_lost));
+    metrics.AddRemovedPartition();
+  }
+}
+
 Status Run(const RunFlags& flags) {
   const std::atomic<bool>& stop = StopOnSignals();
   ASSIGN_OR_RETURN(const Config config, LoadEffectiveConfig(flags.config));
@@ -140,6 +155,9 @@ Status Run(const RunFlags& flags) {
   WorkerOptions options;
   options.readiness = &readiness;
   options.queries = &queries;
+  options.tidy = [&] { RemoveLostState(config, *states, *metrics); };
+  options.tidy_interval = std::clamp<std::chrono::milliseconds>(config.state.keep_lost / 10, std::chrono::seconds(1),
+                                                                std::chrono::minutes(1));
   PipelineCounts counts;
   const Status status = RunWorkers(workers, stop, options, counts);
   spdlog::info("stopped: {} events, {} recommendations, {} dead letters since the start", counts.events,

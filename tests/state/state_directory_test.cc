@@ -156,6 +156,50 @@ TEST_F(StateDirectoryTest, ListsAndRemovesPartitions) {
   EXPECT_EQ((*directory)->Partitions()->size(), 2u);
 }
 
+// The file LOST in a partition's folder is as old as the loss.
+TEST_F(StateDirectoryTest, RemovesPartitionsThatHaveBeenLostForLong) {
+  using std::chrono::hours;
+  const auto folder = [&](int id) { return options_.directory / ("partition-" + std::to_string(id)); };
+  const auto lost_for = [&](int id, hours age) {
+    fs::last_write_time(folder(id) / "LOST", fs::file_time_type::clock::now() - age);
+  };
+  const auto remove = [](StateDirectory& states, hours kept) {
+    const auto removed = states.RemoveLostPartition(kept);
+    EXPECT_TRUE(removed.ok()) << removed.error().message();
+    return removed.ok() && *removed ? Raw(**removed) : -1;
+  };
+  {
+    const auto states = Open().value();
+    for (const int32_t id : {0, 1, 2, 3}) ASSERT_TRUE(states->OpenPartition(PartitionId{id}).ok());
+    const auto mine = states->OpenPartition(PartitionId{3}).value();
+    // Those of before count from now, however long nobody wrote to them.
+    for (const int id : {0, 1, 2}) {
+      for (const auto& file : fs::directory_iterator(folder(id)))
+        fs::last_write_time(file, fs::file_time_type::clock::now() - hours(100));
+    }
+    EXPECT_EQ(remove(*states, hours(24)), -1);
+    for (const int id : {0, 1, 2}) EXPECT_TRUE(fs::exists(folder(id) / "LOST"));
+    EXPECT_FALSE(fs::exists(folder(3) / "LOST"));
+    lost_for(0, hours(23));
+    lost_for(1, hours(25));
+    lost_for(2, hours(100));
+  }
+  // Also of another process, and nothing happens before it is told to.
+  const auto states = Open().value();
+  EXPECT_EQ(states->Partitions()->size(), 4u);
+  const auto back = states->OpenPartition(PartitionId{2}).value();
+  EXPECT_FALSE(fs::exists(folder(2) / "LOST"));
+  EXPECT_EQ(remove(*states, hours(24)), 1) << "0 is not due yet, 2 is back, 3 was not lost until now";
+  EXPECT_FALSE(fs::exists(folder(1)));
+  EXPECT_EQ(remove(*states, hours(24)), -1);
+  EXPECT_EQ(remove(*states, hours(22)), 0);
+  EXPECT_EQ(*states->Partitions(), (std::vector<PartitionId>{PartitionId{2}, PartitionId{3}}));
+  lost_for(3, hours(30));
+  EXPECT_TRUE(states->OpenPartition(PartitionId{3}).ok()) << "and closed again";
+  EXPECT_EQ(remove(*states, hours(24)), -1) << "lost anew";
+  EXPECT_EQ(back->Position(), std::nullopt) << "still open";
+}
+
 TEST_F(StateDirectoryTest, FinishesAnInterruptedRemoval) {
   ASSERT_TRUE(Open().ok());
   fs::create_directory(options_.directory / "removed-5");
@@ -216,6 +260,7 @@ TEST_F(StateDirectoryTest, ReadingAtRestChangesNothing) {
   EXPECT_FALSE((*store)->Apply(Offset{7}).ok());
   EXPECT_FALSE((*reader)->SetFact("a", "b").ok());
   EXPECT_FALSE((*reader)->RemovePartition(PartitionId{0}).ok());
+  EXPECT_FALSE((*reader)->RemoveLostPartition(std::chrono::milliseconds(0)).ok());
   EXPECT_FALSE((*reader)->OpenPartition(PartitionId{1}).ok());
   EXPECT_FALSE(fs::exists(options_.directory / "partition-1"));
   options_.read_only = false;

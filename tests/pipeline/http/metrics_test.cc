@@ -163,9 +163,11 @@ TEST(Metrics, TellsOfTheProcess) {
   metrics->AddHttpResponse(200);
   metrics->AddHttpResponse(404);
   metrics->AddHttpResponse(200);
+  metrics->AddRemovedPartition();
   const std::string text = metrics->Render();
   const Scrape scrape(text);
   EXPECT_EQ(scrape["freshet_ready"], 1);
+  EXPECT_EQ(scrape["freshet_removed_partitions_total"], 1);
   EXPECT_EQ(scrape[R"(freshet_http_responses_total{status="200"})"], 2);
   EXPECT_EQ(scrape[R"(freshet_http_responses_total{status="404"})"], 1);
   EXPECT_EQ(scrape[R"(freshet_model_info{name="demo",version="9f2c"})"], 1);
