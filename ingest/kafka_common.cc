@@ -88,12 +88,10 @@ void Health::OnError(rd_kafka_s* client, int code, const char* reason) {
   std::array<char, 512> message{};
   const auto fatal = rd_kafka_fatal_error(client, message.data(), message.size());
   if (fatal == RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID) {
-    status_ =
-        Error(ErrorCode::kIo,
-              "kafka: " + name_ +
-                  ": fenced: another process has this one's group.instance.id, or an outage held up an earlier "
-                  "request of its own. Start it again; where that does not last, its state directory is a copy of "
-                  "another's: give one of them an empty state.directory");
+    status_ = Error(ErrorCode::kIo,
+                    "kafka: " + name_ +
+                        ": fenced again and again: another process has this one's group.instance.id, whose state "
+                        "directory is a copy of this one. Stop one of them, and give it an empty state.directory");
   } else if (fatal != RD_KAFKA_RESP_ERR_NO_ERROR) {
     status_ = Error(ErrorCode::kUnavailable, "kafka: " + name_ + ": " + message.data());
   } else if (IsRefusal(code)) {

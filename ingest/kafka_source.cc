@@ -58,7 +58,7 @@ class KafkaSource final : public EventSource, public kafka::GroupMember {
  public:
   // `transactional`: the sink commits the positions.
   KafkaSource(const KafkaOptions& options, bool transactional)
-      : options_(options), transactional_(transactional), health_("consumer of " + options.source_topic, this) {}
+      : options_(options), transactional_(transactional), health_(std::in_place, Name(), this) {}
   ~KafkaSource() override;
 
   Status Connect();
@@ -98,6 +98,12 @@ class KafkaSource final : public EventSource, public kafka::GroupMember {
   bool IsCooperative();
   void NoteLoss();
   Status Leave();
+  std::string Name() const { return "consumer of " + options_.source_topic; }
+  bool Fenced() const {
+    return rd_kafka_fatal_error(client_.get(), nullptr, 0) == RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID;
+  }
+  Status Rejoin();
+  Result<PollState> PollRecords(RecordBatch& batch, size_t max_records, milliseconds wait);
 
   Status Announce(Facts facts);
   Result<Offset> OverMove(const Facts& facts, Offset position);
@@ -112,9 +118,12 @@ class KafkaSource final : public EventSource, public kafka::GroupMember {
   Status CommitPending(milliseconds patience = {});
   Status CommitAnswered(rd_kafka_resp_err_t code);
 
+  static constexpr int kFencesToBelieve = 3;
+  static constexpr auto kFencesWithin = std::chrono::seconds(120);
+
   const KafkaOptions options_;
   const bool transactional_;
-  Health health_;
+  std::optional<Health> health_;  // of the consumer at hand
   kafka::Client client_;
   Queue commits_{nullptr, &rd_kafka_queue_destroy};  // answers to them
   std::optional<kafka::PartitionLookup> lookup_;
@@ -134,7 +143,9 @@ class KafkaSource final : public EventSource, public kafka::GroupMember {
   std::map<PartitionId, Offset> pending_;  // commits that the brokers have not taken yet
   std::map<PartitionId, Offset> sent_;     // those of them that wait for an answer
   RecordBatch* batch_ = nullptr;           // of the running Poll()
-  Status failure_;                         // of a callback, for the running call
+  int fences_ = 0;
+  steady_clock::time_point first_fence_;
+  Status failure_;  // of a callback, for the running call
   steady_clock::time_point next_catch_up_;
 };
 
@@ -169,7 +180,7 @@ Status KafkaSource::Connect() {
   defaults.emplace_back("partition.assignment.strategy", assignor.strategy);
   if (!options_.instance.empty()) defaults.emplace_back("group.instance.id", kafka::MemberName(options_));
   ASSIGN_OR_RETURN(
-      client_, kafka::MakeClient(kafka::ClientKind::kConsumer, options_, defaults, health_,
+      client_, kafka::MakeClient(kafka::ClientKind::kConsumer, options_, defaults, *health_,
                                  [](auto* conf) { rd_kafka_conf_set_rebalance_cb(conf, &KafkaSource::OnRebalance); }));
   lookup_.emplace(client_.get(), options_.source_topic, start);
   commits_.reset(rd_kafka_queue_new(client_.get()));
@@ -187,6 +198,42 @@ Status KafkaSource::Open(AssignmentListener& listener) {
 }
 
 Result<PollState> KafkaSource::Poll(RecordBatch& batch, size_t max_records, milliseconds wait) {
+  auto polled = PollRecords(batch, max_records, wait);
+  if (!polled.ok() && Fenced()) {
+    RETURN_IF_ERROR(Rejoin());
+    polled = PollState::kMore;
+  }
+  batch_ = nullptr;
+  return polled;
+}
+
+// A fence may be this process's own work: a session that timed out during an outage keeps sending heartbeats, without a
+// member's id, as long as its revocation waits for the next Poll() (seen with librdkafka 2.0.2). A new consumer goes
+// on; two processes of one group.instance.id fence each other until one gives up.
+Status KafkaSource::Rejoin() {
+  const auto now = steady_clock::now();
+  if (fences_ == 0 || now - first_fence_ > kFencesWithin) {
+    fences_ = 0;
+    first_fence_ = now;
+  }
+  health_->OnError(client_.get(), RD_KAFKA_RESP_ERR__FATAL, "");
+  if (++fences_ >= kFencesToBelieve) return health_->status();
+  spdlog::warn("kafka: {}: fenced; joins the group again", Name());
+  for (const PartitionId id : std::set(told_)) Revoke(id, true);
+  RETURN_IF_ERROR(std::exchange(failure_, Status()));
+  partitions_.clear();
+  waiting_.clear();
+  pending_.clear();
+  sent_.clear();
+  AssignmentListener* const listener = std::exchange(listener_, nullptr);
+  (void)Leave();  // what is fenced cannot
+  health_.emplace(Name(), this);
+  any_stalled_ = lost_ = assignment_due_ = joined_ = false;
+  RETURN_IF_ERROR(Connect());
+  return Open(*listener);
+}
+
+Result<PollState> KafkaSource::PollRecords(RecordBatch& batch, size_t max_records, milliseconds wait) {
   batch_ = &batch;
   const size_t limit = batch.records.size() + max_records;
   RETURN_IF_ERROR(Join());
@@ -197,14 +244,13 @@ Result<PollState> KafkaSource::Poll(RecordBatch& batch, size_t max_records, mill
     RETURN_IF_ERROR(Resume());
     const Message message(rd_kafka_consumer_poll(client_.get(), timeout_ms), &rd_kafka_message_destroy);
     RETURN_IF_ERROR(std::exchange(failure_, Status()));
-    RETURN_IF_ERROR(health_.status());
+    RETURN_IF_ERROR(health_->status());
     if (message == nullptr) break;
     timeout_ms = 0;
     RETURN_IF_ERROR(OnMessage(*message, batch));
   }
   ReportPositions(batch);
   CatchUp();
-  batch_ = nullptr;
   return PollState::kMore;
 }
 
@@ -243,8 +289,8 @@ Status KafkaSource::OnError(const rd_kafka_message_t& message) {
       break;
   }
   if (kafka::IsTransient(message.err)) {
-    health_.OnError(client_.get(), message.err, rd_kafka_message_errstr(&message));
-    return health_.status();
+    health_->OnError(client_.get(), message.err, rd_kafka_message_errstr(&message));
+    return health_->status();
   }
   topic_gone_ |= message.err == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
   return Error(ErrorCode::kIo, "kafka: " + options_.source_topic + ": " + rd_kafka_message_errstr(&message));
@@ -266,9 +312,9 @@ void KafkaSource::ReportPositions(RecordBatch& batch) {
 // About once a second: looks for the end of an outage, which without records nothing else would notice, and tries
 // commits again that failed.
 void KafkaSource::CatchUp() {
-  if ((!health_.down() && pending_.empty()) || steady_clock::now() < next_catch_up_) return;
-  if (health_.down()) kafka::Probe(client_.get(), health_, 100);
-  if (!health_.down()) (void)CommitPending();  // an error comes again with the next Commit()
+  if ((!health_->down() && pending_.empty()) || steady_clock::now() < next_catch_up_) return;
+  if (health_->down()) kafka::Probe(client_.get(), *health_, 100);
+  if (!health_->down()) (void)CommitPending();  // an error comes again with the next Commit()
   next_catch_up_ = steady_clock::now() + std::chrono::seconds(1);
 }
 
@@ -570,7 +616,7 @@ Status KafkaSource::CommitPending(milliseconds patience) {
       sent_ = pending_;
     }
     const std::unique_ptr<rd_kafka_event_t, decltype(&rd_kafka_event_destroy)> answer(
-        rd_kafka_queue_poll(commits_.get(), health_.down() ? 0 : static_cast<int>(patience.count())),
+        rd_kafka_queue_poll(commits_.get(), health_->down() ? 0 : static_cast<int>(patience.count())),
         &rd_kafka_event_destroy);
     if (answer == nullptr) return {};
     auto code = rd_kafka_event_error(answer.get());
@@ -587,7 +633,7 @@ Status KafkaSource::CommitPending(milliseconds patience) {
 Status KafkaSource::CommitAnswered(rd_kafka_resp_err_t code) {
   switch (code) {
     case RD_KAFKA_RESP_ERR_NO_ERROR:
-      health_.OnAnswer();
+      health_->OnAnswer();
       std::erase_if(pending_, [&](const auto& entry) {
         const auto sent = sent_.find(entry.first);
         return sent != sent_.end() && sent->second == entry.second;
@@ -596,7 +642,10 @@ Status KafkaSource::CommitAnswered(rd_kafka_resp_err_t code) {
     case RD_KAFKA_RESP_ERR_ILLEGAL_GENERATION:
     case RD_KAFKA_RESP_ERR_UNKNOWN_MEMBER_ID:
     case RD_KAFKA_RESP_ERR__ASSIGNMENT_LOST:
-      // The group went on without us: the partitions are somebody else's, and the revocation is on its way.
+    case RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID:
+    case RD_KAFKA_RESP_ERR__FATAL:
+      // The group went on without us: the partitions are somebody else's, and the revocation, or what is fatal, is on
+      // its way.
       spdlog::info("kafka: {}: commit refused ({})", options_.source_topic, rd_kafka_err2name(code));
       pending_.clear();
       return {};

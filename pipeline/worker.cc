@@ -93,6 +93,7 @@ class WorkerLoop {
 
   void TellReadiness() {
     if (options_.readiness == nullptr) return;
+    options_.readiness->GoesOn(part_);
     const char* const missing = !worker_.source->Joined()       ? kNotAssigned
                                 : !worker_.pipeline->CaughtUp() ? "takes in events that were answered before"
                                 : worker_.pipeline->Failing()   ? "its transactions come to nothing"

@@ -3,6 +3,7 @@
 #include <spdlog/sinks/ostream_sink.h>
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <chrono>
 #include <functional>
 #include <map>
@@ -498,6 +499,30 @@ TEST_F(KafkaSourceTest, ATopicThatIsDeletedIsAnError) {
   ASSERT_FALSE(status.ok());
   EXPECT_THAT(status.error().message(), HasSubstr(topic));
   EXPECT_EQ(status.error().code(), ErrorCode::kIo);
+}
+
+// Two processes of one instance; the same error ends a consumer's session that an outage held up.
+TEST_F(KafkaSourceTest, AFencedConsumerJoinsAgainUntilItIsFencedAgainAndAgain) {
+  const std::string topic = broker_.NewTopic("fenced", 1);
+  broker_.ProduceNumbers(topic, 0, 0, 3);
+  KafkaOptions options = OptionsFor(topic);
+  options.instance = "copied";
+  Member first(options);
+  ASSERT_OK(first.PollTo(kFirst, 3));
+  Member second(options);
+  ASSERT_OK(second.PollTo(kFirst, 3));
+  Status status;
+  const auto until = steady_clock::now() + seconds(60);
+  while (status.ok() && steady_clock::now() < until) {
+    status = first.PollOnce();
+    if (status.ok()) status = second.PollOnce();
+  }
+  ASSERT_FALSE(status.ok());
+  EXPECT_THAT(status.error().message(),
+              HasSubstr("fenced again and again: another process has this one's group.instance.id"));
+  ASSERT_GE(first.listener.revoked.size() + second.listener.revoked.size(), 2u);
+  EXPECT_EQ(first.listener.revoked.front(), std::pair(kFirst, true)) << "lost";
+  EXPECT_GE(std::max(first.values[kFirst].size(), second.values[kFirst].size()), 6u) << "who joins again reads again";
 }
 
 TEST_F(KafkaSourceTest, AListenersErrorEndsPollAndTheSourceStillCloses) {

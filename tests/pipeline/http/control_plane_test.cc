@@ -100,6 +100,18 @@ TEST_F(ControlPlaneTest, IsReadyWhenAllPartsAre) {
   EXPECT_THAT(Get("/metrics").body, HasSubstr("\nfreshet_ready 1\n"));
 }
 
+TEST(Readiness, WhoIsSilentForTooLongIsNotReady) {
+  Readiness patient(std::chrono::hours(1));
+  patient.GoesOn("worker 0");
+  EXPECT_EQ(patient.Missing(), "");
+  Readiness impatient(std::chrono::milliseconds(0));
+  impatient.GoesOn("worker 0");
+  std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  EXPECT_EQ(impatient.Missing(), "worker 0: has waited for a broker or a disk for 0 s");
+  impatient.NotReady("worker 0", "stopped");
+  EXPECT_EQ(impatient.Missing(), "worker 0: stopped");
+}
+
 TEST_F(ControlPlaneTest, ShowsMetrics) {
   metrics_->Worker(0).AddEvents(7);
   Get("/nothing");
