@@ -99,6 +99,7 @@ class TransactionalSink final : public RecordSink {
   Status SendOffsets(std::span<const PartitionPosition> positions);
   Status End();
   Status Failed(const std::string& doing, const TransactionError& error);
+  std::string Needed() const;
   Status CheckFence(int code);
   void EndQuietly();
   bool KeepWaiting() const { return !options_.keep_waiting || options_.keep_waiting(); }
@@ -262,9 +263,20 @@ Status TransactionalSink::Failed(const std::string& doing, const TransactionErro
   const std::string problem = "kafka: " + id_ + ": " + doing + ": " + rd_kafka_error_string(error.get());
   const Status status = producer_.status();
   if (!status.ok() && !status.error().retriable()) return status;
+  if (code == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED) return Error(ErrorCode::kIo, problem + Needed());
   if (IsRefused(code)) return Error(ErrorCode::kIo, problem);
   RETURN_IF_ERROR(CheckFence(code));
   return Error(ErrorCode::kAborted, problem);
+}
+
+// librdkafka does not say which topic it was.
+std::string TransactionalSink::Needed() const {
+  std::string topics;
+  for (const std::string& topic :
+       {options_.recommendations_topic, options_.dead_letters_topic, options_.snapshots_topic}) {
+    if (!topic.empty()) topics += (topics.empty() ? "" : ", ") + topic;
+  }
+  return ". Needed: Write and Describe on each of " + topics + "; Read on " + options_.source_topic;
 }
 
 // A transaction that outlived its timeout looks like one that another producer of the same id has fenced. The former is

@@ -20,8 +20,8 @@ PARTITIONS = 4
 names = itertools.count()
 
 
-class RunKafka(CommandTest):
-    """What both guarantees keep."""
+class KafkaCase(CommandTest):
+    """Topics, a log of events, and processes of freshet run."""
 
     guarantee = None
 
@@ -122,6 +122,10 @@ class RunKafka(CommandTest):
 
     def lines(self):
         return [json.dumps(entry) for entry in self.log]
+
+
+class RunKafka(KafkaCase):
+    """What both guarantees keep."""
 
     def test_restarts_go_on_where_the_last_run_stopped(self):
         lines, bad = self.lines(), ["not an event", '{"user_id":"u1"}', ""]
