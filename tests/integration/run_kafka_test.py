@@ -52,8 +52,8 @@ class KafkaCase(CommandTest):
         }  # fmt: skip
         return {**settings, **self.settings(state, **more)}
 
-    def start(self, **settings):
-        command = self.command(["run"], self.kafka_settings(**settings))
+    def start(self, *flags, **settings):
+        command = self.command(["run", *flags], self.kafka_settings(**settings))
         log = open(self.path(f"log-{len(self.processes)}"), "w+b")  # closed by kill_all
         process = subprocess.Popen(command, stderr=log, cwd=self.directory, env=self.environment)
         process.log = log
@@ -354,6 +354,35 @@ class AtLeastOnceTest(RunKafka):
 
 class ExactlyOnceTest(RunKafka):
     guarantee = "exactly_once"
+
+    def test_an_empty_disk_is_filled_from_snapshot_files(self):
+        lines, backup = self.lines(), self.path("backup")
+        produce(self.events, lines[: EVENTS // 2])
+        self.stop_once_answered(self.start(), EVENTS // 2)
+        self.run_program("state", "snapshot", "--output", backup, settings=self.kafka_settings())
+        self.delete_input()
+
+        produce(self.events, lines[EVENTS // 2 :])
+        second = self.start("--snapshot", backup, state="elsewhere", snapshots__topic="none")
+        self.wait_for_answers(EVENTS)
+        self.assertIn("restored", self.said(second))
+        self.stop(second)
+        self.assert_answered(self.found())
+        self.assertEqual(self.digest("elsewhere", application=self.application), self.digest("expected"))
+
+        self.replay_range("--from", "earliest", "--snapshot", backup)
+        rest = {(record["user_id"], record["sequence_number"]) for record in read_output(self.path("range.jsonl"))}
+        self.assertEqual(len(rest), EVENTS - EVENTS // 2)
+        self.assertTrue(rest < self.replayed().keys())
+        self.assertEqual(self.digest("range", application=self.application), self.digest("expected"))
+
+        settings = self.kafka_settings("late", snapshots__topic="none")
+        self.delete_input()
+        done = self.run_program("run", "--snapshot", backup, settings=settings, expect=3)
+        self.assert_error(done.stderr, "input begins at offset", "state is at", "events are gone", "on_offset_gap")
+        settings = self.kafka_settings("other", application="another")
+        done = self.run_program("run", "--snapshot", backup, settings=settings, expect=2)
+        self.assert_error(done.stderr, f"application {self.application}", "application another")
 
 
 del RunKafka  # it has no guarantee of its own
