@@ -22,11 +22,15 @@ ML_1M = DATA / "ml-1m/events.csv.gz"
 GLOBO = DATA / "globo-news-clicks/clicks-2017-10-01-to-12.csv.gz"
 HEAD = re.compile(
     rb'\{"user_id":"([^"]+)","generated_at":\d+,"sequence_number":(\d+),"model":\{"name":"model","version":"[0-9a-f]{16}"\},'
-    rb'"source":\{"topic":"[^"]+","partition":0,"offset":(\d+),"event_time":(\d+)\},"items":\[\{"item_id":"'
+    rb'"source":\{"topic":"[^"]+","partition":(\d+),"offset":(\d+),"event_time":(\d+)\},"items":\[\{"item_id":"'
 )
 
 
-class RealDataTest(CommandTest):
+class LogTest(CommandTest):
+    """Holds answers against the log that they answer."""
+
+    top_k = 10
+
     def read(self, path, user, item):
         """Events by user, and the items, of a log."""
         events, items = collections.Counter(), {}
@@ -40,32 +44,37 @@ class RealDataTest(CommandTest):
         return events, list(items)
 
     def check(self, lines, events):
-        """Each of `lines` is a whole record; every user's are numbered from 1 to the number of his events."""
-        counts, offsets = collections.Counter(), set()
+        """Each of `lines` is a whole record; every user's are numbered from 1 to the number of his events, and the
+        records that they answer are all there are in each partition."""
+        counts, offsets = collections.Counter(), collections.defaultdict(set)
         for number, line in enumerate(lines):
             head = HEAD.match(line)
             self.assertIsNotNone(head, line[:300])
             user = head[1].decode()
             counts[user] += 1
             self.assertEqual(int(head[2]), counts[user], f"user {user}")
-            offsets.add(int(head[3]))
+            offsets[int(head[3])].add(int(head[4]))
             if number % 997 == 0:
                 (record,) = parse_lines(line)
-                self.assertEqual(len(record["items"]), 10)
+                self.assertEqual(len(record["items"]), self.top_k)
         self.assertEqual(counts, events)
-        self.assertEqual(offsets, set(range(events.total())))
+        for partition, found in offsets.items():
+            self.assertEqual(found, set(range(len(found))), f"partition {partition}")
+        self.assertEqual(sum(map(len, offsets.values())), events.total())
 
+    def report(self, began, error):
+        print(f"{time.monotonic() - began:.0f} s in all;", error.strip().splitlines()[-1], flush=True)
+
+
+class RealDataTest(LogTest):
     def settings_of(self, user, item, time_column, unit):
         write_model(self.path("model"), self.items, types=["view"], dim=32, layers=2, heads=2, window=20)
         return self.settings(
             source__format="csv", source__mapping__user_id=user, source__mapping__item_id=item,
             source__mapping__event_type="{constant: view}", source__mapping__event_id="{constant: ''}",
-            source__mapping__timestamp=f"{{path: {time_column}, unit: {unit}}}", recommend__top_k=10,
+            source__mapping__timestamp=f"{{path: {time_column}, unit: {unit}}}", recommend__top_k=self.top_k,
             processing__workers="auto",
         )  # fmt: skip
-
-    def report(self, began, error):
-        print(f"{time.monotonic() - began:.0f} s in all;", error.strip().splitlines()[-1], flush=True)
 
     def test_ml_1m_to_a_file(self):
         began = time.monotonic()
@@ -95,9 +104,14 @@ class RealDataTest(CommandTest):
         self.report(began, text)
 
 
-if __name__ == "__main__":
-    missing = [str(path) for path in (ML_1M, GLOBO) if not path.is_file()]
+def main_with(*logs):
+    """The tests, or why there are none."""
+    missing = [str(path) for path in logs if not path.is_file()]
     if missing:
         print(f"skipped: {', '.join(missing)} not there; FRESHET_TEST_DATA names the folder of the data", flush=True)
         sys.exit(1 if os.environ.get("FRESHET_TEST_DATA") else 77)  # what was promised must be there
     main()
+
+
+if __name__ == "__main__":
+    main_with(ML_1M, GLOBO)
