@@ -283,7 +283,7 @@ std::string TransactionalSink::Needed() const {
 // over with a new producer; the latter would go on for ever, each fencing the other.
 Status TransactionalSink::CheckFence(int code) {
   const auto now = steady_clock::now();
-  if (!IsFence(code) || now - began_ > options_.transaction_timeout / 2) return {};
+  if (!IsFence(code) || now - began_ > producer_.transaction_timeout() / 2) return {};
   if (fences_ == 0 || now - first_fence_ > kFencesWithin) {
     fences_ = 0;
     first_fence_ = now;

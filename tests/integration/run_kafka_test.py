@@ -90,13 +90,21 @@ class KafkaCase(CommandTest):
         arguments = ["--commit", self.application, self.events, str(partition), str(offset)]
         subprocess.run([os.environ["FRESHET_CREATE_TOPICS"], *arguments], check=True, timeout=WAIT_S)
 
-    def ready(self, process):
+    def ask(self, process, path):
+        """(status, body) of its control plane."""
         port = re.search(r"on port (\d+)", self.said(process))
         if port is None:
-            return None
+            return None, ""
         with contextlib.closing(http.client.HTTPConnection("127.0.0.1", int(port[1]), timeout=5)) as connection:
-            connection.request("GET", "/readyz")
-            return connection.getresponse().status
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode()
+
+    def ready(self, process):
+        return self.ask(process, "/readyz")[0]
+
+    def wait_until_ready(self, process):
+        self.wait_for(lambda: self.ready(process) == 200, "it does not become ready")
 
     def found(self):
         return [json.loads(record["payload"]) for record in read(self.answers)]
@@ -201,18 +209,18 @@ class RunKafka(KafkaCase):
         self.stop(accepting)
         self.assert_answered(self.found())
 
-    def snapshot(self):
+    def snapshot(self, topic=None):
         """(partition, key) of what is in the snapshot topic."""
-        arguments = ["-C", "-e", "-q", "-t", f"{self.application}-snapshots", "-o", "beginning", "-f", "%p %k\\n"]
+        arguments = ["-C", "-e", "-q", "-t", topic or f"{self.application}-snapshots", "-o", "beginning", "-f", "%p %k\\n"]
         lines = kcat(*arguments, "-X", "isolation.level=read_committed").decode().splitlines()
         return [tuple(line.split(" ", 1)) for line in lines]
 
-    def wait_for_snapshot(self):
+    def wait_for_snapshot(self, topic=None):
         """Until every partition has a watermark, and nothing more is written for two intervals of a second."""
         seen = None
-        while seen is None or seen != self.snapshot():
-            seen = self.snapshot()
-            self.wait_for(lambda: len({p for p, key in self.snapshot() if key == "mwatermark"}) == PARTITIONS,
+        while seen is None or seen != self.snapshot(topic):
+            seen = self.snapshot(topic)
+            self.wait_for(lambda: len({p for p, key in self.snapshot(topic) if key == "mwatermark"}) == PARTITIONS,
                           "no snapshot comes")  # fmt: skip
             time.sleep(2)
 
@@ -241,7 +249,7 @@ class RunKafka(KafkaCase):
 
     def test_it_is_ready_once_it_reads(self):
         process = self.start()
-        self.wait_for(lambda: self.ready(process) == 200, "it does not become ready")
+        self.wait_until_ready(process)
         self.stop(process)
 
     def replay_range(self, *flags, output="range.jsonl", expect=0, state="range", **more):
@@ -383,6 +391,71 @@ class ExactlyOnceTest(RunKafka):
         settings = self.kafka_settings("other", application="another")
         done = self.run_program("run", "--snapshot", backup, settings=settings, expect=2)
         self.assert_error(done.stderr, f"application {self.application}", "application another")
+
+    def run_on(self, lines, state, **settings):
+        """A run that answers `lines` on top of what was answered, and saves all of it."""
+        answered = len(self.found())
+        produce(self.events, lines)
+        process = self.start(state=state, snapshots__interval="1s", **settings)
+        self.wait_for_answers(answered + len(lines))
+        self.wait_for_snapshot(settings.get("snapshots__topic"))
+        self.stop(process)
+
+    def test_snapshot_topics_that_come_and_go_hold_everybody(self):
+        third = EVENTS // 3
+        few = [entry for entry in self.log[2 * third :] if entry["user_id"] in ("u1", "u2", "u3")]
+        self.log = self.log[: 2 * third] + few
+        lines = self.lines()
+        one, other = f"{self.application}-one", f"{self.application}-other"
+        self.run_on(lines[:third], "state", snapshots__topic=one)
+        self.run_on(lines[third : 2 * third], "state", snapshots__topic=other)
+        subprocess.run([os.environ["FRESHET_CREATE_TOPICS"], "--drop", other], check=True, timeout=WAIT_S)
+        rest = lines[2 * third :]
+        self.run_on(rest[: len(rest) // 2], "state", snapshots__topic=one)
+        self.run_on(rest[len(rest) // 2 :], "state", snapshots__topic=other)
+        self.assert_answered(self.found())
+        for topic in (one, other):
+            restored = self.start(state=topic, snapshots__topic=topic)
+            self.wait_until_ready(restored)
+            self.assertEqual(self.said(restored).count("restored"), PARTITIONS)
+            self.stop(restored)
+            self.assertEqual(self.digest(topic, application=self.application), self.digest("expected"), topic)
+
+    def test_an_old_disk_is_filled_from_snapshots_where_the_input_is_gone(self):
+        lines = self.lines()
+        self.run_on(lines[: EVENTS // 2], "old")
+        self.run_on(lines[EVENTS // 2 :], "new")
+        self.delete_input()
+        back = self.start(state="old")
+        self.wait_until_ready(back)
+        self.assertIn("the local state is deleted", self.said(back))
+        self.stop(back)
+        self.assert_answered(self.found())
+        self.assertEqual(self.digest("old", application=self.application), self.digest("expected"))
+
+    def partitions_in(self, state):
+        return sum(1 for path in self.path(state).iterdir() if path.name.startswith("partition-"))
+
+    def test_local_state_of_lost_partitions_goes_after_a_time(self):
+        lines = self.lines()
+        produce(self.events, lines[: EVENTS // 2])
+        first = self.start(state="first", state__keep_lost="2s", snapshots__interval="1s")
+        self.wait_for_answers(EVENTS // 2)
+        self.wait_until_ready(first)
+        second = self.start(state="second", snapshots__interval="1s")
+        metric = f"freshet_removed_partitions_total {PARTITIONS // 2}"
+        self.wait_for(lambda: metric in self.ask(first, "/metrics")[1], "lost partitions stay")
+        self.assertEqual(self.said(first).count("its local state is deleted"), PARTITIONS // 2)
+        self.assertEqual(self.partitions_in("first"), PARTITIONS // 2)
+        produce(self.events, lines[EVENTS // 2 :])
+        self.wait_for_answers(EVENTS)
+        self.wait_for_snapshot()
+        self.stop(second)
+        self.wait_for(lambda: self.partitions_in("first") == PARTITIONS, "the partitions do not come back")
+        self.wait_until_ready(first)
+        self.stop(first)
+        self.assert_answered(self.found())
+        self.assertEqual(self.digest("first", application=self.application), self.digest("expected"))
 
 
 del RunKafka  # it has no guarantee of its own

@@ -77,6 +77,34 @@ TEST_F(KafkaTransactionTest, SinksOfOneInstanceFenceEachOtherUntilOneGivesUp) {
   EXPECT_EQ(broker_.Committed(same.application, options_.source_topic, 0), 7);
 }
 
+// How long a transaction may live, and so what counts as a fence, kafka.properties may say.
+TEST_F(KafkaTransactionTest, AFenceIsKnownByTheTimeoutThatHolds) {
+  options_.transaction_timeout = std::chrono::milliseconds(1000);
+  options_.properties["transaction.timeout.ms"] = "60000";
+  KafkaOptions same = options_;
+  same.application = options_.application + "-one";
+  same.instance = "two";
+  JoinedEnds first(options_);
+  JoinedEnds second(same);
+  RecordSink* const sinks[] = {&first.sink(), &second.sink()};
+  Status status;
+  int turns = 0;
+  for (; turns < 8; ++turns) {
+    RecordSink& sink = *sinks[turns % 2];
+    const OutputRecord record{Stream::kRecommendations, "u", "fenced", {}};
+    const PartitionPosition next{PartitionId{0}, Offset{turns}};
+    status = sink.Publish({&record, 1});
+    std::this_thread::sleep_for(std::chrono::milliseconds(700));
+    if (status.ok()) status = sink.Commit({&next, 1});
+    ASSERT_FALSE(status.ok()) << "turn " << turns;
+    if (status.error().code() != ErrorCode::kAborted) break;
+    ASSERT_TRUE(sink.Abort().ok());
+  }
+  EXPECT_EQ(turns, 4);
+  EXPECT_EQ(status.error().code(), ErrorCode::kIo);
+  EXPECT_THAT(status.error().message(), HasSubstr("fenced again and again"));
+}
+
 TEST_F(KafkaTransactionTest, AnAbortedTransactionTakesNoPositionAlong) {
   JoinedEnds ends(options_);
   ASSERT_TRUE(PublishAndCommit(ends.sink(), "first", 3).ok());
