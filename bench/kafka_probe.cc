@@ -132,8 +132,8 @@ void WriteSnapshot(const SnapshotOptions& options) {
       return true;
     });
     if (!scanned.ok()) Fail(scanned.error().message());
-    const std::string key(kWatermarkKey);
     const std::string whose = "application " + options.application + ", topic " + options.events;
+    const std::string key = WatermarkKey(whose);
     const Offset position = (*store)->Position().value_or(Offset{0});
     publish(partition, key, EncodeSnapshot(key, EncodeWatermark({position, whose})));
   }

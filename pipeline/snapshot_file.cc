@@ -146,7 +146,7 @@ class SnapshotFile final : public EventSource {
     record.value = {key + lengths[0], lengths[1]};
     const Result<std::string_view> payload = DecodeSnapshot(record.key, record.value);
     if (!payload.ok()) return Damaged(payload.error().message());
-    done_ = record.key == kWatermarkKey;
+    done_ = IsWatermarkKey(record.key);
     if (!done_) return {};
     char more = 0;
     ASSIGN_OR_RETURN(const bool trailing, Take(&more, 1));
@@ -224,7 +224,7 @@ Result<int64_t> NewSnapshot::Write(const fs::path& path, PartitionId partition, 
     RETURN_IF_ERROR(progress(users));
   }
   const Watermark watermark{*store.Position(), owner_.whose};
-  RETURN_IF_ERROR(WriteRecord(*file, std::string(kWatermarkKey), EncodeWatermark(watermark)));
+  RETURN_IF_ERROR(WriteRecord(*file, WatermarkKey(owner_.whose), EncodeWatermark(watermark)));
   RETURN_IF_ERROR(file->Close());
   return users;
 }

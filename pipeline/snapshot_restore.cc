@@ -85,7 +85,7 @@ Result<std::optional<Offset>> SnapshotRestore::FindWatermark(EventSource& record
   std::optional<Offset> position;
   RETURN_IF_ERROR(ReadAll(records, [&](const RecordBatch& batch) -> Result<bool> {
     for (const RawRecord& record : batch.records) {
-      if (record.key != kWatermarkKey) continue;
+      if (!IsWatermarkKey(record.key)) continue;
       ASSIGN_OR_RETURN(const std::string_view payload, PayloadOf(record));
       ASSIGN_OR_RETURN(const Watermark watermark, WatermarkOf(record, payload, whose));
       position = watermark.position;
@@ -115,7 +115,7 @@ Status SnapshotRestore::TakeIn(const RecordBatch& batch) {
   users_.clear();
   for (const RawRecord& record : batch.records) {
     ASSIGN_OR_RETURN(const std::string_view payload, PayloadOf(record));
-    if (record.key == kWatermarkKey) {
+    if (IsWatermarkKey(record.key)) {
       ASSIGN_OR_RETURN(watermark_, WatermarkOf(record, payload, whose_));
     } else if (const std::string_view user = UserOfSnapshotKey(record.key); !user.empty()) {
       users_.push_back({.id = user, .bytes = payload});

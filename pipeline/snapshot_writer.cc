@@ -50,7 +50,7 @@ Status SnapshotWriter::Next(UserStateStore& store, TimePoint now, std::vector<Sn
   }));
   if (more) return {};
   const Offset position = *std::exchange(up_to_, std::nullopt);
-  std::string key(kWatermarkKey);
+  std::string key = WatermarkKey(whose_);
   std::string value = EncodeSnapshot(key, EncodeWatermark({position, whose_}));
   records.push_back({std::move(key), std::move(value)});
   store.SetSnapshotPosition(position);

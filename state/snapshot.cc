@@ -10,6 +10,7 @@ namespace {
 
 constexpr char kFormat = 1;
 constexpr char kUserPrefix = 'u';
+constexpr char kWatermarkPrefix = 'm';
 constexpr size_t kHeaderBytes = 1 + sizeof(uint32_t);
 
 uint32_t Checksum(std::string_view key, std::string_view payload) {
@@ -24,6 +25,10 @@ Error Corrupt(const std::string& what) { return Error(ErrorCode::kCorrupt, "snap
 }  // namespace
 
 std::string SnapshotUserKey(std::string_view user) { return std::string(1, kUserPrefix).append(user); }
+
+std::string WatermarkKey(std::string_view whose) { return std::string(1, kWatermarkPrefix).append(whose); }
+
+bool IsWatermarkKey(std::string_view key) { return key.starts_with(kWatermarkPrefix); }
 
 std::string_view UserOfSnapshotKey(std::string_view key) {
   return key.starts_with(kUserPrefix) ? key.substr(1) : std::string_view();

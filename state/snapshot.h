@@ -1,11 +1,12 @@
 // Users as the records of a snapshot topic or file. Pure functions.
 //
-//   key      := 'u' <user id> | 'm' "watermark"
-//   value    := format:u8 crc:u32 payload          // kFormat; CRC-32 (zlib's) of the key and the payload; little
-//   endian payload  := of a user: its stored bytes (state/codec.h): tokens, profile and applied offset, never
-//   keys/values
-//               of a watermark: position:i64 <whose>   // every change before this offset of the input is in the
-//               snapshot
+//   key      := 'u' <user id>
+//             | 'm' <whose>             // the watermark; another application's never replaces it
+//   value    := format:u8 crc:u32 payload  // little endian; CRC-32 (zlib's) of the key and the payload
+//   payload  := of a user: its stored bytes (state/codec.h): tokens, profile, applied offset, never keys/values
+//             | of a watermark: position:i64 <whose>
+//
+// Every change before the watermark's position of the input is in the snapshot.
 //
 // A snapshot is fuzzy: a user may be newer than the watermark. Its applied offset makes that safe: the events that come
 // again change nothing.
@@ -20,7 +21,8 @@
 namespace freshet {
 
 std::string SnapshotUserKey(std::string_view user);
-inline constexpr std::string_view kWatermarkKey = "mwatermark";
+std::string WatermarkKey(std::string_view whose);
+bool IsWatermarkKey(std::string_view key);
 
 // The value of a record.
 std::string EncodeSnapshot(std::string_view key, std::string_view payload);

@@ -170,7 +170,7 @@ class Snapshots {
     const MemoryTopic& topic = Compacted(partition);
     for (size_t n = 0; n < topic.keys[0].size(); ++n) {
       const std::string& key = topic.keys[0][n];
-      if (key != kWatermarkKey) continue;
+      if (!IsWatermarkKey(key)) continue;
       return DecodeWatermark(DecodeSnapshot(key, topic.partitions[0][n]).value()).value().position;
     }
     return std::nullopt;

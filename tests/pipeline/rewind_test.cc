@@ -185,7 +185,7 @@ TEST_F(RewindTest, AbortsAndCrashesChangeNothingNorTheSnapshots) {
     ExpectAsWithoutFaults(sink.seen(), last, topic);
   }
   for (const PartitionId partition : {PartitionId{0}, PartitionId{1}}) {
-    EXPECT_THAT(snapshots.Compacted(partition).keys[0], testing::Contains(std::string(kWatermarkKey)));
+    EXPECT_THAT(snapshots.Compacted(partition).keys[0], testing::Contains(testing::Truly(IsWatermarkKey)));
   }
   Processor restored(temporary_.path() / "empty", serving_, topic, sink, options);
   restored.Run();

@@ -35,7 +35,7 @@ class SnapshotRestoreTest : public testing::Test {
     ASSERT_TRUE(logged.store->Scan(after, 1'000'000, put).ok());
   }
   void PutWatermark(int64_t position, std::string_view whose = kWhose) {
-    const std::string key(kWatermarkKey);
+    const std::string key = WatermarkKey(whose);
     Put(key, EncodeSnapshot(key, EncodeWatermark({Offset{position}, std::string(whose)})));
   }
 
@@ -130,6 +130,13 @@ TEST_F(SnapshotRestoreTest, AnotherApplicationsIsRefused) {
             "freshet, events; each application needs a snapshot topic of its own");
 }
 
+TEST_F(SnapshotRestoreTest, AnotherApplicationsIsRefusedAlsoWhereOursIsNewer) {
+  PutUsers(SomeUsers(2));
+  PutWatermark(6, "other, clicks");
+  PutWatermark(2);
+  EXPECT_THAT(Refused().message(), HasSubstr("each application needs a snapshot topic of its own"));
+}
+
 TEST_F(SnapshotRestoreTest, ADamagedRecordIsNamed) {
   PutUsers(SomeUsers(5));
   PutWatermark(15);
@@ -142,7 +149,7 @@ TEST_F(SnapshotRestoreTest, ADamagedRecordIsNamed) {
 
 TEST_F(SnapshotRestoreTest, AWatermarkWithoutAPositionIsNamed) {
   PutUsers(SomeUsers(1));
-  const std::string key(kWatermarkKey);
+  const std::string key = WatermarkKey(kWhose);
   Put(key, EncodeSnapshot(key, "short"));
   const Error error = Refused();
   EXPECT_EQ(error.code(), ErrorCode::kCorrupt);

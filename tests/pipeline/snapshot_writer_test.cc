@@ -35,7 +35,7 @@ class SnapshotWriterTest : public testing::Test {
       const std::string_view payload = DecodeSnapshot(record.key, record.value).value();
       given.bytes += record.key.size() + record.value.size();
       EXPECT_FALSE(given.watermark) << "nothing of a cycle comes behind its watermark";
-      if (record.key == kWatermarkKey) {
+      if (IsWatermarkKey(record.key)) {
         given.watermark = DecodeWatermark(payload).value();
       } else {
         given.users.emplace_back(UserOfSnapshotKey(record.key));
@@ -206,20 +206,20 @@ TEST_F(SnapshotWriterTest, WithTheLogFromTheWatermarkOnItIsTheStore) {
     }
     logged_.Apply();
     for (const SnapshotRecord& record : records) topic[record.key] = record.value;
-    if (records.empty() || !topic.contains(std::string(kWatermarkKey))) continue;
+    if (records.empty() || !topic.contains(WatermarkKey("freshet"))) continue;
     LoggedStore other;
     size_t position = 0;
     for (const auto& [key, value] : topic) {
       const std::string_view payload = DecodeSnapshot(key, value).value();
-      if (key == kWatermarkKey) {
+      if (IsWatermarkKey(key)) {
         position = static_cast<size_t>(Raw(DecodeWatermark(payload).value().position));
         continue;
       }
       const StoredUser user{.id = UserOfSnapshotKey(key), .bytes = payload};
       ASSERT_TRUE(other.store->Restore({&user, 1}).ok());
     }
-    watermarks += records.back().key == kWatermarkKey ? 1 : 0;
-    if (records.back().key != kWatermarkKey && random() % 20 != 0) continue;
+    watermarks += IsWatermarkKey(records.back().key) ? 1 : 0;
+    if (!IsWatermarkKey(records.back().key) && random() % 20 != 0) continue;
     for (; position < logged_.log.size(); ++position) other.TakeIn(logged_.log, position);
     ASSERT_TRUE(other.store->Apply(Offset{std::ssize(logged_.log)}).ok());
     ASSERT_EQ(Contents(*other.store), Contents(*logged_.store)) << "step " << step;

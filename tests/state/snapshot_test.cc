@@ -42,9 +42,12 @@ TEST(Snapshot, TheBytesAreThoseOfTheFormat) {
 }
 
 TEST(Snapshot, TheWatermarkIsNoUser) {
-  EXPECT_EQ(UserOfSnapshotKey(kWatermarkKey), "");
+  const std::string key = WatermarkKey("application a");
+  EXPECT_EQ(UserOfSnapshotKey(key), "");
+  EXPECT_TRUE(IsWatermarkKey(key));
   EXPECT_EQ(UserOfSnapshotKey(""), "");
-  EXPECT_NE(SnapshotUserKey(std::string(kWatermarkKey.substr(1))), kWatermarkKey);
+  EXPECT_FALSE(IsWatermarkKey(SnapshotUserKey("application a")));
+  EXPECT_NE(WatermarkKey("application b"), key) << "compaction keeps both";
 }
 
 TEST(Snapshot, EveryFlippedBitOfValueAndKeyIsFound) {
