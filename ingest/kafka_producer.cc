@@ -95,7 +95,7 @@ Status Producer::Connect(const std::string& transactional_id) {
     defaults.emplace_back("retry.backoff.ms", "5");
     defaults.emplace_back("linger.ms", "20");  // nobody sees them before the commit, which waits for nothing
   } else {
-    defaults.emplace_back("linger.ms", "2");
+    defaults.emplace_back("linger.ms", "1");
     defaults.emplace_back("message.timeout.ms", "900000");  // an outage shorter than this fails nothing
   }
   std::map<std::string, std::string> effective = {{"message.max.bytes", ""}, {"transaction.timeout.ms", ""}};
