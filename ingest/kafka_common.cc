@@ -198,6 +198,11 @@ bool IsTransient(int code) {
   }
 }
 
+bool IsFence(int code) {
+  return code == RD_KAFKA_RESP_ERR__FENCED || code == RD_KAFKA_RESP_ERR_PRODUCER_FENCED ||
+         code == RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH;
+}
+
 Error MakeError(const std::string& where, int code) {
   const char* const what = rd_kafka_err2str(static_cast<rd_kafka_resp_err_t>(code));
   return Error(IsTransient(code) ? ErrorCode::kUnavailable : ErrorCode::kIo, "kafka: " + where + ": " + what);

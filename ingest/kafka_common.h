@@ -72,6 +72,10 @@ Properties ReadingDefaults(const KafkaOptions& options);
 
 // Whether trying again may help against this rd_kafka_resp_err_t.
 bool IsTransient(int code);
+
+// Whether an rd_kafka_resp_err_t says that a producer's epoch is over: another has its transactional.id, or a
+// transaction outlived its timeout.
+bool IsFence(int code);
 // "where: what librdkafka says"; kUnavailable where it is transient.
 Error MakeError(const std::string& where, int code);
 

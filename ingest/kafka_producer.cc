@@ -19,7 +19,7 @@ using std::chrono::steady_clock;
 constexpr size_t kRecordOverhead = 512;
 constexpr char kTruncatedValue[] = "freshet.truncated_bytes";
 constexpr char kTruncatedKey[] = "freshet.truncated_key_bytes";
-constexpr auto kPatience = std::chrono::seconds(10);  // without a delivery, before the log tells of it
+constexpr auto kPatience = std::chrono::seconds(5);  // without a delivery, before the log tells of it
 
 // Keeps a size that is there already: it is that of before an earlier cut.
 void AddSize(rd_kafka_headers_t* headers, const char* name, size_t bytes) {
@@ -27,6 +27,22 @@ void AddSize(rd_kafka_headers_t* headers, const char* name, size_t bytes) {
   size_t size = 0;
   if (rd_kafka_header_get_last(headers, name, &text, &size) == RD_KAFKA_RESP_ERR_NO_ERROR) return;
   rd_kafka_header_add(headers, name, -1, std::to_string(bytes).c_str(), -1);
+}
+
+// Whether a record that was not delivered for this reason may be in another transaction, of another producer.
+bool IsOverWithTheTransaction(int code) {
+  switch (code) {
+    case RD_KAFKA_RESP_ERR__MSG_TIMED_OUT:
+    case RD_KAFKA_RESP_ERR__FATAL:
+    case RD_KAFKA_RESP_ERR__STATE:
+    case RD_KAFKA_RESP_ERR_INVALID_TXN_STATE:
+    case RD_KAFKA_RESP_ERR_INVALID_PRODUCER_ID_MAPPING:
+    case RD_KAFKA_RESP_ERR_UNKNOWN_PRODUCER_ID:
+    case RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER:
+      return true;
+    default:
+      return IsTransient(code) || IsFence(code);
+  }
 }
 
 }  // namespace
@@ -225,9 +241,7 @@ void Producer::Delivered(const rd_kafka_message_s& message) {
       code = ErrorCode::kUnavailable;
     }
   }
-  const bool again = IsTransient(message.err) || message.err == RD_KAFKA_RESP_ERR__MSG_TIMED_OUT ||
-                     message.err == RD_KAFKA_RESP_ERR__FATAL || message.err == RD_KAFKA_RESP_ERR__STATE;
-  if (transactional_ && again) code = ErrorCode::kUnavailable;
+  if (transactional_ && IsOverWithTheTransaction(message.err)) code = ErrorCode::kUnavailable;
   failure_ = Error(code, problem);
 }
 

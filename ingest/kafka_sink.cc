@@ -51,11 +51,6 @@ struct TransactionErrorDeleter {
 };
 using TransactionError = std::unique_ptr<rd_kafka_error_t, TransactionErrorDeleter>;  // null: success
 
-bool IsFence(int code) {
-  return code == RD_KAFKA_RESP_ERR__FENCED || code == RD_KAFKA_RESP_ERR_PRODUCER_FENCED ||
-         code == RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH;
-}
-
 // Whether another transaction may fare better than the one that this error ended.
 bool IsRefused(int code) {
   switch (code) {
@@ -283,7 +278,7 @@ std::string TransactionalSink::Needed() const {
 // over with a new producer; the latter would go on for ever, each fencing the other.
 Status TransactionalSink::CheckFence(int code) {
   const auto now = steady_clock::now();
-  if (!IsFence(code) || now - began_ > producer_.transaction_timeout() / 2) return {};
+  if (!kafka::IsFence(code) || now - began_ > producer_.transaction_timeout() / 2) return {};
   if (fences_ == 0 || now - first_fence_ > kFencesWithin) {
     fences_ = 0;
     first_fence_ = now;

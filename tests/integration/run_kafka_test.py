@@ -216,11 +216,11 @@ class RunKafka(KafkaCase):
         return [tuple(line.split(" ", 1)) for line in lines]
 
     def wait_for_snapshot(self, topic=None):
-        """Until every partition has a watermark, and nothing more is written for two intervals of a second."""
+        """Until every partition has a watermark (`m...`; users are `u...`), and nothing more is written for two intervals of a second."""
         seen = None
         while seen is None or seen != self.snapshot(topic):
             seen = self.snapshot(topic)
-            self.wait_for(lambda: len({p for p, key in self.snapshot(topic) if key == "mwatermark"}) == PARTITIONS,
+            self.wait_for(lambda: len({p for p, key in self.snapshot(topic) if key.startswith("m")}) == PARTITIONS,
                           "no snapshot comes")  # fmt: skip
             time.sleep(2)
 

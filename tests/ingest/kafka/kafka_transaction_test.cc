@@ -105,6 +105,28 @@ TEST_F(KafkaTransactionTest, AFenceIsKnownByTheTimeoutThatHolds) {
   EXPECT_THAT(status.error().message(), HasSubstr("fenced again and again"));
 }
 
+// The broker says so with the delivery, where the partition is part of the transaction already.
+TEST_F(KafkaTransactionTest, ADeliveryThatMetAFenceEndsTheTransactionOnly) {
+  KafkaOptions same = options_;
+  same.application = options_.application + "-one";
+  same.instance = "two";
+  JoinedEnds first(options_);
+  const std::vector<OutputRecord> records(500, {Stream::kRecommendations, "u", "fenced", {}});
+  Status status = first.sink().Publish(records);
+  ASSERT_TRUE(status.ok()) << status.error().message();
+  std::this_thread::sleep_for(std::chrono::seconds(1));
+  const JoinedEnds second(same);
+  for (int turn = 0; turn < 100 && status.ok(); ++turn) {
+    status = first.sink().Publish(records);
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  }
+  ASSERT_FALSE(status.ok());
+  EXPECT_EQ(status.error().code(), ErrorCode::kAborted) << status.error().message();
+  ASSERT_TRUE(first.sink().Abort().ok());
+  ASSERT_TRUE(PublishAndCommit(first.sink(), "kept", 7).ok());
+  EXPECT_THAT(Read(1), testing::ElementsAre("kept"));
+}
+
 TEST_F(KafkaTransactionTest, AnAbortedTransactionTakesNoPositionAlong) {
   JoinedEnds ends(options_);
   ASSERT_TRUE(PublishAndCommit(ends.sink(), "first", 3).ok());
