@@ -203,6 +203,21 @@ bool IsFence(int code) {
          code == RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH;
 }
 
+void Patience::Tell(const std::string& who, const std::string& reason) {
+  if (told_ || steady_clock::now() - since_ < std::chrono::seconds(10)) return;
+  told_ = true;
+  spdlog::info("kafka: {} waits: {}", who, reason);
+}
+
+bool Fences::AnotherIsBelieved() {
+  const auto now = steady_clock::now();
+  if (seen_ == 0 || now - first_ > std::chrono::minutes(2)) {
+    seen_ = 0;
+    first_ = now;
+  }
+  return ++seen_ >= 3;
+}
+
 Error MakeError(const std::string& where, int code) {
   const char* const what = rd_kafka_err2str(static_cast<rd_kafka_resp_err_t>(code));
   return Error(IsTransient(code) ? ErrorCode::kUnavailable : ErrorCode::kIo, "kafka: " + where + ": " + what);
@@ -270,13 +285,16 @@ Status AskUntilAnswered(const KafkaOptions& options, const Waiting& waiting,
       {"group.id", options.application}, {"isolation.level", "read_committed"}, {"allow.auto.create.topics", "false"}};
   ASSIGN_OR_RETURN(const Client client,
                    MakeClient(ClientKind::kConsumer, options, defaults, health, [](rd_kafka_conf_s*) {}));
+  Patience patience;
   while (true) {
     const auto began = steady_clock::now();
     const Status asked = ask(client.get());
     rd_kafka_poll(client.get(), 0);  // lets `health` know
     RETURN_IF_ERROR(health.status());
     if (asked.ok() || !asked.error().retriable()) return asked;
-    const std::string reason = "no answer from " + options.bootstrap_servers + " (" + health.reason() + ")";
+    const std::string reason = "no answer from " + options.bootstrap_servers + " (" +
+                               (health.down() ? health.reason() : asked.error().message()) + ")";
+    patience.Tell("the start", reason);
     if (!waiting(reason)) return Error(ErrorCode::kCancelled, "kafka: " + reason);
     std::this_thread::sleep_until(began + std::chrono::seconds(1));
   }

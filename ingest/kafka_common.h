@@ -2,6 +2,7 @@
 // ingest/kafka*.cc; librdkafka's types are only declared here.
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <map>
 #include <memory>
@@ -76,8 +77,31 @@ bool IsTransient(int code);
 // Whether an rd_kafka_resp_err_t says that a producer's epoch is over: another has its transactional.id, or a
 // transaction outlived its timeout.
 bool IsFence(int code);
+
+// A process may fence itself: of several fences in a row it goes on after the first two. Another process of the same id
+// would be fenced by it in turn, for ever.
+class Fences {
+ public:
+  // Counts one more. True for the third within two minutes: somebody else's.
+  bool AnotherIsBelieved();
+
+ private:
+  int seen_ = 0;
+  std::chrono::steady_clock::time_point first_;
+};
+
 // "where: what librdkafka says"; kUnavailable where it is transient.
 Error MakeError(const std::string& where, int code);
+
+// Tells the log once why something waits, when it has for ten seconds.
+class Patience {
+ public:
+  void Tell(const std::string& who, const std::string& reason);
+
+ private:
+  std::chrono::steady_clock::time_point since_ = std::chrono::steady_clock::now();
+  bool told_ = false;
+};
 
 // Asks the brokers for a sign of life, at most `timeout_ms`; tells `health` of it.
 void Probe(rd_kafka_s* client, Health& health, int timeout_ms);

@@ -105,9 +105,6 @@ class TransactionalSink final : public RecordSink {
   static constexpr size_t kHeldRecords = 256;
   static constexpr auto kHoldFor = milliseconds(40);
 
-  static constexpr int kFencesToBelieve = 3;
-  static constexpr auto kFencesWithin = seconds(120);
-
   const KafkaOptions options_;
   const std::string id_;
   const kafka::GroupMember& member_;
@@ -119,8 +116,7 @@ class TransactionalSink final : public RecordSink {
   bool holding_ = false;
   std::vector<std::pair<std::string, std::string>> held_;  // recommendations: key, value
   int aborts_ = 0;                                         // since the last commit
-  int fences_ = 0;
-  steady_clock::time_point first_fence_;
+  kafka::Fences fences_;
 };
 
 Status TransactionalSink::Start() {
@@ -277,13 +273,8 @@ std::string TransactionalSink::Needed() const {
 // A transaction that outlived its timeout looks like one that another producer of the same id has fenced. The former is
 // over with a new producer; the latter would go on for ever, each fencing the other.
 Status TransactionalSink::CheckFence(int code) {
-  const auto now = steady_clock::now();
-  if (!kafka::IsFence(code) || now - began_ > producer_.transaction_timeout() / 2) return {};
-  if (fences_ == 0 || now - first_fence_ > kFencesWithin) {
-    fences_ = 0;
-    first_fence_ = now;
-  }
-  if (++fences_ < kFencesToBelieve) return {};
+  if (!kafka::IsFence(code) || steady_clock::now() - began_ > producer_.transaction_timeout() / 2) return {};
+  if (!fences_.AnotherIsBelieved()) return {};
   return Error(ErrorCode::kIo, "kafka: transactional.id " + id_ +
                                    ": fenced again and again: another process uses it, whose state directory is a copy "
                                    "of this one. Stop one of them, and give it an empty state.directory");

@@ -13,6 +13,8 @@
 
 #include "ingest/kafka.h"
 #include "ingest/kafka_common.h"
+#include "ingest/kafka_offset_commits.h"
+#include "ingest/kafka_offset_gaps.h"
 #include "ingest/kafka_partitions.h"
 #include "ingest/kafka_sink.h"
 
@@ -23,36 +25,12 @@ using kafka::AddPartition;
 using kafka::Facts;
 using kafka::Health;
 using kafka::PartitionList;
+using kafka::Patience;
+using kafka::ToAssignment;
 using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
-using Queue = std::unique_ptr<rd_kafka_queue_t, decltype(&rd_kafka_queue_destroy)>;
 using Message = std::unique_ptr<rd_kafka_message_t, decltype(&rd_kafka_message_destroy)>;
-
-// "1,889"
-std::string Grouped(int64_t number) {
-  std::string digits = std::to_string(number);
-  for (auto at = static_cast<int>(digits.size()) - 3; at > 0; at -= 3) digits.insert(static_cast<size_t>(at), ",");
-  return digits;
-}
-
-Assignment ToAssignment(const Facts& facts) {
-  return {facts.partition, facts.committed, facts.committed_by_us, facts.range.begin};
-}
-
-// Tells the log once why something waits, when it has for long.
-class Patience {
- public:
-  void Tell(const std::string& who, const std::string& reason) {
-    if (told_ || steady_clock::now() - since_ < std::chrono::seconds(10)) return;
-    told_ = true;
-    spdlog::info("kafka: {} waits: {}", who, reason);
-  }
-
- private:
-  steady_clock::time_point since_ = steady_clock::now();
-  bool told_ = false;
-};
 
 class KafkaSource final : public EventSource, public kafka::GroupMember {
  public:
@@ -106,8 +84,7 @@ class KafkaSource final : public EventSource, public kafka::GroupMember {
   Result<PollState> PollRecords(RecordBatch& batch, size_t max_records, milliseconds wait);
 
   Status Announce(Facts facts);
-  Result<Offset> OverMove(const Facts& facts, Offset position);
-  Result<Offset> OverGap(const Facts& facts, Offset position, const std::string& whose);
+  kafka::OffsetGaps Gaps() const { return {options_, *lookup_, *listener_}; }
 
   Status OnMessage(const rd_kafka_message_t& message, RecordBatch& batch);
   Status OnError(const rd_kafka_message_t& message);
@@ -115,18 +92,13 @@ class KafkaSource final : public EventSource, public kafka::GroupMember {
   Status Resume(PartitionId partition, Partition& state);
   void ReportPositions(RecordBatch& batch);
   void CatchUp();
-  Status CommitPending(milliseconds patience = {});
-  Status CommitAnswered(rd_kafka_resp_err_t code);
-
-  static constexpr int kFencesToBelieve = 3;
-  static constexpr auto kFencesWithin = std::chrono::seconds(120);
 
   const KafkaOptions options_;
   const bool transactional_;
   std::optional<Health> health_;  // of the consumer at hand
   kafka::Client client_;
-  Queue commits_{nullptr, &rd_kafka_queue_destroy};  // answers to them
   std::optional<kafka::PartitionLookup> lookup_;
+  std::optional<kafka::OffsetCommits> commits_;
   AssignmentListener* listener_ = nullptr;
 
   std::map<PartitionId, Partition> partitions_;  // announced
@@ -134,17 +106,14 @@ class KafkaSource final : public EventSource, public kafka::GroupMember {
   std::map<PartitionId, Newcomer> waiting_;      // asked about, not yet taken up by the listener
   std::set<PartitionId> told_;                   // the listener has them, or is getting ready for them
   bool any_stalled_ = false;
-  bool topic_gone_ = false;                // deleted while we read it
-  bool lost_ = false;                      // the partitions are others' by now; the revocation is on its way
-  bool assignment_due_ = false;            // the group waits for our answer to `joining_`
-  Patience joining_patience_;              // since then
-  bool joined_ = false;                    // it has our answer, and nothing was revoked since
-  bool cooperative_ = false;               // as the group's protocol was when last asked
-  std::map<PartitionId, Offset> pending_;  // commits that the brokers have not taken yet
-  std::map<PartitionId, Offset> sent_;     // those of them that wait for an answer
-  RecordBatch* batch_ = nullptr;           // of the running Poll()
-  int fences_ = 0;
-  steady_clock::time_point first_fence_;
+  bool topic_gone_ = false;       // deleted while we read it
+  bool lost_ = false;             // the partitions are others' by now; the revocation is on its way
+  bool assignment_due_ = false;   // the group waits for our answer to `joining_`
+  Patience joining_patience_;     // since then
+  bool joined_ = false;           // it has our answer, and nothing was revoked since
+  bool cooperative_ = false;      // as the group's protocol was when last asked
+  RecordBatch* batch_ = nullptr;  // of the running Poll()
+  kafka::Fences fences_;
   Status failure_;  // of a callback, for the running call
   steady_clock::time_point next_catch_up_;
 };
@@ -183,7 +152,7 @@ Status KafkaSource::Connect() {
       client_, kafka::MakeClient(kafka::ClientKind::kConsumer, options_, defaults, *health_,
                                  [](auto* conf) { rd_kafka_conf_set_rebalance_cb(conf, &KafkaSource::OnRebalance); }));
   lookup_.emplace(client_.get(), options_.source_topic, start);
-  commits_.reset(rd_kafka_queue_new(client_.get()));
+  commits_.emplace(client_.get(), options_.source_topic, *health_);
   rd_kafka_poll_set_consumer(client_.get());
   return {};
 }
@@ -211,20 +180,13 @@ Result<PollState> KafkaSource::Poll(RecordBatch& batch, size_t max_records, mill
 // member's id, as long as its revocation waits for the next Poll() (seen with librdkafka 2.0.2). A new consumer goes
 // on; two processes of one group.instance.id fence each other until one gives up.
 Status KafkaSource::Rejoin() {
-  const auto now = steady_clock::now();
-  if (fences_ == 0 || now - first_fence_ > kFencesWithin) {
-    fences_ = 0;
-    first_fence_ = now;
-  }
   health_->OnError(client_.get(), RD_KAFKA_RESP_ERR__FATAL, "");
-  if (++fences_ >= kFencesToBelieve) return health_->status();
+  if (fences_.AnotherIsBelieved()) return health_->status();
   spdlog::warn("kafka: {}: fenced; joins the group again", Name());
   for (const PartitionId id : std::set(told_)) Revoke(id, true);
   RETURN_IF_ERROR(std::exchange(failure_, Status()));
   partitions_.clear();
   waiting_.clear();
-  pending_.clear();
-  sent_.clear();
   AssignmentListener* const listener = std::exchange(listener_, nullptr);
   (void)Leave();  // what is fenced cannot
   health_.emplace(Name(), this);
@@ -312,9 +274,9 @@ void KafkaSource::ReportPositions(RecordBatch& batch) {
 // About once a second: looks for the end of an outage, which without records nothing else would notice, and tries
 // commits again that failed.
 void KafkaSource::CatchUp() {
-  if ((!health_->down() && pending_.empty()) || steady_clock::now() < next_catch_up_) return;
+  if ((!health_->down() && commits_->empty()) || steady_clock::now() < next_catch_up_) return;
   if (health_->down()) kafka::Probe(client_.get(), *health_, 100);
-  if (!health_->down()) (void)CommitPending();  // an error comes again with the next Commit()
+  if (!health_->down()) (void)commits_->Send();  // an error comes again with the next Commit()
   next_catch_up_ = steady_clock::now() + std::chrono::seconds(1);
 }
 
@@ -355,9 +317,9 @@ void KafkaSource::Revoke(PartitionId partition, bool lost) {
     const Status revoked = listener_->OnRevoked(partition, lost);  // which may commit
     if (!revoked.ok() && failure_.ok()) failure_ = revoked;
   }
-  if (!lost) (void)CommitPending(milliseconds(kafka::kRequestMs));  // whoever takes it over begins there
+  if (!lost) (void)commits_->Send(milliseconds(kafka::kRequestMs));  // whoever takes it over begins there
   partitions_.erase(partition);
-  pending_.erase(partition);
+  commits_->Forget(partition);
 }
 
 // Takes what the running Poll() read of `partition` back: nobody has processed it yet.
@@ -445,31 +407,11 @@ bool KafkaSource::IsCooperative() {
 
 // Tells the listener of a partition and finds where reading begins.
 Status KafkaSource::Announce(Facts facts) {
-  RETURN_IF_ERROR(lookup_->Confirm(facts, facts.committed));
-  if (facts.committed && *facts.committed > facts.range.end) {
-    const std::string problem = lookup_->Name(facts.partition) + ": input ends at offset " +
-                                std::to_string(Raw(facts.range.end)) + ", the group's committed offset is " +
-                                std::to_string(Raw(*facts.committed)) +
-                                ": the topic was recreated, or the offset was reset from outside";
-    if (options_.on_offset_gap == OffsetGapPolicy::kFail) {
-      return Error(ErrorCode::kNeedsDecision, problem + ". Set source.on_offset_gap to rebuild or accept");
-    }
-    spdlog::warn("{}; it counts as not committed", problem);
-    facts.committed.reset();
-  }
+  RETURN_IF_ERROR(Gaps().CheckCommitted(facts));
   const auto assigned = listener_->OnAssigned(ToAssignment(facts));
   if (assigned.ok() || assigned.error().retriable()) told_.insert(facts.partition);
   ASSIGN_OR_RETURN(const std::optional<Offset> position, assigned);
-  Offset begin = position ? *position : kafka::StartOf(facts);
-  RETURN_IF_ERROR(lookup_->Confirm(facts, position));
-  if (position && facts.committed && !facts.committed_by_us && *facts.committed != *position) {
-    ASSIGN_OR_RETURN(begin, OverMove(facts, *position));
-  }
-  // Without a state of its own the partition owes answers from the committed offset on.
-  const Offset owed = position ? begin : facts.committed.value_or(facts.range.begin);
-  if (!facts.range.Holds(owed)) {
-    ASSIGN_OR_RETURN(begin, OverGap(facts, owed, position ? "state" : "the group's committed offset"));
-  }
+  ASSIGN_OR_RETURN(const Offset begin, Gaps().Begin(facts, position));
   Partition& partition = partitions_[facts.partition] = Partition{};
   partition.next = begin;
   // A beginning that is not the state's own is a position like any other: committed, it holds for the next start too.
@@ -477,53 +419,6 @@ Status KafkaSource::Announce(Facts facts) {
   spdlog::info("kafka: {}: reading from offset {}, committed {}", lookup_->Name(facts.partition), Raw(begin),
                facts.committed ? std::to_string(Raw(*facts.committed)) : "nothing");
   return {};
-}
-
-// Where reading goes on when the input does not hold `position`, which is `whose`: source.on_offset_gap decides.
-Result<Offset> KafkaSource::OverGap(const Facts& facts, Offset position, const std::string& whose) {
-  const bool gone = position < facts.range.begin;
-  const int64_t events = Raw(facts.range.begin) - Raw(position);
-  const std::string problem = lookup_->Name(facts.partition) + ": input " + (gone ? "begins" : "ends") + " at offset " +
-                              std::to_string(Raw(gone ? facts.range.begin : facts.range.end)) + ", " + whose +
-                              " is at " + std::to_string(Raw(position)) + ": " +
-                              (gone ? Grouped(events) + (events == 1 ? " event is gone" : " events are gone")
-                                    : "the topic was recreated or truncated, and its offsets come again");
-  const auto policy = options_.on_offset_gap;
-  // State takes an offset below its own for a repeat: beyond the end it cannot go on, whatever is accepted.
-  if (policy == OffsetGapPolicy::kFail || (policy == OffsetGapPolicy::kAccept && !gone)) {
-    return Error(ErrorCode::kNeedsDecision,
-                 problem + ". Set source.on_offset_gap to " + (gone ? "rebuild or accept" : "rebuild"));
-  }
-  if (policy == OffsetGapPolicy::kAccept) {
-    spdlog::warn("{}; accepted", problem);
-    return facts.range.begin;
-  }
-  spdlog::warn("{}; state is built anew from {}", problem, options_.start);
-  RETURN_IF_ERROR(listener_->OnRebuild(ToAssignment(facts), gone));
-  return kafka::StartOf(facts);
-}
-
-// Where reading goes on when somebody moved the group's offset away from the state's `position`.
-Result<Offset> KafkaSource::OverMove(const Facts& facts, Offset position) {
-  const std::string problem = lookup_->Name(facts.partition) + ": the group's offset was moved from outside to " +
-                              std::to_string(Raw(*facts.committed)) + ", state is at " + std::to_string(Raw(position));
-  switch (options_.on_offset_gap) {
-    case OffsetGapPolicy::kFail:
-      return Error(ErrorCode::kNeedsDecision,
-                   problem +
-                       ". Set source.on_offset_gap to accept (events up to the later one count as answered) or "
-                       "rebuild, or move it back: kafka-consumer-groups.sh --bootstrap-server " +
-                       options_.bootstrap_servers + " --group " + options_.application + " --topic " +
-                       options_.source_topic + ":" + std::to_string(Raw(facts.partition)) +
-                       " --reset-offsets --to-offset " + std::to_string(Raw(position)) + " --execute");
-    case OffsetGapPolicy::kAccept:
-      spdlog::warn("{}; accepted", problem);
-      return position;
-    case OffsetGapPolicy::kRebuild:
-      spdlog::warn("{}; state is built anew from {}", problem, options_.start);
-      RETURN_IF_ERROR(listener_->OnRebuild(ToAssignment(facts), true));
-  }
-  return kafka::StartOf(facts);
 }
 
 Status KafkaSource::Resume() {
@@ -540,19 +435,12 @@ Status KafkaSource::Resume() {
 }
 
 Status KafkaSource::Resume(PartitionId id, Partition& partition) {
-  ASSIGN_OR_RETURN(Facts facts, lookup_->AskRange(id));
-  RETURN_IF_ERROR(lookup_->Confirm(facts, partition.next));
-  Offset next = partition.next;
-  if (!facts.range.Holds(next)) {
-    // What was delivered is answered, as long as it is the same log.
-    if (next < facts.range.begin) facts.committed = next;
-    ASSIGN_OR_RETURN(next, OverGap(facts, next, "state"));
-    if (options_.on_offset_gap == OffsetGapPolicy::kRebuild) {
-      Drop(id);
-      pending_.erase(id);
-    }
+  ASSIGN_OR_RETURN(const kafka::OffsetGaps::Continued continued, Gaps().Continue(id, partition.next));
+  if (continued.rebuilt) {
+    Drop(id);
+    commits_->Forget(id);
   }
-  partition.next = next;
+  partition.next = continued.next;
   return Reassign(id);
 }
 
@@ -575,7 +463,7 @@ Status KafkaSource::Rewind() {
     for (const auto& [id, partition] : partitions_) AddPartition(list, options_.source_topic, id);
     rd_kafka_error_destroy(rd_kafka_incremental_unassign(client_.get(), list.get()));
   }
-  pending_.clear();
+  commits_->Clear();
   // Those that wait have nothing that could come to nothing.
   for (const auto& [id, partition] : std::exchange(partitions_, {})) {
     joining_.push_back(id);
@@ -598,63 +486,9 @@ kafka::GroupMetadata KafkaSource::Metadata() const {
 Status KafkaSource::Commit(std::span<const PartitionPosition> positions) {
   if (transactional_) return {};
   for (const PartitionPosition& position : positions) {
-    if (partitions_.count(position.partition) != 0) pending_[position.partition] = position.next;
+    if (partitions_.count(position.partition) != 0) commits_->Add(position.partition, position.next);
   }
-  return CommitPending();
-}
-
-// Commits what is pending, one request at a time, and waits up to `patience` for each answer. What the brokers have not
-// taken by then stays pending: state is durable and knows its own position, so events need not wait. (rd_kafka_commit()
-// would wait for an absent coordinator for 45 s.)
-Status KafkaSource::CommitPending(milliseconds patience) {
-  while (!pending_.empty()) {
-    if (sent_.empty()) {
-      const PartitionList list = kafka::MakePartitionList();
-      for (const auto& [id, next] : pending_) kafka::AddCommit(list, options_.source_topic, id, next);
-      const auto code = rd_kafka_commit_queue(client_.get(), list.get(), commits_.get(), nullptr, nullptr);
-      if (code != RD_KAFKA_RESP_ERR_NO_ERROR) return CommitAnswered(code);
-      sent_ = pending_;
-    }
-    const std::unique_ptr<rd_kafka_event_t, decltype(&rd_kafka_event_destroy)> answer(
-        rd_kafka_queue_poll(commits_.get(), health_->down() ? 0 : static_cast<int>(patience.count())),
-        &rd_kafka_event_destroy);
-    if (answer == nullptr) return {};
-    auto code = rd_kafka_event_error(answer.get());
-    const auto* const list = rd_kafka_event_topic_partition_list(answer.get());
-    for (int i = 0; list != nullptr && i < list->cnt && code == RD_KAFKA_RESP_ERR_NO_ERROR; ++i)
-      code = list->elems[i].err;
-    const Status status = CommitAnswered(code);
-    sent_.clear();
-    if (!status.ok() || code != RD_KAFKA_RESP_ERR_NO_ERROR) return status;
-  }
-  return {};
-}
-
-Status KafkaSource::CommitAnswered(rd_kafka_resp_err_t code) {
-  switch (code) {
-    case RD_KAFKA_RESP_ERR_NO_ERROR:
-      health_->OnAnswer();
-      std::erase_if(pending_, [&](const auto& entry) {
-        const auto sent = sent_.find(entry.first);
-        return sent != sent_.end() && sent->second == entry.second;
-      });
-      return {};
-    case RD_KAFKA_RESP_ERR_ILLEGAL_GENERATION:
-    case RD_KAFKA_RESP_ERR_UNKNOWN_MEMBER_ID:
-    case RD_KAFKA_RESP_ERR__ASSIGNMENT_LOST:
-    case RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID:
-    case RD_KAFKA_RESP_ERR__FATAL:
-      // The group went on without us: the partitions are somebody else's, and the revocation, or what is fatal, is on
-      // its way.
-      spdlog::info("kafka: {}: commit refused ({})", options_.source_topic, rd_kafka_err2name(code));
-      pending_.clear();
-      return {};
-    default:
-      break;
-  }
-  if (!kafka::IsTransient(code)) return kafka::MakeError(options_.source_topic + ": commit of offsets", code);
-  spdlog::debug("kafka: {}: commit of offsets put off ({})", options_.source_topic, rd_kafka_err2name(code));
-  return {};
+  return commits_->Send();
 }
 
 Status KafkaSource::Close() {

@@ -266,10 +266,7 @@ Status Replay(const ReplayFlags& flags) {
   ASSIGN_OR_RETURN(const ServingModel serving, ServingModel::Load(config.model.directory));
   ASSIGN_OR_RETURN(const size_t history, HistoryFor(config, *serving.model));
   ASSIGN_OR_RETURN(const std::unique_ptr<StateDirectory> states, OpenStateDirectory(config, history));
-  const Waiting waiting = [&](const std::string& reason) {
-    spdlog::warn("waiting for Kafka: {}", reason);
-    return !stop;
-  };
+  const Waiting waiting = [&](const std::string&) { return !stop; };
   ASSIGN_OR_RETURN(const Input input, OpenInput(flags, config, *states, waiting));
   ASSIGN_OR_RETURN(ReplayFiles files, OpenFiles(flags, config, input.range ? 0 : input.partitions));
   ASSIGN_OR_RETURN(std::vector<Worker> workers, MakeWorkers(flags, config, serving, *states, input, files));

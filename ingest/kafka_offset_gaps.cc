@@ -1,0 +1,105 @@
+#include "ingest/kafka_offset_gaps.h"
+
+#include <spdlog/spdlog.h>
+
+namespace freshet::kafka {
+namespace {
+
+// "1,889"
+std::string Grouped(int64_t number) {
+  std::string digits = std::to_string(number);
+  for (auto at = static_cast<int>(digits.size()) - 3; at > 0; at -= 3) digits.insert(static_cast<size_t>(at), ",");
+  return digits;
+}
+
+}  // namespace
+
+Assignment ToAssignment(const Facts& facts) {
+  return {facts.partition, facts.committed, facts.committed_by_us, facts.range.begin};
+}
+
+Status OffsetGaps::CheckCommitted(Facts& facts) const {
+  RETURN_IF_ERROR(lookup_.Confirm(facts, facts.committed));
+  if (!facts.committed || *facts.committed <= facts.range.end) return {};
+  const std::string problem = lookup_.Name(facts.partition) + ": input ends at offset " +
+                              std::to_string(Raw(facts.range.end)) + ", the group's committed offset is " +
+                              std::to_string(Raw(*facts.committed)) +
+                              ": the topic was recreated, or the offset was reset from outside";
+  if (options_.on_offset_gap == OffsetGapPolicy::kFail) {
+    return Error(ErrorCode::kNeedsDecision, problem + ". Set source.on_offset_gap to rebuild or accept");
+  }
+  spdlog::warn("{}; it counts as not committed", problem);
+  facts.committed.reset();
+  return {};
+}
+
+Result<Offset> OffsetGaps::Begin(Facts& facts, std::optional<Offset> position) const {
+  Offset begin = position ? *position : StartOf(facts);
+  RETURN_IF_ERROR(lookup_.Confirm(facts, position));
+  if (position && facts.committed && !facts.committed_by_us && *facts.committed != *position) {
+    ASSIGN_OR_RETURN(begin, OverMove(facts, *position));
+  }
+  // Without a state of its own the partition owes answers from the committed offset on.
+  const Offset owed = position ? begin : facts.committed.value_or(facts.range.begin);
+  if (facts.range.Holds(owed)) return begin;
+  return OverGap(facts, owed, position ? "state" : "the group's committed offset");
+}
+
+Result<OffsetGaps::Continued> OffsetGaps::Continue(PartitionId partition, Offset next) const {
+  ASSIGN_OR_RETURN(Facts facts, lookup_.AskRange(partition));
+  RETURN_IF_ERROR(lookup_.Confirm(facts, next));
+  if (facts.range.Holds(next)) return Continued{next};
+  // What was delivered is answered, as long as it is the same log.
+  if (next < facts.range.begin) facts.committed = next;
+  ASSIGN_OR_RETURN(const Offset begin, OverGap(facts, next, "state"));
+  return Continued{begin, options_.on_offset_gap == OffsetGapPolicy::kRebuild};
+}
+
+// Where reading goes on when the input does not hold `position`, which is `whose`: source.on_offset_gap decides.
+Result<Offset> OffsetGaps::OverGap(const Facts& facts, Offset position, const std::string& whose) const {
+  const bool gone = position < facts.range.begin;
+  const int64_t events = Raw(facts.range.begin) - Raw(position);
+  const std::string problem = lookup_.Name(facts.partition) + ": input " + (gone ? "begins" : "ends") + " at offset " +
+                              std::to_string(Raw(gone ? facts.range.begin : facts.range.end)) + ", " + whose +
+                              " is at " + std::to_string(Raw(position)) + ": " +
+                              (gone ? Grouped(events) + (events == 1 ? " event is gone" : " events are gone")
+                                    : "the topic was recreated or truncated, and its offsets come again");
+  const auto policy = options_.on_offset_gap;
+  // State takes an offset below its own for a repeat: beyond the end it cannot go on, whatever is accepted.
+  if (policy == OffsetGapPolicy::kFail || (policy == OffsetGapPolicy::kAccept && !gone)) {
+    return Error(ErrorCode::kNeedsDecision,
+                 problem + ". Set source.on_offset_gap to " + (gone ? "rebuild or accept" : "rebuild"));
+  }
+  if (policy == OffsetGapPolicy::kAccept) {
+    spdlog::warn("{}; accepted", problem);
+    return facts.range.begin;
+  }
+  spdlog::warn("{}; state is built anew from {}", problem, options_.start);
+  RETURN_IF_ERROR(listener_.OnRebuild(ToAssignment(facts), gone));
+  return StartOf(facts);
+}
+
+// Where reading goes on when somebody moved the group's offset away from the state's `position`.
+Result<Offset> OffsetGaps::OverMove(const Facts& facts, Offset position) const {
+  const std::string problem = lookup_.Name(facts.partition) + ": the group's offset was moved from outside to " +
+                              std::to_string(Raw(*facts.committed)) + ", state is at " + std::to_string(Raw(position));
+  switch (options_.on_offset_gap) {
+    case OffsetGapPolicy::kFail:
+      return Error(ErrorCode::kNeedsDecision,
+                   problem +
+                       ". Set source.on_offset_gap to accept (events up to the later one count as answered) or "
+                       "rebuild, or move it back: kafka-consumer-groups.sh --bootstrap-server " +
+                       options_.bootstrap_servers + " --group " + options_.application + " --topic " +
+                       options_.source_topic + ":" + std::to_string(Raw(facts.partition)) +
+                       " --reset-offsets --to-offset " + std::to_string(Raw(position)) + " --execute");
+    case OffsetGapPolicy::kAccept:
+      spdlog::warn("{}; accepted", problem);
+      return position;
+    case OffsetGapPolicy::kRebuild:
+      spdlog::warn("{}; state is built anew from {}", problem, options_.start);
+      RETURN_IF_ERROR(listener_.OnRebuild(ToAssignment(facts), true));
+  }
+  return StartOf(facts);
+}
+
+}  // namespace freshet::kafka
