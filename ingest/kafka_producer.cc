@@ -29,6 +29,17 @@ void AddSize(rd_kafka_headers_t* headers, const char* name, size_t bytes) {
   rd_kafka_header_add(headers, name, -1, std::to_string(bytes).c_str(), -1);
 }
 
+// What of a dead letter's key and value fits into `room` bytes: each keeps its beginning, and at least half of the room
+// if it needs that much.
+std::pair<std::string_view, std::string_view> Cut(size_t room, std::string_view key, std::string_view value,
+                                                  rd_kafka_headers_t* headers) {
+  const std::string_view kept_key = key.substr(0, std::max(room / 2, room - std::min(room, value.size())));
+  const std::string_view kept_value = value.substr(0, room - kept_key.size());
+  if (kept_value.size() < value.size()) AddSize(headers, kTruncatedValue, value.size());
+  if (kept_key.size() < key.size()) AddSize(headers, kTruncatedKey, key.size());
+  return {kept_key, kept_value};
+}
+
 // Whether a record that was not delivered for this reason may be in another transaction, of another producer.
 bool IsOverWithTheTransaction(int code) {
   switch (code) {
@@ -50,7 +61,8 @@ bool IsOverWithTheTransaction(int code) {
 void TopicDeleter::operator()(rd_kafka_topic_s* topic) const { rd_kafka_topic_destroy(topic); }
 void HeadersDeleter::operator()(rd_kafka_headers_s* headers) const { rd_kafka_headers_destroy(headers); }
 
-Producer::Wait::Wait(const Producer& producer) : producer_(producer), left_(Left()), since_(steady_clock::now()) {}
+Producer::Wait::Wait(const Producer& producer)
+    : producer_(producer), left_(producer.Undelivered()), since_(steady_clock::now()) {}
 
 Producer::Wait::~Wait() {
   if (told_) spdlog::info("kafka: {}: records are delivered again", producer_.options_.recommendations_topic);
@@ -58,7 +70,7 @@ Producer::Wait::~Wait() {
 
 Status Producer::Wait::GoOn() {
   const auto now = steady_clock::now();
-  if (const int left = Left(); std::exchange(left_, left) != left) since_ = now;
+  if (const int left = producer_.Undelivered(); std::exchange(left_, left) != left) since_ = now;
   if (now - since_ < kPatience) return {};
   if (!std::exchange(told_, true)) {
     spdlog::warn("kafka: {}: {} records wait for delivery ({})", producer_.options_.recommendations_topic, left_,
@@ -71,8 +83,6 @@ Status Producer::Wait::GoOn() {
   }
   return {};
 }
-
-int Producer::Wait::Left() const { return rd_kafka_outq_len(producer_.client()); }
 
 void Producer::OnDelivery(rd_kafka_s*, const rd_kafka_message_s* message, void* health) {
   static_cast<Producer*>(static_cast<Health*>(health)->owner())->Delivered(*message);
@@ -114,6 +124,10 @@ Status Producer::Connect(const std::string& transactional_id) {
     defaults.emplace_back("linger.ms", "1");
     defaults.emplace_back("message.timeout.ms", "900000");  // an outage shorter than this fails nothing
   }
+  if (std::exchange(batch_refused_, false)) {
+    max_batch_bytes_ /= 2;
+    defaults.emplace_back("batch.size", std::to_string(max_batch_bytes_));
+  }
   std::map<std::string, std::string> effective = {{"message.max.bytes", ""}, {"transaction.timeout.ms", ""}};
   const auto set_callbacks = [](rd_kafka_conf_t* conf) {
     rd_kafka_conf_set_dr_msg_cb(conf, &Producer::OnDelivery);
@@ -122,9 +136,7 @@ Status Producer::Connect(const std::string& transactional_id) {
   ASSIGN_OR_RETURN(client_, MakeClient(ClientKind::kProducer, options_, defaults, *health_, set_callbacks, &effective));
   closed_connections_ = 0;
   transaction_timeout_ = std::chrono::milliseconds(std::atoll(effective["transaction.timeout.ms"].c_str()));
-  if (max_dead_letter_bytes_ == 0) {
-    max_dead_letter_bytes_ = std::strtoull(effective["message.max.bytes"].c_str(), nullptr, 10);
-  }
+  if (max_batch_bytes_ == 0) max_batch_bytes_ = std::strtoull(effective["message.max.bytes"].c_str(), nullptr, 10);
   const std::pair<Topic&, const std::string&> topics[] = {{recommendations_, options_.recommendations_topic},
                                                           {dead_letters_, options_.dead_letters_topic},
                                                           {snapshots_, options_.snapshots_topic}};
@@ -172,29 +184,23 @@ Status Producer::PublishSnapshot(const OutputRecord& record) {
   });
 }
 
-// A dead letter that is too large loses the end of its value, then that of its key: it must not stop the stream.
-// Headers tell the original sizes.
+// A dead letter that is too large is cut: it must not stop the stream. Headers tell the original sizes.
 Status Producer::PublishDeadLetter(const OutputRecord& record) {
   size_t fixed = kRecordOverhead;
   for (const auto& [name, text] : record.headers) fixed += name.size() + text.size();
-  const size_t room = max_dead_letter_bytes_ > fixed ? max_dead_letter_bytes_ - fixed : 0;
-  const std::string_view key = record.key.substr(0, room);
-  const std::string_view value = record.value.substr(0, room - key.size());
-  return WhileFull(options_.dead_letters_topic, [&] {
-    Headers headers(rd_kafka_headers_new(record.headers.size() + 1));
-    for (const auto& [name, text] : record.headers) {
-      rd_kafka_header_add(headers.get(), name.data(), static_cast<ssize_t>(name.size()), text.data(),
-                          static_cast<ssize_t>(text.size()));
-    }
-    if (value.size() < record.value.size()) AddSize(headers.get(), kTruncatedValue, record.value.size());
-    if (key.size() < record.key.size()) AddSize(headers.get(), kTruncatedKey, record.key.size());
-    return Produce(dead_letters_, key, value, std::move(headers));
-  });
+  const size_t room = max_batch_bytes_ > fixed ? max_batch_bytes_ - fixed : 0;
+  Headers headers(rd_kafka_headers_new(record.headers.size() + 2));
+  for (const auto& [name, text] : record.headers) {
+    rd_kafka_header_add(headers.get(), name.data(), static_cast<ssize_t>(name.size()), text.data(),
+                        static_cast<ssize_t>(text.size()));
+  }
+  const auto kept = Cut(room, record.key, record.value, headers.get());
+  return WhileFull(options_.dead_letters_topic, [&] { return ProduceDeadLetter(kept.first, kept.second, headers); });
 }
 
-// An rd_kafka_resp_err_t.
-int Producer::Produce(const Topic& topic, std::string_view key, std::string_view value, Headers headers) {
-  const auto code = rd_kafka_producev(client_.get(), RD_KAFKA_V_RKT(topic.get()),
+// An rd_kafka_resp_err_t. Takes `headers` if it is none.
+int Producer::ProduceDeadLetter(std::string_view key, std::string_view value, Headers& headers) {
+  const auto code = rd_kafka_producev(client_.get(), RD_KAFKA_V_RKT(dead_letters_.get()),
                                       RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_KEY(key.data(), key.size()),
                                       RD_KAFKA_V_VALUE(const_cast<char*>(value.data()), value.size()),
                                       RD_KAFKA_V_HEADERS(headers.get()), RD_KAFKA_V_END);
@@ -233,28 +239,40 @@ void Producer::Delivered(const rd_kafka_message_s& message) {
   const std::string problem = "kafka: " + topic + ": a record of " + std::to_string(message.len) +
                               " bytes was not delivered: " + rd_kafka_err2str(message.err);
   auto code = ErrorCode::kIo;
-  if (message.err == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE && topic == options_.dead_letters_topic) {
-    // The topic takes less than message.max.bytes. A transaction has failed with it, and finds it shortened next time.
-    if (!transactional_ && PublishShortened(message)) return;
-    if (transactional_ && message.len > 0) {
-      max_dead_letter_bytes_ = std::min(max_dead_letter_bytes_, (message.len + message.key_len) / 2 + kRecordOverhead);
-      code = ErrorCode::kUnavailable;
-    }
+  if (message.err == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE) {
+    // The topic takes less than message.max.bytes: of one record, or of a batch of them.
+    const bool dead_letter = topic == options_.dead_letters_topic;
+    const size_t size = message.key_len + message.len;
+    if (!transactional_ && dead_letter && size > 0) return Shorten(message);
+    // A transaction has failed with it; the next one's batches are smaller, and so are its dead letters.
+    batch_refused_ = transactional_ && max_batch_bytes_ > (dead_letter ? 0 : size) + kRecordOverhead;
+    if (batch_refused_) code = ErrorCode::kUnavailable;
   }
   if (transactional_ && IsOverWithTheTransaction(message.err)) code = ErrorCode::kUnavailable;
   failure_ = Error(code, problem);
 }
 
-// Publishes a refused dead letter again with half of its value. False where nothing is left to leave out.
-bool Producer::PublishShortened(const rd_kafka_message_s& message) {
-  if (message.len == 0) return false;
+// Halves a refused dead letter, which is then published again. (Not at once: inside of its delivery report the queue
+// may be full, and nothing can wait for room.)
+void Producer::Shorten(const rd_kafka_message_s& message) {
   rd_kafka_headers_t* old = nullptr;
   rd_kafka_message_headers(&message, &old);
-  Headers headers(old == nullptr ? rd_kafka_headers_new(1) : rd_kafka_headers_copy(old));
-  AddSize(headers.get(), kTruncatedValue, message.len);
-  const std::string_view key(static_cast<const char*>(message.key), message.key_len);
-  const std::string_view value(static_cast<const char*>(message.payload), message.len / 2);
-  return Produce(dead_letters_, key, value, std::move(headers)) == RD_KAFKA_RESP_ERR_NO_ERROR;
+  Headers headers(old == nullptr ? rd_kafka_headers_new(2) : rd_kafka_headers_copy(old));
+  const auto [key, value] =
+      Cut((message.key_len + message.len) / 2, {static_cast<const char*>(message.key), message.key_len},
+          {static_cast<const char*>(message.payload), message.len}, headers.get());
+  shortened_.push_back({std::string(key), std::string(value), std::move(headers)});
+}
+
+void Producer::PublishShortened() {
+  for (; !shortened_.empty() && failure_.ok(); shortened_.pop_front()) {
+    Shortened& letter = shortened_.front();
+    // Nothing, as most that are empty were: null.
+    const int code = ProduceDeadLetter(letter.key.empty() ? std::string_view() : letter.key,
+                                       letter.value.empty() ? std::string_view() : letter.value, letter.headers);
+    if (code == RD_KAFKA_RESP_ERR__QUEUE_FULL) return;
+    if (code != RD_KAFKA_RESP_ERR_NO_ERROR) failure_ = MakeError(options_.dead_letters_topic, code);
+  }
 }
 
 Status Producer::Flush() {
@@ -262,7 +280,7 @@ Status Producer::Flush() {
   // Short waits first: without an error to report, rd_kafka_flush() sees that all are delivered only when its wait is
   // over (of up to 10 ms, in 2.0.2).
   int patience_ms = 1;
-  while (rd_kafka_outq_len(client_.get()) > 0) {
+  while (Undelivered() > 0) {
     RETURN_IF_ERROR(status());
     rd_kafka_flush(client_.get(), patience_ms);
     patience_ms = std::min(patience_ms * 2, 512);
@@ -272,12 +290,16 @@ Status Producer::Flush() {
 }
 
 void Producer::Purge() {
+  shortened_.clear();
   rd_kafka_purge(client_.get(), RD_KAFKA_PURGE_F_QUEUE);
   rd_kafka_poll(client_.get(), 0);
 }
 
+int Producer::Undelivered() const { return rd_kafka_outq_len(client_.get()) + static_cast<int>(shortened_.size()); }
+
 Status Producer::status() {
   rd_kafka_poll(client_.get(), 0);
+  PublishShortened();
   return failure_.ok() ? health_->status() : failure_;
 }
 

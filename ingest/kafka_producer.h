@@ -7,6 +7,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <optional>
 #include <span>
@@ -39,8 +40,8 @@ class Producer {
   // do transactions, and is to be initialised for them.
   Status Connect(const std::string& transactional_id);
 
-  // Hands records over, waiting for room; copies them. A dead letter that is too large is shortened, and headers say
-  // so. The error is that of status().
+  // Hands records over, waiting for room; copies them. A dead letter that is too large is cut, and headers say so. The
+  // error is that of status().
   Status Publish(std::span<const OutputRecord> records);
 
   // Waits until everything is delivered.
@@ -66,6 +67,12 @@ class Producer {
   using Topic = std::unique_ptr<rd_kafka_topic_s, TopicDeleter>;
   using Headers = std::unique_ptr<rd_kafka_headers_s, HeadersDeleter>;
 
+  struct Shortened {  // a dead letter that was refused
+    std::string key;
+    std::string value;
+    Headers headers;
+  };
+
   static void OnDelivery(rd_kafka_s*, const rd_kafka_message_s* message, void* health);
   static int OnCloseSocket(int socket, void* health);
   void Disconnect();
@@ -73,8 +80,10 @@ class Producer {
   Status PublishRecommendation(const OutputRecord& record);
   Status PublishSnapshot(const OutputRecord& record);
   Status PublishDeadLetter(const OutputRecord& record);
-  bool PublishShortened(const rd_kafka_message_s& message);
-  int Produce(const Topic& topic, std::string_view key, std::string_view value, Headers headers);
+  int ProduceDeadLetter(std::string_view key, std::string_view value, Headers& headers);
+  void Shorten(const rd_kafka_message_s& message);
+  void PublishShortened();
+  int Undelivered() const;
   template <typename Attempt>
   Status WhileFull(const std::string& topic, Attempt attempt);
 
@@ -85,9 +94,11 @@ class Producer {
   Client client_;
   Topic recommendations_;  // before client_ in destruction
   Topic dead_letters_;
-  Topic snapshots_;                   // null: there is none
-  size_t max_dead_letter_bytes_ = 0;  // 0: not known yet; also what the topic taught
-  Status failure_;                    // the first delivery that failed for good
+  Topic snapshots_;                  // null: there is none
+  size_t max_batch_bytes_ = 0;       // 0: not known yet; message.max.bytes, or less, as the topics taught
+  bool batch_refused_ = false;       // since Connect()
+  std::deque<Shortened> shortened_;  // to be published again
+  Status failure_;                   // the first delivery that failed for good
   std::atomic<int64_t> closed_connections_{0};
 };
 
@@ -100,8 +111,6 @@ class Producer::Wait {
   Status GoOn();
 
  private:
-  int Left() const;
-
   const Producer& producer_;
   int left_;
   std::chrono::steady_clock::time_point since_;

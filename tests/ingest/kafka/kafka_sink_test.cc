@@ -116,7 +116,8 @@ TEST_F(KafkaSinkTest, ADeadLetterThatIsTooLargeLosesItsEnd) {
   EXPECT_EQ(dead[0].headers.at("freshet.truncated_bytes"), std::to_string(value.size()));
   EXPECT_GT(dead[1].key->size(), 990000u);
   EXPECT_EQ(dead[1].headers.at("freshet.truncated_key_bytes"), std::to_string(key.size()));
-  EXPECT_EQ(dead[1].headers.at("freshet.truncated_bytes"), "1");
+  EXPECT_EQ(dead[1].value, "v");
+  EXPECT_FALSE(dead[1].headers.contains("freshet.truncated_bytes"));
   EXPECT_EQ(dead[1].headers.at("freshet.error"), "too_long");
   EXPECT_EQ(broker_.Read(options_.recommendations_topic).size(), 1u);
 }
@@ -132,6 +133,29 @@ TEST_F(KafkaSinkTest, ADeadLetterThatTheTopicRefusesIsShortened) {
   EXPECT_LT(dead[0].value->size(), 10000u);
   EXPECT_EQ(dead[0].headers.at("freshet.truncated_bytes"), "100000");
   EXPECT_EQ(dead[0].headers.at("freshet.error"), "e");
+}
+
+TEST_F(KafkaSinkTest, AKeyThatTheTopicRefusesIsShortened) {
+  options_.dead_letters_topic = broker_.NewTopic("small-dead", 1, {{"max.message.bytes", "16384"}});
+  options_.properties["compression.codec"] = "none";
+  const auto sink = Make();
+  PublishAndCommit(*sink, {{Stream::kDeadLetters, std::string(100'000, 'k'), "undecodable", {{"freshet.error", "e"}}}});
+  const auto dead = broker_.Read(options_.dead_letters_topic);
+  ASSERT_EQ(dead.size(), 1u);
+  EXPECT_GT(dead[0].key->size(), 10'000u);
+  EXPECT_LT(dead[0].key->size(), 16'384u);
+  EXPECT_EQ(dead[0].headers.at("freshet.truncated_key_bytes"), "100000");
+  EXPECT_EQ(dead[0].value, "undecodable");
+}
+
+TEST_F(KafkaSinkTest, RefusedDeadLettersFindRoomInAFullQueue) {
+  options_.dead_letters_topic = broker_.NewTopic("small-dead", 1, {{"max.message.bytes", "10000"}});
+  options_.properties["compression.codec"] = "none";
+  options_.properties["queue.buffering.max.messages"] = "3";
+  const auto sink = Make();
+  const std::string value(30'000, 'x');
+  PublishAndCommit(*sink, std::vector<OutputRecord>(50, OutputRecord{Stream::kDeadLetters, "k", value, {}}));
+  EXPECT_EQ(broker_.Read(options_.dead_letters_topic).size(), 50u);
 }
 
 TEST_F(KafkaSinkTest, ARefusedRecommendationBreaksTheSinkAndIsNamed) {

@@ -127,6 +127,69 @@ TEST_F(KafkaTransactionTest, ADeliveryThatMetAFenceEndsTheTransactionOnly) {
   EXPECT_THAT(Read(1), testing::ElementsAre("kept"));
 }
 
+// As a pipeline does it: again, until it is committed.
+void PublishUntilCommitted(RecordSink& sink, const std::vector<OutputRecord>& records) {
+  Status status(Error(ErrorCode::kAborted, ""));
+  for (int tries = 0; tries < 12 && !status.ok() && status.error().code() == ErrorCode::kAborted; ++tries) {
+    ASSERT_TRUE(sink.Abort().ok());
+    const PartitionPosition next{PartitionId{0}, Offset{7}};
+    status = sink.Publish(records);
+    if (status.ok()) status = sink.Commit({&next, 1});
+  }
+  ASSERT_TRUE(status.ok()) << status.error().message();
+}
+
+TEST_F(KafkaTransactionTest, ADeadLetterThatTheTopicRefusesIsShortened) {
+  options_.dead_letters_topic = broker_.NewTopic("small-dead", 1, {{"max.message.bytes", "16384"}});
+  options_.properties["compression.codec"] = "none";
+  JoinedEnds ends(options_);
+  const std::string large(100'000, 'x');
+  PublishUntilCommitted(ends.sink(), {{Stream::kDeadLetters, large, "undecodable", {}}});
+  PublishUntilCommitted(ends.sink(), {{Stream::kDeadLetters, "k", large, {}}});
+  const auto dead = broker_.Read(options_.dead_letters_topic);
+  ASSERT_EQ(dead.size(), 2u);
+  EXPECT_GT(dead[0].key->size(), 7'000u);
+  EXPECT_LT(dead[0].key->size(), 16'384u);
+  EXPECT_EQ(dead[0].headers.at("freshet.truncated_key_bytes"), "100000");
+  EXPECT_EQ(dead[0].value, "undecodable");
+  EXPECT_EQ(dead[1].key, "k");
+  EXPECT_GT(dead[1].value->size(), 7'000u);
+  EXPECT_LT(dead[1].value->size(), 16'384u);
+  EXPECT_EQ(dead[1].headers.at("freshet.truncated_bytes"), "100000");
+}
+
+// What is small enough by itself arrives whole, however many come at once.
+TEST_F(KafkaTransactionTest, BatchesThatATopicRefusesGetSmaller) {
+  options_.dead_letters_topic = broker_.NewTopic("small-dead", 1, {{"max.message.bytes", "16384"}});
+  options_.recommendations_topic = broker_.NewTopic("small-out", 1, {{"max.message.bytes", "16384"}});
+  options_.properties["compression.codec"] = "none";
+  JoinedEnds ends(options_);
+  const std::string value(1000, 'x');
+  std::vector<OutputRecord> records(300, {Stream::kDeadLetters, "k", value, {}});
+  records.insert(records.end(), 300, {Stream::kRecommendations, "u", value, {}});
+  PublishUntilCommitted(ends.sink(), records);
+  for (const std::string& topic : {options_.dead_letters_topic, options_.recommendations_topic}) {
+    const auto found = broker_.Read(topic);
+    EXPECT_EQ(found.size(), 300u) << topic;
+    for (const auto& record : found) ASSERT_EQ(record.value, value);
+  }
+}
+
+TEST_F(KafkaTransactionTest, ARecordThatIsTooLargeByItselfIsNamed) {
+  options_.recommendations_topic = broker_.NewTopic("small-out", 1, {{"max.message.bytes", "16384"}});
+  options_.properties["compression.codec"] = "none";
+  JoinedEnds ends(options_);
+  const std::string value(100'000, 'x');
+  Status status(Error(ErrorCode::kAborted, ""));
+  while (!status.ok() && status.error().code() == ErrorCode::kAborted) {
+    ASSERT_TRUE(ends.sink().Abort().ok());
+    status = PublishAndCommit(ends.sink(), value, 7);
+  }
+  ASSERT_FALSE(status.ok());
+  EXPECT_EQ(status.error().code(), ErrorCode::kIo);
+  EXPECT_THAT(status.error().message(), HasSubstr(options_.recommendations_topic + ": a record of 100000 bytes"));
+}
+
 TEST_F(KafkaTransactionTest, AnAbortedTransactionTakesNoPositionAlong) {
   JoinedEnds ends(options_);
   ASSERT_TRUE(PublishAndCommit(ends.sink(), "first", 3).ok());
