@@ -32,7 +32,7 @@ packages() {  # group, Debian release -> its packages
       echo libgtest-dev libgmock-dev libbenchmark-dev kcat maven "$java" curl ca-certificates
       packages train "$2"
       ;;
-    train) echo python3 python3-numpy python3-torch libopenblas0-pthread ;;
+    train) echo python3 python3-numpy python3-matplotlib python3-torch libopenblas0-pthread ;;
   esac
 }
 

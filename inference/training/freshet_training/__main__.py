@@ -1,4 +1,4 @@
-"""python3 -m freshet_training train | evaluate | parity: see --help of each, and docs/training.md."""
+"""python3 -m freshet_training train | evaluate | report | parity: see --help of each, and docs/training.md."""
 
 import argparse
 import json
@@ -9,19 +9,21 @@ from typing import Any
 
 import torch
 
-from . import model_directory, parity, sequences
+from . import model_directory, parity, report, sequences
 from .evaluation import evaluate, held_out_cases
 from .model import ModelConfig
-from .train import TrainOptions, train
+from .objective import LOSSES, SAMPLERS, ObjectiveOptions
+from .progress import ProgressLine
+from .train import Saving, TrainOptions, train
 
 
 def main() -> int:
     options = _parser().parse_args()
-    if options.threads:
+    if getattr(options, "threads", 0):
         torch.set_num_threads(options.threads)
     try:
         options.command(options)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, FloatingPointError) as error:
         print(f"freshet_training: {error}", file=sys.stderr)
         return 1
     return 0
@@ -33,6 +35,9 @@ def _parser() -> argparse.ArgumentParser:
     _train_parser(_add(commands, "train", "train a model on an export", _train))
     evaluator = _add(commands, "evaluate", "HR@10 and NDCG@10 on the newest event of each user", _evaluate)
     evaluator.add_argument("--model", type=Path, required=True, metavar="DIR", help="a model directory")
+    reporter = _command(commands, "report", "draw the learning curves of --metrics files", _report_curves)
+    reporter.add_argument("--metrics", type=Path, required=True, nargs="+", metavar="FILE", help="one curve each")
+    reporter.add_argument("--output", type=Path, required=True, metavar="FILE", help="the picture: .png, .svg, .pdf")
     checker = _add(commands, "parity", "user vectors and top 10 of some users, to compare freshet with", _parity)
     checker.add_argument("--model", type=Path, required=True, metavar="DIR", help="a model directory")
     checker.add_argument("--output", type=Path, required=True, metavar="FILE", help="JSON to write")
@@ -40,11 +45,17 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add(commands: Any, name: str, text: str, run: Any) -> argparse.ArgumentParser:
+def _command(commands: Any, name: str, text: str, run: Any) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(
         name, help=text, description=text, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     parser.set_defaults(command=run)
+    return parser
+
+
+def _add(commands: Any, name: str, text: str, run: Any) -> argparse.ArgumentParser:
+    """A command that reads an export."""
+    parser = _command(commands, name, text, run)
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="what `freshet export` wrote")
     parser.add_argument("--threads", type=int, default=0, metavar="N", help="CPU threads; 0: PyTorch's choice")
     return parser
@@ -52,6 +63,7 @@ def _add(commands: Any, name: str, text: str, run: Any) -> argparse.ArgumentPars
 
 def _train_parser(parser: argparse.ArgumentParser) -> None:
     model, options = ModelConfig(2, 2), TrainOptions()
+    objective, saving = options.objective, Saving(Path())
     add = parser.add_argument
     add("--output", type=Path, required=True, metavar="DIR", help="the model directory to write")
     add("--metrics", type=Path, metavar="FILE", help="append a JSON line per epoch here")
@@ -62,7 +74,14 @@ def _train_parser(parser: argparse.ArgumentParser) -> None:
     add("--no-time-bias", action="store_true", help="leave out the bias by time between events")
     add("--similarity", choices=("cosine", "dot"), default=model.similarity)
     add("--temperature", type=float, default=model.temperature, help="of the cosine")
+    add("--loss", choices=LOSSES, default=objective.loss, help="softmax over all items, over some, or gBCE")
+    add("--negatives", type=int, default=objective.negatives, help="items a step that a sampled loss compares with")
+    add("--sampler", choices=SAMPLERS, default=objective.sampler, help="what they are drawn by")
+    add("--no-logq", action="store_true", help="leave out the correction for how often an item is drawn")
+    add("--gbce-calibration", type=float, default=objective.gbce_calibration, help="t of gBCE, 0 to 1")
+    add("--type-weight", action="append", default=[], metavar="TYPE=WEIGHT", help="of events of a type, 1 otherwise")
     add("--epochs", type=int, default=options.epochs)
+    add("--patience", type=int, default=options.patience, help="end after so many epochs without a better; 0: never")
     add("--batch-users", type=int, default=options.batch_users, help="users a step, with their whole histories")
     add("--lr", type=float, default=options.lr, help="Adam's rate at the start; decays to 2 %% of it along a cosine")
     add("--dropout", type=float, default=options.dropout)
@@ -70,6 +89,9 @@ def _train_parser(parser: argparse.ArgumentParser) -> None:
     add("--hold-out", type=int, choices=(0, 2), default=options.hold_out, help="newest events kept from training")
     add("--valid-users", type=int, default=options.valid_users, help="at most so many users judge each epoch")
     add("--seed", type=int, default=options.seed)
+    add("--checkpoint", type=Path, metavar="FILE", help="what --resume goes on from (default OUTPUT.checkpoint)")
+    add("--resume", action="store_true", help="go on from the checkpoint, where there is one")
+    add("--checkpoint-minutes", type=float, default=saving.checkpoint_minutes, help="between two, within an epoch")
 
 
 def _train(arguments: argparse.Namespace) -> None:
@@ -80,18 +102,38 @@ def _train(arguments: argparse.Namespace) -> None:
         time_bias=not arguments.no_time_bias,
         **_chosen(arguments, "dim", "layers", "heads", "window", "similarity", "temperature"),
     )
-    options = TrainOptions(
-        **_chosen(arguments, "epochs", "batch_users", "lr", "dropout", "id_dropout", "hold_out", "valid_users", "seed")
+    objective = ObjectiveOptions(
+        logq=not arguments.no_logq,
+        type_weights=_type_weights(arguments.type_weight, arguments.data),
+        **_chosen(arguments, "loss", "negatives", "sampler", "gbce_calibration"),
     )
+    names = ("epochs", "patience", "batch_users", "lr", "dropout", "id_dropout", "hold_out", "valid_users", "seed")
+    options = TrainOptions(objective=objective, **_chosen(arguments, *names))
+    checkpoint = arguments.checkpoint or arguments.output.with_name(arguments.output.name + ".checkpoint")
+    saving = Saving(arguments.output, checkpoint, **_chosen(arguments, "resume", "checkpoint_minutes"))
     print(f"{data.users} users, {len(data.events)} events, {data.items - 1} items", file=sys.stderr)
-    train(data, config, options, arguments.output, lambda record: _report(record, arguments.metrics))
+    line = ProgressLine(sys.stderr)
+    train(data, config, options, saving, lambda record: _report(record, arguments.metrics, line), line.update)
+
+
+def _type_weights(texts: list[str], data: Path) -> tuple[float, ...]:
+    """By row of the export's event_types.tsv."""
+    names = sequences.vocabulary(data / "event_types.tsv")
+    weights = [1.0] * len(names) if texts else []
+    for text in texts:
+        name, _, weight = text.rpartition("=")
+        if name not in names:
+            raise ValueError(f"--type-weight {text}: expected TYPE=WEIGHT with TYPE one of {', '.join(names[1:])}")
+        weights[names.index(name)] = float(weight)
+    return tuple(weights)
 
 
 def _chosen(arguments: argparse.Namespace, *names: str) -> dict[str, Any]:
     return {name: getattr(arguments, name) for name in names}
 
 
-def _report(record: dict[str, Any], metrics: Path | None) -> None:
+def _report(record: dict[str, Any], metrics: Path | None, line: ProgressLine) -> None:
+    line.clear()
     if metrics is not None:
         with metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
@@ -114,6 +156,10 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     model = model_directory.load(arguments.model)
     cases = held_out_cases(sequences.load(arguments.data), back=1)
     print(json.dumps(asdict(evaluate(model, cases))))
+
+
+def _report_curves(arguments: argparse.Namespace) -> None:
+    report.draw_curves(arguments.metrics, arguments.output)
 
 
 def _parity(arguments: argparse.Namespace) -> None:

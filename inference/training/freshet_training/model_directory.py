@@ -1,13 +1,13 @@
 """Model directories: config.json, model.safetensors, items.tsv, event_types.tsv (docs/model-format.md)."""
 
 import json
-import shutil
 from dataclasses import asdict, fields
 from pathlib import Path
 
 import torch
 
 from . import safetensors
+from .files import Write, replace
 from .model import Hstu, ModelConfig
 
 _CONSTANT = {"format": "freshet-hstu-1", "block": "hstu", "time_unit": "s"}
@@ -17,13 +17,16 @@ VOCABULARY = ("items.tsv", "event_types.tsv")
 def save(model: Hstu, vocabulary_from: Path, directory: Path) -> None:
     """Writes the directory, weights as float32; the vocabulary is copied from an export."""
     directory.mkdir(parents=True, exist_ok=True)
-    keys = {**_CONSTANT, **asdict(model.config)}
-    (directory / "config.json").write_text(json.dumps(keys, indent=2) + "\n", encoding="utf-8")
+    text = json.dumps({**_CONSTANT, **asdict(model.config)}, indent=2) + "\n"
     weights = {name: weight.detach().float().numpy() for name, weight in model.state_dict().items()}
-    safetensors.save(directory / "model.safetensors", weights)
+    writes: dict[Path, Write] = {
+        directory / "config.json": lambda new: new.write_bytes(text.encode()),
+        directory / "model.safetensors": lambda new: safetensors.save(new, weights),
+    }
     for name in VOCABULARY:
-        if (vocabulary_from / name).resolve() != (directory / name).resolve():
-            shutil.copyfile(vocabulary_from / name, directory / name)
+        content = (vocabulary_from / name).read_bytes()
+        writes[directory / name] = lambda new, content=content: new.write_bytes(content)  # type: ignore[misc]
+    replace(writes)
 
 
 def load(directory: Path) -> Hstu:

@@ -67,13 +67,20 @@ def load(directory: Path) -> Sequences:
     events = History(tensors["items"], tensors["types"], tensors["times"])
     if len(offsets) < 1 or offsets[0] != 0 or offsets[-1] != len(events) or (np.diff(offsets) < 0).any():
         raise ValueError(f"{path}: offsets must rise from 0 to {len(events)}, the number of events")
-    rows = [_vocabulary_rows(directory / name) for name in ("items.tsv", "event_types.tsv")]
+    rows = [len(vocabulary(directory / name)) for name in ("items.tsv", "event_types.tsv")]
     for values, limit, name in ((events.items, rows[0], "items"), (events.types, rows[1], "types")):
         if len(values) != len(events) or (len(values) and not 0 <= values.min() <= values.max() < limit):
             raise ValueError(f"{path}: {name} must be {len(events)} rows from 0 to {limit - 1}, as its .tsv says")
     return Sequences(directory, offsets, events, rows[0], rows[1])
 
 
-def _vocabulary_rows(path: Path) -> int:
+def vocabulary(path: Path) -> list[str]:
+    """Names by row. Raises ValueError, naming file and line, where a line is not `row<TAB>name`."""
+    names = []
     with path.open(encoding="utf-8", newline="\n") as file:
-        return sum(1 for _ in file)
+        for row, line in enumerate(file):
+            number, _, name = line.rstrip("\n").partition("\t")
+            if number != str(row) or not name:
+                raise ValueError(f"{path}:{row + 1}: expected {row}, a tab and a name")
+            names.append(name)
+    return names

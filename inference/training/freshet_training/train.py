@@ -1,9 +1,9 @@
-"""The trainer: full softmax, whole histories, Adam with cosine decay, the epoch chosen on validation."""
+"""The trainer: whole histories, Adam with cosine decay, the epoch chosen on validation, a checkpoint to go on from."""
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from . import model_directory
+from .checkpoint import Checkpoint
 from .evaluation import Accuracy, Case, evaluate, held_out_cases
-from .loss import softmax_loss
 from .model import Hstu, ModelConfig
+from .objective import Objective, ObjectiveOptions
 from .packing import pack
 from .sequences import History, Sequences
 
@@ -22,6 +23,7 @@ from .sequences import History, Sequences
 @dataclass(frozen=True)
 class TrainOptions:
     epochs: int = 16
+    patience: int = 0  # epochs in a row that are no better than the best, after which training ends; 0: never
     batch_users: int = 32  # users a step, with their whole histories
     lr: float = 2e-3
     final_lr: float = 0.02  # of lr, where the cosine decay ends
@@ -30,34 +32,57 @@ class TrainOptions:
     hold_out: int = 2  # newest events of each user kept from training: validation and test; or 0
     valid_users: int = 10_000  # at most so many, drawn at random, judge each epoch; the test is of all users
     seed: int = 1
+    objective: ObjectiveOptions = field(default_factory=ObjectiveOptions)
+
+
+@dataclass(frozen=True)
+class Saving:
+    """Where a run writes, and how often what it would take to go on."""
+
+    output: Path  # the model directory
+    checkpoint: Path | None = None
+    resume: bool = False  # go on from the checkpoint, if there is one
+    checkpoint_minutes: float = 5.0  # and at the end of each epoch
 
 
 Report = Callable[[dict[str, Any]], None]
+Progress = Callable[[int, int, int], None]  # epoch, users done, users in all
 
 
-def train(sequences: Sequences, config: ModelConfig, options: TrainOptions, output: Path, report: Report) -> Hstu:
-    """Trains a model and writes it to `output` whenever an epoch is the best so far (without hold-out: each one).
+def train(
+    sequences: Sequences,
+    config: ModelConfig,
+    options: TrainOptions,
+    saving: Saving,
+    report: Report,
+    progress: Progress = lambda *_: None,
+) -> Hstu:
+    """Trains a model and writes it to `saving.output` whenever an epoch is the best so far (without hold-out: each one).
 
-    Returns the best. `report` receives one record per epoch and a last one with the test's accuracy.
+    Returns the best. `report` receives one record per epoch and a last one with the test's accuracy. Raises
+    FloatingPointError, naming epoch and batch, where the loss is no number; what was saved before it stays.
     """
     torch.manual_seed(options.seed)
-    model = Hstu(config, options.dropout)
     histories = sequences.histories(options.hold_out, at_least=2)
     if not histories:
         raise ValueError(
             f"{sequences.directory}: no user has {options.hold_out + 2} events or more, nothing to train on"
         )
+    run = Run(sequences, config, options, saving, histories)
+    if saving.resume and saving.checkpoint and saving.checkpoint.exists():
+        run.restore(Checkpoint.load(saving.checkpoint))
     valid = _draw(held_out_cases(sequences, back=2), options) if options.hold_out else []
-    best = Best(model, sequences.directory, output)
-    for epoch, loss in enumerate(_epochs(model, histories, options), 1):
+    while run.epoch < options.epochs and not (options.patience and run.epoch - run.best.epoch >= options.patience):
+        record = run.train_epoch(progress)
         started = time.monotonic()
-        accuracy = evaluate(model, valid) if valid else None
-        best.offer(epoch, accuracy)
-        record = {"epoch": epoch, **loss, "valid_seconds": round(time.monotonic() - started, 1)}
-        report({**record, **({"valid": asdict(accuracy)} if accuracy else {}), "best_epoch": best.epoch})
-    best.restore()
-    report(_summary(model, sequences, config, options, best.epoch))
-    return model
+        accuracy = evaluate(run.model, valid) if valid else None
+        run.best.offer(run.epoch, accuracy, run.model)
+        record["valid_seconds"] = round(time.monotonic() - started, 1)
+        report({**record, **({"valid": asdict(accuracy)} if accuracy else {}), "best_epoch": run.best.epoch})
+        run.save()
+    run.model.load_state_dict(run.best.weights)
+    report(_summary(run.model, sequences, config, options, run.best.epoch))
+    return run.model
 
 
 def _draw(cases: list[Case], options: TrainOptions) -> list[Case]:
@@ -68,60 +93,126 @@ def _draw(cases: list[Case], options: TrainOptions) -> list[Case]:
 class Best:
     """Keeps the weights of the epoch with the highest validation NDCG@10, in memory and on disk."""
 
-    def __init__(self, model: Hstu, vocabulary_from: Path, output: Path) -> None:
+    def __init__(self, vocabulary_from: Path, output: Path) -> None:
         self.epoch = 0
-        self._model, self._vocabulary_from, self._output = model, vocabulary_from, output
-        self._ndcg = -math.inf
-        self._weights: dict[str, Tensor] = {}
+        self.ndcg = -math.inf
+        self.weights: dict[str, Tensor] = {}
+        self._vocabulary_from, self._output = vocabulary_from, output
 
-    def offer(self, epoch: int, accuracy: Accuracy | None) -> None:
-        if accuracy is not None and accuracy.ndcg <= self._ndcg:
+    def offer(self, epoch: int, accuracy: Accuracy | None, model: Hstu) -> None:
+        if accuracy is not None and accuracy.ndcg <= self.ndcg:
             return
-        self.epoch, self._ndcg = epoch, accuracy.ndcg if accuracy else -math.inf
-        self._weights = {name: weight.clone() for name, weight in self._model.state_dict().items()}
-        model_directory.save(self._model, self._vocabulary_from, self._output)
-
-    def restore(self) -> None:
-        self._model.load_state_dict(self._weights)
+        self.epoch, self.ndcg = epoch, accuracy.ndcg if accuracy else -math.inf
+        self.weights = {name: weight.clone() for name, weight in model.state_dict().items()}
+        model_directory.save(model, self._vocabulary_from, self._output)
 
 
-def _epochs(model: Hstu, histories: list[History], options: TrainOptions) -> Iterator[dict[str, float]]:
-    """Trains epoch by epoch; yields each one's mean loss and seconds."""
-    random = np.random.default_rng(options.seed)
-    optimizer = torch.optim.Adam(model.parameters(), lr=options.lr, betas=(0.9, 0.98), eps=1e-8)
-    steps = -(-len(histories) // options.batch_users)
-    done = 0
-    for _ in range(options.epochs):
+class Run:
+    """A training run between two steps: all that it takes to go on, as if nothing had happened, is in a Checkpoint."""
+
+    def __init__(
+        self,
+        sequences: Sequences,
+        config: ModelConfig,
+        options: TrainOptions,
+        saving: Saving,
+        histories: list[History],
+    ) -> None:
+        self.model = Hstu(config, options.dropout)
+        self.best = Best(sequences.directory, saving.output)
+        self.epoch = 0  # that were trained whole
+        self._histories, self._options, self._saving = histories, options, saving
+        self._purpose = {
+            "config": asdict(config),
+            "options": asdict(options),
+            "users": len(histories),
+            "events": sum(len(history) for history in histories),
+        }
+        self._objective = Objective(options.objective, histories, config.items)
+        self._optimizer = torch.optim.Adam(self.model.parameters(), lr=options.lr, betas=(0.9, 0.98), eps=1e-8)
+        self._random = np.random.default_rng(options.seed)
+        self._order = np.zeros(0, np.int64)  # of users in the epoch that is being trained; empty: it has not begun
+        self._losses: list[float] = []  # of its steps so far
+        self._saved = time.monotonic()
+
+    def train_epoch(self, progress: Progress) -> dict[str, Any]:
+        """Mean loss, and seconds (of this process)."""
         started = time.monotonic()
-        losses = []
-        order = random.permutation(len(histories))
-        for begin in range(0, len(order), options.batch_users):
-            batch = [histories[user] for user in order[begin : begin + options.batch_users]]
-            for group in optimizer.param_groups:
-                group["lr"] = _learning_rate(options, done / (steps * options.epochs))
-            losses.append(_step(model, optimizer, batch, options.id_dropout))
-            done += 1
-        yield {"loss": round(float(np.mean(losses)), 4), "train_seconds": round(time.monotonic() - started, 1)}
+        size = self._options.batch_users
+        if not len(self._order):
+            self._order, self._losses = self._random.permutation(len(self._histories)), []
+        while len(self._losses) * size < len(self._order):
+            begin = len(self._losses) * size
+            progress(self.epoch + 1, begin, len(self._order))
+            self._step([self._histories[user] for user in self._order[begin : begin + size]])
+            if time.monotonic() - self._saved > 60 * self._saving.checkpoint_minutes:
+                self.save()
+        loss = round(float(np.mean(self._losses)), 4)
+        self.epoch += 1
+        self._order = np.zeros(0, np.int64)
+        return {"epoch": self.epoch, "loss": loss, "train_seconds": round(time.monotonic() - started, 1)}
+
+    def _step(self, batch: list[History]) -> None:
+        self.model.train()
+        for group in self._optimizer.param_groups:
+            group["lr"] = self._learning_rate()
+        loss = batch_loss(self.model, batch, self._objective, self._options.id_dropout)
+        if not math.isfinite(loss.item()):
+            users = min(len(batch), 3)
+            raise FloatingPointError(
+                f"epoch {self.epoch + 1}, batch {len(self._losses) + 1}: the loss is {loss.item()}. Try a lower --lr, or "
+                f"look at these users' events ({users} of {len(batch)}): "
+                + "; ".join(f"items {history.items[:5].tolist()}.." for history in batch[:users])
+            )
+        self._optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self._optimizer.step()
+        self._losses.append(loss.item())
+
+    def _learning_rate(self) -> float:
+        options = self._options
+        steps = -(-len(self._histories) // options.batch_users)
+        progress = (self.epoch * steps + len(self._losses)) / (steps * options.epochs)
+        return options.lr * (options.final_lr + (1 - options.final_lr) * (1 + math.cos(math.pi * progress)) / 2)
+
+    def save(self) -> None:
+        self._saved = time.monotonic()
+        if self._saving.checkpoint is None:
+            return
+        Checkpoint(
+            purpose=self._purpose,
+            epoch=self.epoch,
+            order=torch.from_numpy(self._order),
+            losses=torch.tensor(self._losses, dtype=torch.float64),
+            model=self.model.state_dict(),
+            optimizer=self._optimizer.state_dict()["state"],
+            best_epoch=self.best.epoch,
+            best_ndcg=self.best.ndcg,
+            best=self.best.weights,
+            torch_random=torch.get_rng_state(),
+            numpy_random=self._random.bit_generator.state,
+        ).save(self._saving.checkpoint)
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        checkpoint.check_purpose(self._purpose)
+        self.epoch, self._losses = checkpoint.epoch, checkpoint.losses.tolist()
+        self._order = checkpoint.order.numpy()
+        self.model.load_state_dict(checkpoint.model)
+        self._optimizer.load_state_dict({**self._optimizer.state_dict(), "state": checkpoint.optimizer})
+        self.best.epoch, self.best.ndcg, self.best.weights = (
+            checkpoint.best_epoch,
+            checkpoint.best_ndcg,
+            checkpoint.best,
+        )
+        torch.set_rng_state(checkpoint.torch_random)
+        self._random.bit_generator.state = checkpoint.numpy_random
 
 
-def _learning_rate(options: TrainOptions, progress: float) -> float:
-    return options.lr * (options.final_lr + (1 - options.final_lr) * (1 + math.cos(math.pi * progress)) / 2)
-
-
-def _step(model: Hstu, optimizer: torch.optim.Optimizer, batch: list[History], id_dropout: float) -> float:
-    """One step of the optimizer on `batch`; its mean loss."""
-    model.train()
-    loss = batch_loss(model, batch, id_dropout)
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    optimizer.step()
-    return loss.item()
-
-
-def batch_loss(model: Hstu, batch: list[History], id_dropout: float = 0.0) -> Tensor:
+def batch_loss(model: Hstu, batch: list[History], objective: Objective, id_dropout: float = 0.0) -> Tensor:
     """Each event predicts the user's next item; an unknown item (row 0) is nothing to predict."""
     packed = pack(batch, model.config.window)
     following = torch.roll(packed.items, -1)
+    types = torch.roll(packed.types, -1)
     predicts = torch.zeros(len(packed.items), dtype=torch.bool)
     predicts[packed.real] = True
     predicts[packed.last] = False
@@ -129,7 +220,7 @@ def batch_loss(model: Hstu, batch: list[History], id_dropout: float = 0.0) -> Te
     if id_dropout:
         packed.items[torch.rand(len(packed.items)) < id_dropout] = 0
     vectors = model.normalise(model.forward_packed(packed)[predicts])
-    return softmax_loss(vectors, model.candidates()[1:], following[predicts] - 1)
+    return objective.loss(vectors, model.candidates()[1:], following[predicts] - 1, types[predicts])
 
 
 def _summary(

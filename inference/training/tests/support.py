@@ -4,6 +4,7 @@ import numpy as np
 import torch
 
 from freshet_training.model import Hstu, ModelConfig
+from freshet_training.objective import Objective, ObjectiveOptions
 from freshet_training.sequences import History
 
 
@@ -31,3 +32,7 @@ def random_history(random: np.random.Generator, events: int, items: int = 30) ->
 
 def columns(history: History) -> tuple[torch.Tensor, ...]:
     return tuple(torch.from_numpy(column).long() for column in (history.items, history.types, history.times))
+
+
+def objective(model: Hstu, histories: list[History], **options: object) -> Objective:
+    return Objective(ObjectiveOptions(**options), histories, model.config.items)

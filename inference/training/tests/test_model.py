@@ -11,7 +11,7 @@ from freshet_training.model import Hstu
 from freshet_training.packing import pack
 from freshet_training.train import batch_loss
 from tests.ring_step import RingStep
-from tests.support import columns, random_history, random_model
+from tests.support import columns, objective, random_history, random_model
 
 SHAPES = [
     {},
@@ -57,7 +57,7 @@ class ModelForms(unittest.TestCase):
             model = random_model(seed, **shape)
             random = np.random.default_rng(seed)
             histories = [random_history(random, length) for length in (2, 3, 8, 40)]
-            packed = gradients(model, batch_loss(model, histories))
+            packed = gradients(model, batch_loss(model, histories, objective(model, histories)))
             outputs = torch.cat([model(*columns(history))[:-1] for history in histories])
             targets = torch.cat([columns(history)[0][1:] for history in histories])
             known = targets > 0
@@ -90,9 +90,10 @@ class Loss(unittest.TestCase):
         vectors, candidates = (torch.randn(n, 4, generator=generator, dtype=torch.float64) for n in (600, 5000))
         targets = torch.randint(5000, (600,), generator=generator)
         vectors.requires_grad_(), candidates.requires_grad_()
-        loss = softmax_loss(vectors, candidates, targets)
-        expected = torch.nn.functional.cross_entropy(vectors @ candidates.T, targets)
-        self.assertAlmostEqual(loss.item(), expected.item(), places=12)
+        weights = torch.rand(600, generator=generator, dtype=torch.float64)
+        loss = softmax_loss(vectors, candidates, targets, weights)
+        expected = (torch.nn.functional.cross_entropy(vectors @ candidates.T, targets, reduction="none") * weights).sum()
+        self.assertAlmostEqual(loss.item(), expected.item(), places=9)
         ours, theirs = (torch.autograd.grad(3 * x, (vectors, candidates)) for x in (loss, expected))
         for found, wanted in zip(ours, theirs):
             self.assertLess(relative_error(found.numpy(), wanted.numpy()), 1e-12)
@@ -101,7 +102,7 @@ class Loss(unittest.TestCase):
         model = random_model(0)
         history = random_history(np.random.default_rng(0), 6)
         history.items[:] = 0
-        self.assertEqual(batch_loss(model, [history]).item(), 0)
+        self.assertEqual(batch_loss(model, [history], objective(model, [history])).item(), 0)
 
 
 def gradients(model: Hstu, loss: torch.Tensor) -> dict[str, np.ndarray]:

@@ -1,6 +1,7 @@
 """The trainer end to end, through its command line, on a pattern that it must find."""
 
 import io
+import itertools
 import json
 import sys
 import tempfile
@@ -11,7 +12,8 @@ from unittest import mock
 
 import numpy as np
 
-from freshet_training import model_directory, safetensors
+from freshet_training import model_directory, report, safetensors
+from freshet_training import train as train_module
 from freshet_training.__main__ import main
 
 ITEMS = 20
@@ -78,6 +80,86 @@ class Training(unittest.TestCase):
         for name, rate, trained in (("without", "0", False), ("with", "0.1", True)):
             model = model_directory.load(self.train(name, "--id-dropout", rate, "--epochs", "1"))
             self.assertEqual(bool(model.item_embedding.weight[0].any()), trained)
+
+    def weights(self, model: Path) -> bytes:
+        return (model / "model.safetensors").read_bytes()
+
+    def test_a_killed_run_goes_on_as_if_nothing_had_happened(self) -> None:
+        whole = self.weights(self.train("whole", "--epochs", "3", "--loss", "sampled"))
+        step, steps = train_module.Run._step, itertools.count(1)
+
+        def killed_in_the_second_epoch(run: train_module.Run, batch: list) -> None:
+            if next(steps) == 12:  # of 8 an epoch
+                raise KeyboardInterrupt
+            step(run, batch)
+
+        flags = ["--epochs", "3", "--loss", "sampled", "--checkpoint-minutes", "0", "--resume"]
+        with mock.patch.object(train_module.Run, "_step", killed_in_the_second_epoch), self.assertRaises(KeyboardInterrupt):
+            self.train("killed", *flags)
+        self.assertNotEqual(self.weights(self.directory / "killed"), whole)
+        with mock.patch.object(train_module.Run, "_step", lambda run, batch: (next(steps), step(run, batch))):
+            self.assertEqual(self.weights(self.train("killed", *flags)), whole)
+        self.assertEqual(next(steps) - 1, 12 + 24 - 11)
+
+    def test_a_checkpoint_is_of_one_run_only(self) -> None:
+        self.train("model", "--epochs", "1")
+        code, _, errors = self.run_command("train", "--output", str(self.directory / "model"), "--resume")
+        self.assertEqual(code, 1)
+        self.assertIn("the checkpoint is of another run: its config.dim is 16, expected 64", errors)
+        (self.directory / "model.checkpoint").write_bytes(b"nothing")
+        code, _, errors = self.run_command("train", "--output", str(self.directory / "model"), "--resume")
+        self.assertEqual(code, 1)
+        self.assertIn("model.checkpoint: not a checkpoint", errors)
+
+    def test_a_loss_that_is_no_number_ends_the_run_and_spoils_nothing(self) -> None:
+        model = self.train("model", "--epochs", "2")
+        before = self.weights(model), (self.directory / "model.checkpoint").read_bytes()
+        shape = ["--dim", "16", "--window", "6", "--lr", "1e30", "--batch-users", "8"]
+        code, _, errors = self.run_command("train", "--output", str(model), *shape)
+        self.assertEqual(code, 1)
+        self.assertRegex(errors, r"epoch 1, batch \d: the loss is (nan|inf)\. Try a lower --lr")
+        self.assertEqual((self.weights(model), (self.directory / "model.checkpoint").read_bytes()), before)
+
+    def test_a_full_disk_leaves_the_old_model(self) -> None:
+        model = self.train("model", "--epochs", "1")
+        before = {path.name: path.read_bytes() for path in model.iterdir()}
+
+        def full(path: Path, _: object) -> None:
+            path.write_bytes(b"half of")
+            raise OSError(28, "No space left on device", str(path))
+
+        with mock.patch.object(safetensors, "save", full):
+            code, _, errors = self.run_command("train", "--output", str(model), "--dim", "16", "--epochs", "1")
+        self.assertEqual(code, 1)
+        self.assertIn("No space left on device", errors)
+        self.assertEqual({path.name: path.read_bytes() for path in model.iterdir()}, before)
+
+    def test_patience(self) -> None:
+        metrics = self.directory / "metrics.jsonl"
+        self.train("model", "--lr", "0", "--epochs", "9", "--patience", "2", "--metrics", str(metrics))
+        self.assertEqual(len(metrics.read_text("utf-8").splitlines()), 1 + 2 + 1)
+
+    def test_weights_of_event_types_by_name(self) -> None:
+        plain, heavy = (
+            self.weights(self.train(name, "--epochs", "1", *flags))
+            for name, flags in (("plain", []), ("heavy", ["--type-weight", "view=3"]))
+        )
+        self.assertEqual(plain, heavy)  # all of one type: a mean is a mean
+        code, _, errors = self.run_command("train", "--output", str(self.directory / "x"), "--type-weight", "buy=3")
+        self.assertEqual(code, 1)
+        self.assertIn("--type-weight buy=3: expected TYPE=WEIGHT with TYPE one of view", errors)
+
+    def test_learning_curves(self) -> None:
+        metrics, picture = self.directory / "metrics.jsonl", self.directory / "curves.png"
+        self.train("model", "--epochs", "2", "--metrics", str(metrics))
+        line = ["freshet_training", "report", "--metrics", str(metrics), "--output", str(picture)]
+        with mock.patch.object(sys, "argv", line):
+            self.assertEqual(main(), 0)
+        self.assertEqual(picture.read_bytes()[:8], b"\x89PNG\r\n\x1a\n")
+        self.assertEqual(list(report.read_epochs(metrics)), [1, 2])
+        metrics.write_text("no record\n", "utf-8")
+        with self.assertRaisesRegex(ValueError, "metrics.jsonl:1: expected a JSON object"):
+            report.read_epochs(metrics)
 
     def test_all_events_without_hold_out(self) -> None:
         metrics = self.directory / "metrics.jsonl"

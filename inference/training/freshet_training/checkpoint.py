@@ -1,0 +1,67 @@
+"""What a training run goes on from after it was killed."""
+
+import json
+import pickle
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .files import replace
+
+_FORMAT = "freshet-checkpoint-1"
+# PyTorch 1.13 reads pickles of tensors, text and whole numbers only, when asked to read no others.
+_AS_TEXT = ("purpose", "epoch", "best_epoch", "best_ndcg", "numpy_random")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    purpose: dict[str, Any]  # what is trained on what; another run cannot go on from here
+    epoch: int
+    order: Tensor
+    losses: Tensor
+    model: dict[str, Tensor]
+    optimizer: dict[int, dict[str, Tensor]]  # the state of each parameter
+    best_epoch: int
+    best_ndcg: float
+    best: dict[str, Tensor]
+    torch_random: Tensor
+    numpy_random: dict[str, Any]
+
+    def save(self, path: Path) -> None:
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        text = json.dumps({name: values.pop(name) for name in _AS_TEXT})
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace({path: lambda new: torch.save({"format": _FORMAT, "text": text, **values}, new)})
+
+    @staticmethod
+    def load(path: Path) -> "Checkpoint":
+        """Raises ValueError, naming the file, where it is no checkpoint."""
+        try:
+            values = torch.load(path, weights_only=True)
+        except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+            raise ValueError(f"{path}: not a checkpoint: {error}") from error
+        if not isinstance(values, dict) or values.pop("format", None) != _FORMAT:
+            raise ValueError(f"{path}: not a checkpoint of this version ({_FORMAT})")
+        return Checkpoint(**json.loads(values.pop("text")), **values)
+
+    def check_purpose(self, purpose: dict[str, Any]) -> None:
+        """Raises ValueError where `purpose` is not what this was saved for, naming the first difference."""
+        wanted = json.loads(json.dumps(purpose))
+        if self.purpose == wanted:
+            return
+        found, asked = _flat(self.purpose), _flat(wanted)
+        name = next(name for name in sorted({*found, *asked}) if found.get(name) != asked.get(name))
+        raise ValueError(
+            f"the checkpoint is of another run: its {name} is {found.get(name)!r}, expected {asked.get(name)!r}. "
+            "Train with the same data and options, or without --resume"
+        )
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat.update(_flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value})
+    return flat

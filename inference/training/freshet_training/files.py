@@ -1,0 +1,22 @@
+"""Files that are there whole or not at all."""
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+Write = Callable[[Path], object]
+
+
+def replace(writes: Mapping[Path, Write]) -> None:
+    """Has each function fill a new file beside its path, then takes these for the old ones. A full disk changes none."""
+    new = {path: path.with_name(path.name + ".new") for path in writes}
+    try:
+        for path, write in writes.items():
+            write(new[path])
+            with new[path].open("rb") as file:
+                os.fsync(file.fileno())
+        for path in writes:
+            new[path].replace(path)
+    finally:
+        for path in new.values():
+            path.unlink(missing_ok=True)
