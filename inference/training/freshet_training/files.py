@@ -8,7 +8,7 @@ Write = Callable[[Path], object]
 
 
 def replace(writes: Mapping[Path, Write]) -> None:
-    """Has each function fill a new file beside its path, then takes these for the old ones. A full disk changes none."""
+    """Has each function fill a new file beside its path, then puts these in place. A full disk changes none."""
     new = {path: path.with_name(path.name + ".new") for path in writes}
     try:
         for path, write in writes.items():

@@ -51,5 +51,5 @@ def read_epochs(path: Path) -> dict[int, dict[str, Any]]:
     return dict(sorted(epochs.items()))
 
 
-def _value(record: dict[str, Any], key: str) -> float | None:
+def _value(record: dict[str, Any], key: str) -> Any:
     return record["loss"] if key == "loss" else record.get("valid", {}).get(key)

@@ -57,7 +57,7 @@ def train(
     report: Report,
     progress: Progress = lambda *_: None,
 ) -> Hstu:
-    """Trains a model and writes it to `saving.output` whenever an epoch is the best so far (without hold-out: each one).
+    """Trains a model and writes it to `saving.output` at each epoch that is the best so far (without hold-out: each).
 
     Returns the best. `report` receives one record per epoch and a last one with the test's accuracy. Raises
     FloatingPointError, naming epoch and batch, where the loss is no number; what was saved before it stays.
@@ -160,8 +160,8 @@ class Run:
         if not math.isfinite(loss.item()):
             users = min(len(batch), 3)
             raise FloatingPointError(
-                f"epoch {self.epoch + 1}, batch {len(self._losses) + 1}: the loss is {loss.item()}. Try a lower --lr, or "
-                f"look at these users' events ({users} of {len(batch)}): "
+                f"epoch {self.epoch + 1}, batch {len(self._losses) + 1}: the loss is {loss.item()}. Try a lower "
+                f"--lr, or look at these users' events ({users} of {len(batch)}): "
                 + "; ".join(f"items {history.items[:5].tolist()}.." for history in batch[:users])
             )
         self._optimizer.zero_grad(set_to_none=True)
@@ -190,7 +190,7 @@ class Run:
             best_ndcg=self.best.ndcg,
             best=self.best.weights,
             torch_random=torch.get_rng_state(),
-            numpy_random=self._random.bit_generator.state,
+            numpy_random=dict(self._random.bit_generator.state),
         ).save(self._saving.checkpoint)
 
     def restore(self, checkpoint: Checkpoint) -> None:

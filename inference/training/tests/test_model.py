@@ -92,7 +92,9 @@ class Loss(unittest.TestCase):
         vectors.requires_grad_(), candidates.requires_grad_()
         weights = torch.rand(600, generator=generator, dtype=torch.float64)
         loss = softmax_loss(vectors, candidates, targets, weights)
-        expected = (torch.nn.functional.cross_entropy(vectors @ candidates.T, targets, reduction="none") * weights).sum()
+        expected = (
+            torch.nn.functional.cross_entropy(vectors @ candidates.T, targets, reduction="none") * weights
+        ).sum()
         self.assertAlmostEqual(loss.item(), expected.item(), places=9)
         ours, theirs = (torch.autograd.grad(3 * x, (vectors, candidates)) for x in (loss, expected))
         for found, wanted in zip(ours, theirs):

@@ -41,7 +41,10 @@ class SampledLosses(unittest.TestCase):
         negatives = torch.multinomial(shares, 200_000, replacement=True, generator=generator)
         corrected, plain = (
             sampled_softmax_loss(vectors, candidates, targets, weights, negatives, expected).item()
-            for expected in (torch.log(shares[negatives] * len(negatives)), torch.full((1,), np.log(len(negatives) / ITEMS)))
+            for expected in (
+                torch.log(shares[negatives] * len(negatives)),
+                torch.full((1,), np.log(len(negatives) / ITEMS)),
+            )
         )
         self.assertAlmostEqual(corrected, full, delta=0.01)
         self.assertGreater(abs(plain - full), 0.1)
@@ -56,7 +59,9 @@ class SampledLosses(unittest.TestCase):
             for row in negatives.tolist():
                 loss = loss - (0 if row == target else F.logsigmoid(-scores[row]))
             expected += weight * loss.item() / 5
-        self.assertAlmostEqual(gbce_loss(vectors, candidates, targets, weights, negatives, beta).item(), expected, places=12)
+        self.assertAlmostEqual(
+            gbce_loss(vectors, candidates, targets, weights, negatives, beta).item(), expected, places=12
+        )
 
     def test_beta(self) -> None:
         self.assertAlmostEqual(gbce_beta(1001, 100, 0.0), 1.0)

@@ -94,7 +94,10 @@ class Training(unittest.TestCase):
             step(run, batch)
 
         flags = ["--epochs", "3", "--loss", "sampled", "--checkpoint-minutes", "0", "--resume"]
-        with mock.patch.object(train_module.Run, "_step", killed_in_the_second_epoch), self.assertRaises(KeyboardInterrupt):
+        with (
+            mock.patch.object(train_module.Run, "_step", killed_in_the_second_epoch),
+            self.assertRaises(KeyboardInterrupt),
+        ):
             self.train("killed", *flags)
         self.assertNotEqual(self.weights(self.directory / "killed"), whole)
         with mock.patch.object(train_module.Run, "_step", lambda run, batch: (next(steps), step(run, batch))):
