@@ -11,10 +11,12 @@ import torch
 
 from . import model_directory, parity, report, sequences
 from .evaluation import evaluate, held_out_cases
-from .model import ModelConfig
+from .model import ATTENTIONS, BLOCKS, ModelConfig
 from .objective import LOSSES, SAMPLERS, ObjectiveOptions
 from .progress import ProgressLine
 from .train import Saving, TrainOptions, train
+
+_MODEL_OPTIONS = ("block", "attention", "ffn_dim", "dim", "layers", "heads", "window", "similarity", "temperature")
 
 
 def main() -> int:
@@ -71,6 +73,9 @@ def _train_parser(parser: argparse.ArgumentParser) -> None:
     add("--layers", type=int, default=model.layers)
     add("--heads", type=int, default=model.heads)
     add("--window", type=int, default=model.window, help="events that an event attends to, itself included")
+    add("--block", choices=BLOCKS, default=model.block, help="HSTU, or softmax attention and a gated FFN (not served yet)")
+    add("--attention", choices=ATTENTIONS, default=model.attention, help="how a transformer scores an event")
+    add("--ffn-dim", type=int, default=model.ffn_dim, help="width of a transformer's feed-forward part; 0: 2 * dim")
     add("--no-time-bias", action="store_true", help="leave out the bias by time between events")
     add("--similarity", choices=("cosine", "dot"), default=model.similarity)
     add("--temperature", type=float, default=model.temperature, help="of the cosine")
@@ -100,7 +105,7 @@ def _train(arguments: argparse.Namespace) -> None:
         items=data.items,
         event_types=data.event_types,
         time_bias=not arguments.no_time_bias,
-        **_chosen(arguments, "dim", "layers", "heads", "window", "similarity", "temperature"),
+        **_chosen(arguments, *_MODEL_OPTIONS),
     )
     objective = ObjectiveOptions(
         logq=not arguments.no_logq,

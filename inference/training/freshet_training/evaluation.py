@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .model import Hstu
+from .model import SequenceModel
 from .packing import pack
 from .sequences import History, Sequences
 
@@ -41,7 +41,7 @@ def held_out_cases(sequences: Sequences, back: int) -> list[Case]:
     return cases
 
 
-def evaluate(model: Hstu, cases: Sequence[Case]) -> Accuracy:
+def evaluate(model: SequenceModel, cases: Sequence[Case]) -> Accuracy:
     """A target that is row 0, or was seen before, cannot be recommended and counts as missed."""
     hits, gain = 0, 0.0
     for begin in range(0, len(cases), _BATCH_USERS):
@@ -51,7 +51,7 @@ def evaluate(model: Hstu, cases: Sequence[Case]) -> Accuracy:
     return Accuracy(len(cases), hits / max(1, len(cases)), gain / max(1, len(cases)))
 
 
-def ranks(model: Hstu, cases: Sequence[Case]) -> Tensor:
+def ranks(model: SequenceModel, cases: Sequence[Case]) -> Tensor:
     """The rank of each target, from 0: how many other unseen items score as high or higher; _MISSED where seen."""
     scores = score_unseen(model, [case.history for case in cases])
     targets = torch.tensor([case.target for case in cases])
@@ -60,7 +60,7 @@ def ranks(model: Hstu, cases: Sequence[Case]) -> Tensor:
     return torch.where(torch.isinf(wanted[:, 0]), torch.full_like(better, _MISSED), better)
 
 
-def user_vectors(model: Hstu, histories: Sequence[History]) -> Tensor:
+def user_vectors(model: SequenceModel, histories: Sequence[History]) -> Tensor:
     """After each history's newest event: [users, dim]. Only the events that count are computed."""
     model.eval()
     config = model.config
@@ -69,7 +69,7 @@ def user_vectors(model: Hstu, histories: Sequence[History]) -> Tensor:
         return model.normalise(model.forward_packed(packed)[packed.last])
 
 
-def score_unseen(model: Hstu, histories: Sequence[History]) -> Tensor:
+def score_unseen(model: SequenceModel, histories: Sequence[History]) -> Tensor:
     """[users, items]; minus infinity for row 0 and for what is in the user's history."""
     vectors = user_vectors(model, histories)
     with torch.no_grad():

@@ -1,7 +1,7 @@
-"""Banded HSTU in PyTorch. docs/model-format.md states the arithmetic; `forward` is that text, by the book."""
+"""The models in PyTorch. docs/model-format.md states the arithmetic; `forward` is that text, by the book."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import cast
 
@@ -9,9 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .attention import banded_attention
+from .attention import additive_attention, silu_attention, softmax_attention
 from .packing import Packed
 from .time_bucket import TIME_BUCKETS, time_bucket
+
+BLOCKS = ("hstu", "transformer")
+ATTENTIONS = ("softmax", "additive")
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,10 @@ class ModelConfig:
     heads: int = 2
     window: int = 50  # events that a row attends to, itself included
     time_bias: bool = True
-    attention_scale: float | None = None  # None: window
+    block: str = "hstu"  # or "transformer"
+    attention: str = "softmax"  # or "additive": of transformer
+    ffn_dim: int = 0  # width of the gated feed-forward part of transformer; 0: 2 · dim
+    attention_scale: float | None = None  # None: window; of hstu
     ln_eps: float = 1e-6
     similarity: str = "cosine"  # or "dot"
     temperature: float = 0.05
@@ -34,8 +40,13 @@ class ModelConfig:
     def __post_init__(self) -> None:
         if self.dim % self.heads:
             raise ValueError(f"heads ({self.heads}) must divide dim ({self.dim})")
-        if self.similarity not in ("cosine", "dot"):
-            raise ValueError(f"similarity is {self.similarity!r}, expected cosine or dot")
+        for name, known in (("similarity", ("cosine", "dot")), ("block", BLOCKS), ("attention", ATTENTIONS)):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} is {getattr(self, name)!r}, expected {' or '.join(known)}")
+
+    @property
+    def ffn(self) -> int:
+        return self.ffn_dim or 2 * self.dim
 
     @property
     def scale(self) -> float:
@@ -57,20 +68,69 @@ class Table(nn.Module):
             self.bias = nn.Parameter(torch.zeros(columns))
 
 
+Drop = Callable[[Tensor], Tensor]
+
+
 class Layer(nn.Module):
-    """One block. Its parameters are the tensors `layers.{l}.*` of the model file."""
+    """One block: what both kinds share. Its parameters are the tensors `layers.{l}.*` of the model file."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.uvqk = Table(config.dim, 4 * config.dim)
-        self.out = Table(config.dim, config.dim, bias=True)
         self.bias_pos = nn.Parameter(torch.empty(config.heads, config.window))
         self.bias_time = nn.Parameter(torch.empty(config.heads, TIME_BUCKETS)) if config.time_bias else None
-        nn.init.xavier_uniform_(self.out.weight)
-        for weight in (self.uvqk.weight, self.bias_pos, self.bias_time):
+
+    def init_biases(self) -> None:
+        for weight in (self.bias_pos, self.bias_time):
             if weight is not None:
                 nn.init.normal_(weight, std=0.02)
+
+    def forward(self, x: Tensor, times: Tensor) -> Tensor:
+        """One user's rows [events, dim], times [events] in s: the rows behind this block."""
+        raise NotImplementedError
+
+    def forward_packed(self, x: Tensor, packed: Packed, drop: Drop) -> Tensor:
+        """The same for a batch of users: [rows, dim]."""
+        raise NotImplementedError
+
+    def normalise(self, x: Tensor) -> Tensor:
+        return F.layer_norm(x, x.shape[-1:], eps=self.config.ln_eps)
+
+    def by_head(self, x: Tensor) -> Tensor:
+        """[events, dim] to [heads, events, head_dim]"""
+        return x.view(len(x), self.config.heads, -1).transpose(0, 1)
+
+    def biases(self, times: Tensor) -> tuple[Tensor, Tensor]:
+        """Of all pairs of one user's events: their sum [heads, events, events], and whether a pair is in the band."""
+        offsets = torch.arange(len(times))[:, None] - torch.arange(len(times))[None, :]
+        bias = self.bias_pos[:, offsets.clamp(0, self.config.window - 1)]
+        if self.bias_time is not None:
+            bias = bias + self.bias_time[:, time_bucket(times[:, None] - times[None, :])]
+        return bias, (offsets >= 0) & (offsets < self.config.window)
+
+    def time_biases(self) -> Tensor:
+        """bias_time, or zeros."""
+        zeros = self.bias_pos.new_zeros(self.config.heads, TIME_BUCKETS)
+        return zeros if self.bias_time is None else self.bias_time
+
+
+class HstuLayer(Layer):
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config)
+        self.uvqk = Table(config.dim, 4 * config.dim)
+        self.out = Table(config.dim, config.dim, bias=True)
+        nn.init.xavier_uniform_(self.out.weight)
+        nn.init.normal_(self.uvqk.weight, std=0.02)
+        self.init_biases()
+
+    def forward(self, x: Tensor, times: Tensor) -> Tensor:
+        u, v, q, k = self.project(x)
+        return x + self.output(self.gate(u, self.attend(v, q, k, times)))
+
+    def forward_packed(self, x: Tensor, packed: Packed, drop: Drop) -> Tensor:
+        u, v, q, k = self.project(x)
+        attended = silu_attention(q, k, v, self.bias_pos, self.time_biases(), packed) / self.config.scale
+        return x + self.output(drop(self.gate(u, attended)))
 
     def project(self, x: Tensor) -> tuple[Tensor, ...]:
         """u, v, q, k, each [rows, dim]"""
@@ -82,31 +142,69 @@ class Layer(nn.Module):
     def output(self, gated: Tensor) -> Tensor:
         return torch.addmm(self.out.bias, gated, self.out.weight)
 
-    def normalise(self, x: Tensor) -> Tensor:
-        return F.layer_norm(x, x.shape[-1:], eps=self.config.ln_eps)
-
     def attend(self, v: Tensor, q: Tensor, k: Tensor, times: Tensor) -> Tensor:
-        """One user's attention, densely: all pairs, then the band. [events, dim]"""
-        heads, events = self.config.heads, len(q)
-        by_head = [x.view(events, heads, -1).transpose(0, 1) for x in (v, q, k)]
-        values, queries, keys = by_head
-        offsets = torch.arange(events)[:, None] - torch.arange(events)[None, :]
-        scores = queries @ keys.transpose(1, 2) + self.bias_pos[:, offsets.clamp(0, self.config.window - 1)]
-        if self.bias_time is not None:
-            scores = scores + self.bias_time[:, time_bucket(times[:, None] - times[None, :])]
-        in_band = (offsets >= 0) & (offsets < self.config.window)
-        weights = F.silu(scores).masked_fill(~in_band, 0) / self.config.scale
-        return (weights @ values).transpose(0, 1).reshape(events, -1)
-
-    def attend_packed(self, v: Tensor, q: Tensor, k: Tensor, packed: Packed) -> Tensor:
-        """The same for a batch of users. [rows, dim]"""
-        bias_time = (
-            self.bias_pos.new_zeros(self.config.heads, TIME_BUCKETS) if self.bias_time is None else self.bias_time
-        )
-        return banded_attention(q, k, v, self.bias_pos, bias_time, packed) / self.config.scale
+        """All pairs, then the band. [events, dim]"""
+        values, queries, keys = (self.by_head(x) for x in (v, q, k))
+        bias, in_band = self.biases(times)
+        weights = F.silu(queries @ keys.transpose(1, 2) + bias).masked_fill(~in_band, 0) / self.config.scale
+        return (weights @ values).transpose(0, 1).reshape(len(q), -1)
 
 
-class Hstu(nn.Module):
+class TransformerLayer(Layer):
+    """Pre-norm attention with softmax, then a gated feed-forward part (SwiGLU), as in LiGR and eSASRec."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config)
+        self.qkv = Table(config.dim, 3 * config.dim)
+        self.out = Table(config.dim, config.dim, bias=True)
+        self.ffn_in = Table(config.dim, 2 * config.ffn)
+        self.ffn_out = Table(config.ffn, config.dim, bias=True)
+        for table in (self.qkv, self.out, self.ffn_in, self.ffn_out):
+            nn.init.xavier_uniform_(table.weight)
+        if config.attention == "additive":
+            self.score = Table(config.heads, config.dim // config.heads)
+            nn.init.xavier_uniform_(self.score.weight)
+        self.init_biases()
+
+    def forward(self, x: Tensor, times: Tensor) -> Tensor:
+        q, k, v = self.project(x)
+        x = x + torch.addmm(self.out.bias, self.attend(q, k, v, times), self.out.weight)
+        return x + self.feed_forward(x)
+
+    def forward_packed(self, x: Tensor, packed: Packed, drop: Drop) -> Tensor:
+        q, k, v = self.project(x)
+        if self.config.attention == "additive":
+            attended = additive_attention(q, k, v, self.score.weight, self.bias_pos, self.time_biases(), packed)
+        else:
+            attended = softmax_attention(q, k, v, self.bias_pos, self.time_biases(), packed)
+        x = x + drop(torch.addmm(self.out.bias, attended, self.out.weight))
+        return x + drop(self.feed_forward(x))
+
+    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """q (scaled, where scores are products), k, v, each [rows, dim]"""
+        q, k, v = (self.normalise(x) @ self.qkv.weight).split(self.config.dim, 1)
+        if self.config.attention == "softmax":
+            q = q / math.sqrt(self.config.dim // self.config.heads)
+        return q, k, v
+
+    def feed_forward(self, x: Tensor) -> Tensor:
+        gate, up = (self.normalise(x) @ self.ffn_in.weight).split(self.config.ffn, 1)
+        return torch.addmm(self.ffn_out.bias, F.silu(gate) * up, self.ffn_out.weight)
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, times: Tensor) -> Tensor:
+        """All pairs, then the band. [events, dim]"""
+        queries, keys, values = (self.by_head(x) for x in (q, k, v))
+        if self.config.attention == "additive":
+            pairs = torch.tanh(queries[:, :, None] + keys[:, None])
+            scores = (pairs * self.score.weight[:, None, None]).sum(3)
+        else:
+            scores = queries @ keys.transpose(1, 2)
+        bias, in_band = self.biases(times)
+        weights = torch.softmax((scores + bias).masked_fill(~in_band, -math.inf), 2)
+        return (weights @ values).transpose(0, 1).reshape(len(q), -1)
+
+
+class SequenceModel(nn.Module):
     """The model. Its state_dict holds exactly the tensors of model.safetensors."""
 
     def __init__(self, config: ModelConfig, dropout: float = 0.0) -> None:
@@ -115,7 +213,8 @@ class Hstu(nn.Module):
         self.dropout = dropout
         self.item_embedding = Table(config.items, config.dim)
         self.type_embedding = Table(config.event_types, config.dim)
-        self.layers = nn.ModuleList(Layer(config) for _ in range(config.layers))
+        layer = HstuLayer if config.block == "hstu" else TransformerLayer
+        self.layers = nn.ModuleList(layer(config) for _ in range(config.layers))
         nn.init.trunc_normal_(self.item_embedding.weight, std=0.02)
         nn.init.normal_(self.type_embedding.weight, std=0.02)
         with torch.no_grad():
@@ -126,16 +225,14 @@ class Hstu(nn.Module):
         """Normalised outputs [events, dim] of one user's events, oldest first; int64 [events] each, times in s."""
         x = self.embed(items, types)
         for layer in self.blocks():
-            u, v, q, k = layer.project(x)
-            x = x + layer.output(layer.gate(u, layer.attend(v, q, k, times)))
+            x = layer(x, times)
         return self.normalise(x)
 
     def forward_packed(self, packed: Packed) -> Tensor:
         """The same, with dropout, for a batch of users: [rows, dim], rows as packed, before normalise()."""
         x = self.drop(self.embed(packed.items, packed.types))
         for layer in self.blocks():
-            u, v, q, k = layer.project(x)
-            x = x + layer.output(self.drop(layer.gate(u, layer.attend_packed(v, q, k, packed))))
+            x = layer.forward_packed(x, packed, self.drop)
         return x
 
     def blocks(self) -> Iterable[Layer]:

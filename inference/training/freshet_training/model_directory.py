@@ -8,16 +8,17 @@ import torch
 
 from . import safetensors
 from .files import Write, replace
-from .model import Hstu, ModelConfig
+from .model import ModelConfig, SequenceModel
 
-_CONSTANT = {"format": "freshet-hstu-1", "block": "hstu", "time_unit": "s"}
+_FORMATS = {"hstu": "freshet-hstu-1", "transformer": "freshet-transformer-1"}
+_ONLY_OF = {"hstu": {"attention_scale"}, "transformer": {"attention", "ffn_dim"}}
 VOCABULARY = ("items.tsv", "event_types.tsv")
 
 
-def save(model: Hstu, vocabulary_from: Path, directory: Path) -> None:
+def save(model: SequenceModel, vocabulary_from: Path, directory: Path) -> None:
     """Writes the directory, weights as float32; the vocabulary is copied from an export."""
     directory.mkdir(parents=True, exist_ok=True)
-    text = json.dumps({**_CONSTANT, **asdict(model.config)}, indent=2) + "\n"
+    text = json.dumps(_keys(model.config), indent=2) + "\n"
     weights = {name: weight.detach().float().numpy() for name, weight in model.state_dict().items()}
     writes: dict[Path, Write] = {
         directory / "config.json": lambda new: new.write_bytes(text.encode()),
@@ -29,20 +30,38 @@ def save(model: Hstu, vocabulary_from: Path, directory: Path) -> None:
     replace(writes)
 
 
-def load(directory: Path) -> Hstu:
+def load(directory: Path) -> SequenceModel:
     """Raises ValueError, naming the file, where keys, tensors or shapes are not those of the format."""
     path = directory / "config.json"
     keys = json.loads(path.read_text(encoding="utf-8"))
-    expected = {*_CONSTANT, *(field.name for field in fields(ModelConfig))}
-    if set(keys) != expected:
-        raise ValueError(f"{path}: missing or unknown keys: {', '.join(sorted(set(keys) ^ expected))}")
-    for name, value in _CONSTANT.items():
+    if keys.get("block") not in _FORMATS:
+        raise ValueError(f"{path}: block is {keys.get('block')!r}, expected {' or '.join(_FORMATS)}")
+    expected = {**_constant(keys["block"]), **dict.fromkeys(_config_keys(keys["block"]))}
+    if set(keys) != set(expected):
+        raise ValueError(f"{path}: missing or unknown keys: {', '.join(sorted(set(keys) ^ set(expected)))}")
+    for name, value in _constant(keys["block"]).items():
         if keys.pop(name) != value:
             raise ValueError(f"{path}: {name} must be {value!r}")
-    model = Hstu(ModelConfig(**keys))
+    model = SequenceModel(ModelConfig(**keys))
     weights = safetensors.load(directory / "model.safetensors")
     try:
         model.load_state_dict({name: torch.from_numpy(weight) for name, weight in weights.items()})
     except RuntimeError as error:
         raise ValueError(f"{directory / 'model.safetensors'}: {error}") from error
     return model.eval()
+
+
+def _constant(block: str) -> dict[str, str]:
+    return {"format": _FORMATS[block], "time_unit": "s"}
+
+
+def _config_keys(block: str) -> list[str]:
+    others = set().union(*(keys for name, keys in _ONLY_OF.items() if name != block))
+    return [field.name for field in fields(ModelConfig) if field.name not in others]
+
+
+def _keys(config: ModelConfig) -> dict[str, object]:
+    """config.json: `block` right behind `format`, and only what this kind of block knows."""
+    values = {**asdict(config), "ffn_dim": config.ffn}
+    head = {"format": _FORMATS[config.block], "block": config.block, "time_unit": "s"}
+    return {**head, **{key: values[key] for key in _config_keys(config.block) if key != "block"}}

@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .model import Hstu
+from .model import SequenceModel
 from .sequences import History, Sequences
 
 _TOP = 10
 
 
-def write(model: Hstu, sequences: Sequences, users: int, path: Path) -> None:
+def write(model: SequenceModel, sequences: Sequences, users: int, path: Path) -> None:
     """For the first `users`: the vector after their newest event, and the ten best unseen rows, best first.
 
     The vector is computed densely over the whole history, so it takes memory by the square of its length.
@@ -26,7 +26,7 @@ def write(model: Hstu, sequences: Sequences, users: int, path: Path) -> None:
     path.write_text(json.dumps({"model": asdict(model.config), "users": records}) + "\n", encoding="utf-8")
 
 
-def _record(model: Hstu, user: int, history: History) -> dict[str, Any]:
+def _record(model: SequenceModel, user: int, history: History) -> dict[str, Any]:
     columns = (torch.from_numpy(column).long() for column in (history.items, history.types, history.times))
     with torch.no_grad():
         vector = model(*columns)[-1]

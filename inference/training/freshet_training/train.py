@@ -14,7 +14,7 @@ from torch import Tensor
 from . import model_directory
 from .checkpoint import Checkpoint
 from .evaluation import Accuracy, Case, evaluate, held_out_cases
-from .model import Hstu, ModelConfig
+from .model import ModelConfig, SequenceModel
 from .objective import Objective, ObjectiveOptions
 from .packing import pack
 from .sequences import History, Sequences
@@ -56,7 +56,7 @@ def train(
     saving: Saving,
     report: Report,
     progress: Progress = lambda *_: None,
-) -> Hstu:
+) -> SequenceModel:
     """Trains a model and writes it to `saving.output` at each epoch that is the best so far (without hold-out: each).
 
     Returns the best. `report` receives one record per epoch and a last one with the test's accuracy. Raises
@@ -99,7 +99,7 @@ class Best:
         self.weights: dict[str, Tensor] = {}
         self._vocabulary_from, self._output = vocabulary_from, output
 
-    def offer(self, epoch: int, accuracy: Accuracy | None, model: Hstu) -> None:
+    def offer(self, epoch: int, accuracy: Accuracy | None, model: SequenceModel) -> None:
         if accuracy is not None and accuracy.ndcg <= self.ndcg:
             return
         self.epoch, self.ndcg = epoch, accuracy.ndcg if accuracy else -math.inf
@@ -118,7 +118,7 @@ class Run:
         saving: Saving,
         histories: list[History],
     ) -> None:
-        self.model = Hstu(config, options.dropout)
+        self.model = SequenceModel(config, options.dropout)
         self.best = Best(sequences.directory, saving.output)
         self.epoch = 0  # that were trained whole
         self._histories, self._options, self._saving = histories, options, saving
@@ -208,7 +208,7 @@ class Run:
         self._random.bit_generator.state = checkpoint.numpy_random
 
 
-def batch_loss(model: Hstu, batch: list[History], objective: Objective, id_dropout: float = 0.0) -> Tensor:
+def batch_loss(model: SequenceModel, batch: list[History], objective: Objective, id_dropout: float = 0.0) -> Tensor:
     """Each event predicts the user's next item; an unknown item (row 0) is nothing to predict."""
     packed = pack(batch, model.config.window)
     following = torch.roll(packed.items, -1)
@@ -224,7 +224,7 @@ def batch_loss(model: Hstu, batch: list[History], objective: Objective, id_dropo
 
 
 def _summary(
-    model: Hstu, sequences: Sequences, config: ModelConfig, options: TrainOptions, epoch: int
+    model: SequenceModel, sequences: Sequences, config: ModelConfig, options: TrainOptions, epoch: int
 ) -> dict[str, Any]:
     test: list[Case] = held_out_cases(sequences, back=1) if options.hold_out else []
     record = {"chosen_epoch": epoch, "config": asdict(config), "options": asdict(options), "torch": torch.__version__}

@@ -3,15 +3,15 @@
 import numpy as np
 import torch
 
-from freshet_training.model import Hstu, ModelConfig
+from freshet_training.model import ModelConfig, SequenceModel
 from freshet_training.objective import Objective, ObjectiveOptions
 from freshet_training.sequences import History
 
 
-def random_model(seed: int, **changes: object) -> Hstu:
+def random_model(seed: int, **changes: object) -> SequenceModel:
     """Weights large enough that every term of the arithmetic shows in the result."""
     shape = {"items": 30, "event_types": 3, "dim": 8, "layers": 2, "heads": 2, "window": 5}
-    model = Hstu(ModelConfig(**{**shape, **changes})).double()
+    model = SequenceModel(ModelConfig(**{**shape, **changes})).double()
     generator = torch.Generator().manual_seed(seed)
     for parameter in model.parameters():
         torch.nn.init.zeros_(parameter)
@@ -34,5 +34,5 @@ def columns(history: History) -> tuple[torch.Tensor, ...]:
     return tuple(torch.from_numpy(column).long() for column in (history.items, history.types, history.times))
 
 
-def objective(model: Hstu, histories: list[History], **options: object) -> Objective:
+def objective(model: SequenceModel, histories: list[History], **options: object) -> Objective:
     return Objective(ObjectiveOptions(**options), histories, model.config.items)

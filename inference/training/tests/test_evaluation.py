@@ -11,7 +11,7 @@ import torch
 
 from freshet_training import parity
 from freshet_training.evaluation import Case, evaluate, held_out_cases, ranks, score_unseen
-from freshet_training.model import Hstu
+from freshet_training.model import SequenceModel
 from freshet_training.sequences import History, Sequences
 from tests.support import columns, random_history, random_model
 
@@ -27,7 +27,7 @@ def sequences_of(*histories: History) -> Sequences:
 
 
 class Evaluation(unittest.TestCase):
-    def model_with_scores(self, scores: list[float]) -> Hstu:
+    def model_with_scores(self, scores: list[float]) -> SequenceModel:
         """Every user's vector is the first axis, so that an item's score is its first coordinate."""
         model = random_model(0, items=len(scores), similarity="dot").float()
         with torch.no_grad():

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from freshet_training.loss import softmax_loss
-from freshet_training.model import Hstu
+from freshet_training.model import SequenceModel
 from freshet_training.packing import pack
 from freshet_training.train import batch_loss
 from tests.ring_step import RingStep
@@ -20,6 +20,9 @@ SHAPES = [
     {"time_bias": False},
     {"similarity": "dot"},
     {"attention_scale": 2.5},
+    {"block": "transformer"},
+    {"block": "transformer", "ffn_dim": 6, "heads": 4, "window": 12, "time_bias": False, "similarity": "dot"},
+    {"block": "transformer", "attention": "additive", "layers": 1},
 ]
 LENGTHS = [1, 2, 4, 5, 6, 9, 17, 36]
 
@@ -77,7 +80,8 @@ class ModelForms(unittest.TestCase):
 
     def test_initial_weights(self) -> None:
         weights = {
-            name: weight.numpy() for name, weight in Hstu(random_model(0, items=3000).config).state_dict().items()
+            name: weight.numpy()
+            for name, weight in SequenceModel(random_model(0, items=3000).config).state_dict().items()
         }
         self.assertAlmostEqual(weights["item_embedding.weight"].std(), 0.02, delta=0.001)
         self.assertFalse(weights["item_embedding.weight"][0].any() or weights["type_embedding.weight"][0].any())
@@ -107,7 +111,7 @@ class Loss(unittest.TestCase):
         self.assertEqual(batch_loss(model, [history], objective(model, [history])).item(), 0)
 
 
-def gradients(model: Hstu, loss: torch.Tensor) -> dict[str, np.ndarray]:
+def gradients(model: SequenceModel, loss: torch.Tensor) -> dict[str, np.ndarray]:
     model.zero_grad(set_to_none=True)
     loss.backward()
     return {name: weight.grad.numpy() for name, weight in model.named_parameters()}
