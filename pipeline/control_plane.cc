@@ -1,5 +1,7 @@
 #include "pipeline/control_plane.h"
 
+#include <spdlog/spdlog.h>
+
 #include <charconv>
 #include <chrono>
 #include <nlohmann/json.hpp>
@@ -16,6 +18,7 @@ using http::Respond;
 using http::Response;
 
 constexpr std::string_view kRecommendations = "/v1/recommendations/";
+constexpr std::string_view kSeeLog = "the user's state could not be read or answered from; the log says why";
 
 int HexDigit(char digit) {
   if (digit >= '0' && digit <= '9') return digit - '0';
@@ -151,7 +154,9 @@ class ControlPlaneImpl : public ControlPlane {
   // whose partition is still to come.
   static Response ToResponse(LiveAnswer answer, const std::string& user, const std::string& missing) {
     if (!answer.ok()) {
-      return answer.error().retriable() ? TryAgain(answer.error().message()) : Problem(500, answer.error().message());
+      if (answer.error().retriable()) return TryAgain(answer.error().message());
+      spdlog::error("GET {}…: {}", kRecommendations, answer.error().message());
+      return Problem(500, kSeeLog);
     }
     if (answer.value()) return {200, *std::move(answer).value()};
     return missing.empty() ? Problem(404, "no user \"" + user + "\" here") : TryAgain(missing);

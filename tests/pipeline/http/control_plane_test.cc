@@ -15,6 +15,7 @@ namespace {
 
 using nlohmann::json;
 using testing::HasSubstr;
+using testing::Not;
 
 // A control plane with one worker that holds what `holds` answers.
 class ControlPlaneTest : public testing::Test {
@@ -102,10 +103,10 @@ TEST_F(ControlPlaneTest, IsReadyWhenAllPartsAre) {
 
 TEST(Readiness, WhoIsSilentForTooLongIsNotReady) {
   Readiness patient(std::chrono::hours(1));
-  patient.GoesOn("worker 0");
+  patient.SignOf("worker 0").GoesOn();
   EXPECT_EQ(patient.Missing(), "");
   Readiness impatient(std::chrono::milliseconds(0));
-  impatient.GoesOn("worker 0");
+  impatient.SignOf("worker 0").GoesOn();
   std::this_thread::sleep_for(std::chrono::milliseconds(1));
   EXPECT_EQ(impatient.Missing(), "worker 0: has waited for a broker or a disk for 0 s");
   impatient.NotReady("worker 0", "stopped");
@@ -190,10 +191,16 @@ TEST_F(ControlPlaneTest, KnowsOnlyItsPathsAndMethods) {
 TEST_F(ControlPlaneTest, PassesErrorsOn) {
   StartWorker([](const LiveQuery& query) -> LiveAnswer {
     if (query.user_id == "later") return Error(ErrorCode::kUnavailable, "the store is being moved");
-    return Error(ErrorCode::kCorrupt, "the state is not readable");
+    return Error(ErrorCode::kCorrupt, "/srv/state/partition-3: the state is not readable");
   });
   ExpectProblem("/v1/recommendations/later", 503, "the store is being moved");
-  ExpectProblem("/v1/recommendations/never", 500, "the state is not readable");
+  testing::internal::CaptureStdout();
+  const HttpAnswer answer = Get("/v1/recommendations/never");
+  const std::string log = testing::internal::GetCapturedStdout();
+  EXPECT_EQ(answer.status, 500);
+  EXPECT_THAT(answer.body, HasSubstr("the log says why"));
+  EXPECT_THAT(answer.body, Not(HasSubstr("not readable"))) << "what is inside is the operator's";
+  EXPECT_THAT(log, HasSubstr("/srv/state/partition-3: the state is not readable"));
 }
 
 TEST_F(ControlPlaneTest, AnUnknownUserMayComeWhileNotReady) {
