@@ -22,7 +22,7 @@ Status Pipeline::AnswerFromState(PartitionId partition, std::span<UserState* con
     const bool current = cache.model == serving_.model->tag && cache.sequence_number == users[i]->profile().events;
     if (current && cache.user_vector.size() == dim) continue;
     cache.Clear();  // keys/values alone do not give the newest output
-    CatchUp(*users[i]);
+    ScheduleMissing(*users[i]);
     b.rows.back().user_vector = &b.user_vectors[i * dim];
   }
   serving_.engine->Step(b.rows, *engine_scratch_);
@@ -30,7 +30,7 @@ Status Pipeline::AnswerFromState(PartitionId partition, std::span<UserState* con
   for (size_t i = 0; i < users.size(); ++i) {
     std::vector<float>& kept = users[i]->key_values().user_vector;
     if (kept.empty()) kept.assign(&b.user_vectors[i * dim], &b.user_vectors[i * dim] + dim);
-    CatchUp(*users[i]);  // rows of the current model, for the exclusions
+    ScheduleMissing(*users[i]);  // rows of the current model, for the exclusions
     b.requests.push_back(
         {kept.data(), options_.exclude_seen ? users[i]->item_rows() : std::span<const ItemRow>(), {&b.top[i * k], k}});
   }
@@ -63,33 +63,39 @@ LiveAnswer Pipeline::Answer(const LiveQuery& query) {
   return std::optional<std::string>();
 }
 
-Status Pipeline::EmitFinal() {
-  Buffers& b = *buffers_;
-  for (auto& [id, partition] : partitions_) {
-    std::optional<std::string> last;
-    for (;;) {  // a batch at a time: a partition's users need not fit in memory
-      std::vector<std::string> ids;
-      const auto take = [&](const UserState& user) {
-        ids.push_back(user.user_id());
-        return ids.size() < options_.max_batch;
-      };
-      RETURN_IF_ERROR(partition->store->ForEach(take, last));
-      if (ids.empty()) break;
-      last = ids.back();
-      const std::vector<std::string_view> views(ids.begin(), ids.end());
-      ASSIGN_OR_RETURN(const std::span<UserState* const> users, partition->store->Load(views));
-      std::vector<std::string> answers;
-      RETURN_IF_ERROR(AnswerFromState(id, users, options_.top_k, answers));
-      b.outputs.clear();
-      for (size_t i = 0; i < answers.size(); ++i)
-        b.outputs.push_back({Stream::kRecommendations, views[i], answers[i], {}});
-      RETURN_IF_ERROR(sink_.Publish(b.outputs));
-      counts_.recommendations += static_cast<int64_t>(answers.size());
-      const PartitionPosition position{id, std::max(partition->next, partition->emit_from)};
-      RETURN_IF_ERROR(sink_.Commit(std::span(&position, 1)));
-    }
+Result<PollState> Pipeline::EmitFinal() {
+  finished_ = false;
+  for (auto partition = partitions_.lower_bound(final_.partition); partition != partitions_.end(); ++partition) {
+    if (partition->first != final_.partition) final_ = {partition->first, std::nullopt};
+    ASSIGN_OR_RETURN(const bool more, EmitFinal(*partition->second));
+    if (more) return PollState::kMore;
   }
-  return {};
+  finished_ = true;
+  return PollState::kEnd;
+}
+
+// For the users behind the last one. False: there is none.
+Result<bool> Pipeline::EmitFinal(Partition& partition) {
+  std::vector<std::string> ids;
+  const auto take = [&](const UserState& user) {
+    ids.push_back(user.user_id());
+    return ids.size() < options_.max_batch;
+  };
+  RETURN_IF_ERROR(partition.store->ForEach(take, final_.user));
+  if (ids.empty()) return false;
+  final_.user = ids.back();
+  const std::vector<std::string_view> views(ids.begin(), ids.end());
+  ASSIGN_OR_RETURN(const std::span<UserState* const> users, partition.store->Load(views));
+  std::vector<std::string> answers;
+  RETURN_IF_ERROR(AnswerFromState(partition.id, users, options_.top_k, answers));
+  std::vector<OutputRecord>& outputs = buffers_->outputs;
+  outputs.clear();
+  for (size_t i = 0; i < answers.size(); ++i) outputs.push_back({Stream::kRecommendations, views[i], answers[i], {}});
+  RETURN_IF_ERROR(sink_.Publish(outputs));
+  counts_.recommendations += std::ssize(answers);
+  const PartitionPosition position{partition.id, std::max(partition.next, partition.emit_from)};
+  RETURN_IF_ERROR(sink_.Commit(std::span(&position, 1)));
+  return true;
 }
 
 }  // namespace freshet

@@ -120,10 +120,12 @@ class alignas(64) WorkerInstruments : public WorkerMetrics {
   void AddRestored(int64_t records) override { restored.Add(records); }
   void AddSnapshots(int64_t records) override { snapshots.Add(records); }
   void SetAssigned(int64_t partitions) override { assigned.Set(partitions); }
+  void SetSnapshotAge(double seconds) override { snapshot_age.Set(seconds); }
 
   Cell<int64_t> events, repeats, duplicates, unknown_items, recommendations, aborts, restored, snapshots, restoring,
       assigned;
   Cell<int64_t> cache_users, cache_bytes, cache_hits, cache_misses, cache_evictions;
+  Cell<double> snapshot_age;
   std::array<StageCells, kStageNames.size()> stages;
   Histogram<kLatencyBounds> latency;
   // The worker alone adds cells, under `growth`, and looks them up without it; a scrape walks them under it.
@@ -284,7 +286,8 @@ class MetricsImpl : public Metrics {
         sample.counter.value += static_cast<double>(worker->stages[stage].events.Get());
       }
     }
-    out.Family(MetricType::Histogram, "freshet_event_latency_seconds", "From an event's time to its publication.");
+    out.Family(MetricType::Histogram, "freshet_event_latency_seconds",
+               "From an event's time to the commit of its recommendation.");
     ClientMetric& latency = out.Sample();
     for (const auto& [_, worker] : workers_) worker->latency.AddTo(latency.histogram);
   }
@@ -315,6 +318,10 @@ class MetricsImpl : public Metrics {
               Sum(&WorkerInstruments::restoring));
     out.Gauge("freshet_assigned_partitions", "Partitions assigned to this instance.",
               Sum(&WorkerInstruments::assigned));
+    double age = 0;
+    for (const auto& [_, worker] : workers_) age = std::max(age, worker->snapshot_age.Get());
+    out.Gauge("freshet_snapshot_watermark_age_seconds", "Since the last watermark, of the partition that lags most.",
+              age);
   }
 
   void AddInstance(Exposition& out) const {

@@ -35,7 +35,7 @@ class WorkerMetrics {
   virtual void AddDeadLetter(std::string_view code) = 0;  // freshet_dead_letters_total{reason}
   // A micro-batch's time in a stage: freshet_stage_seconds{stage}, and its events: freshet_stage_events_total{stage}.
   virtual void ObserveStage(Stage stage, double seconds, int64_t events) = 0;
-  // freshet_event_latency_seconds: event time to published, where the clock allows; negative counts as 0.
+  // freshet_event_latency_seconds: event time to committed, where the clock allows; negative counts as 0.
   virtual void ObserveLatency(double seconds) = 0;
   // From the worker's last look: users and bytes held now; hits, misses and evictions since the start.
   virtual void SetHotCache(int64_t users, int64_t bytes, int64_t hits, int64_t misses, int64_t evictions) = 0;
@@ -46,6 +46,7 @@ class WorkerMetrics {
   virtual void AddRestored(int64_t records) = 0;                        // freshet_restored_records_total
   virtual void AddSnapshots(int64_t records) = 0;                       // freshet_snapshot_records_total
   virtual void SetAssigned(int64_t partitions) = 0;                     // freshet_assigned_partitions
+  virtual void SetSnapshotAge(double seconds) = 0;                      // freshet_snapshot_watermark_age_seconds
 };
 
 class Metrics {
@@ -62,7 +63,7 @@ class Metrics {
   virtual void SetReady(bool ready) = 0;         // freshet_ready
   virtual void AddRemovedPartition() = 0;        // freshet_removed_partitions_total
 
-  // The text exposition format 0.0.4. Series of all workers are summed.
+  // The text exposition format 0.0.4. Series of all workers are summed; of an age the highest is shown.
   virtual std::string Render() = 0;
 };
 

@@ -69,13 +69,13 @@ Result<PollState> Pipeline::Poll(std::chrono::milliseconds wait) {
   buffers_->batch.Clear();
   buffers_->outputs.clear();
   ASSIGN_OR_RETURN(const PollState state, source_.Poll(buffers_->batch, options_.max_batch, wait));
-  if (metrics_ != nullptr) metrics_->SetRestoring(std::ssize(restoring_));
   if (source_.Joined()) parked_.clear();  // what was going to come back is back
   for (const PartitionPosition& position : buffers_->batch.positions) {
     const auto found = partitions_.find(position.partition);
     if (found != partitions_.end()) found->second->next = std::max(found->second->next, position.next);
   }
-  Report(Stage::kPoll);
+  ReportGauges();
+  ReportStage(Stage::kPoll);
   return state;
 }
 
@@ -98,7 +98,7 @@ void Pipeline::Decode() {
     work.partition = partition;
     work.event = *event;
   }
-  Report(Stage::kDecode);
+  ReportStage(Stage::kDecode);
 }
 
 Status Pipeline::Load() {
@@ -116,7 +116,7 @@ Status Pipeline::Load() {
     }
   }
   std::sort(b.by_user.begin(), b.by_user.end());
-  Report(Stage::kLoad);
+  ReportStage(Stage::kLoad);
   return {};
 }
 
@@ -133,7 +133,7 @@ void Pipeline::Append() {
     UserState& user = *work.user;
     const bool first = i == 0 || b.by_user[i - 1].first != &user;
     const bool last = i + 1 == b.by_user.size() || b.by_user[i + 1].first != &user;
-    if (answers && first) CatchUp(user);
+    if (answers && first) ScheduleMissing(user);
 
     if (first) newest = nullptr;
     const bool taken = Take(work, answers);
@@ -192,7 +192,7 @@ void Pipeline::Attend() {
         work.user->key_values().user_vector.assign(work.user_vector, work.user_vector + dim);
     }
   }
-  Report(Stage::kAttention);
+  ReportStage(Stage::kAttention);
 }
 
 void Pipeline::Rank() {
@@ -207,7 +207,7 @@ void Pipeline::Rank() {
     b.requests.push_back({work.user_vector, excluded, {&b.top[b.requests.size() * k], k}});
   }
   serving_.ranker->TopK(b.requests, *ranker_scratch_);
-  Report(Stage::kRank);
+  ReportStage(Stage::kRank);
 }
 
 void Pipeline::Encode() {
@@ -232,7 +232,7 @@ void Pipeline::Encode() {
     if (options_.include_user_vector) recommendation.user_vector = {work.user_vector, dim};
     serving_.encoder->Encode(recommendation, b.encoded);
     b.encoded_ends.push_back(b.encoded.size());
-    if (metrics_ != nullptr) metrics_->ObserveLatency(static_cast<double>(now_ms - work.event.timestamp_ms) / 1000);
+    if (metrics_ != nullptr) b.uncommitted_event_times_ms.push_back(work.event.timestamp_ms);
   }
   answer = 0;
   for (const Work& work : b.works) {
@@ -241,7 +241,7 @@ void Pipeline::Encode() {
     const std::string_view value = std::string_view(b.encoded).substr(begin, b.encoded_ends[answer++] - begin);
     b.outputs.push_back({Stream::kRecommendations, work.event.user_id, value, {}});
   }
-  Report(Stage::kEncode);
+  ReportStage(Stage::kEncode);
 }
 
 Status Pipeline::Publish() {
@@ -250,7 +250,8 @@ Status Pipeline::Publish() {
   counts_.recommendations += static_cast<int64_t>(b.requests.size());
   for (const OutputRecord& output : b.outputs) b.uncommitted_bytes += output.key.size() + output.value.size();
   b.uncommitted_events += static_cast<int64_t>(std::max(b.works.size(), b.outputs.size()));
-  Report(Stage::kPublish);
+  b.uncommitted_records += std::ssize(b.batch.records);
+  ReportStage(Stage::kPublish);
   return {};
 }
 
@@ -295,12 +296,12 @@ Status Pipeline::Commit(bool snapshots) {
   if (Mutated("state_first")) RETURN_IF_ERROR(ApplyStates());
   RETURN_IF_ERROR(OrRewind(sink_.Commit(positions)));  // I/O: outputs and dead letters
   if (rewind_due_) return {};
+  ReportLatencies();
   RETURN_IF_ERROR(ApplyStates());
   RETURN_IF_ERROR(source_.Commit(positions));  // I/O
   aborts_in_a_row_ = 0;
-  committed_ = counts_;
-  Report(Stage::kCommit);
   ReportCommitted();
+  committed_ = counts_;
   buffers_->NothingUncommitted();
   return {};
 }
@@ -335,7 +336,10 @@ Status Pipeline::ApplyStates() {
     if (rewind_due_ || (partition->next == partition->committed && !partition->snapshot_due)) continue;
     RETURN_IF_ERROR(partition->store->Apply(partition->next));
     partition->committed = partition->next;
-    partition->snapshot_due = false;
+    empty_snapshots_.erase(id);
+    if (std::exchange(partition->snapshot_due, false) && partition->snapshot->Committed()) {
+      partition->behind_since = stage_began_;
+    }
   }
   return OrRewind(FailPoint("after_write_batch"));
 }
@@ -368,7 +372,7 @@ void Pipeline::AddDeadLetter(const RawRecord& record, const DecodeFailure& failu
 
 // Makes the cached keys/values those of the whole sequence and the current model, by scheduling the tokens that they
 // lack: none for a hot user, all that count after an eviction or with another model.
-void Pipeline::CatchUp(UserState& user) {
+void Pipeline::ScheduleMissing(UserState& user) {
   const Model& model = *serving_.model;
   const Vocabulary& vocabulary = model.vocabulary;
   if (!user.RowsAreOf(model.tag)) {
@@ -386,42 +390,6 @@ void Pipeline::CatchUp(UserState& user) {
     buffers_->rows.push_back({&cache, ToModelToken(token, vocabulary), nullptr});
   }
   cache.sequence_number = user.profile().events;
-}
-
-// The time since the last call belongs to `stage`.
-void Pipeline::Report(Stage stage) {
-  if (metrics_ == nullptr) return;
-  const SteadyClock::time_point now = SteadyClock::now();
-  const std::chrono::duration<double> took = now - std::exchange(stage_began_, now);
-  if (!buffers_->batch.records.empty() || stage == Stage::kCommit) {
-    metrics_->ObserveStage(stage, took.count(), static_cast<int64_t>(buffers_->batch.records.size()));
-  }
-}
-
-// Counters and gauges, once a commit: a scrape needs no finer grain.
-void Pipeline::ReportCommitted() {
-  if (metrics_ == nullptr) return;
-  for (const std::string_view code : buffers_->uncommitted_dead_letters) metrics_->AddDeadLetter(code);
-  metrics_->AddSnapshots(buffers_->uncommitted_snapshots);
-  metrics_->AddAborts(counts_.aborts - reported_.aborts);
-  metrics_->AddEvents(counts_.events - reported_.events);
-  metrics_->AddRepeats(counts_.repeats - reported_.repeats);
-  metrics_->AddDuplicates(counts_.duplicates - reported_.duplicates);
-  metrics_->AddUnknownItems(counts_.unknown_items - reported_.unknown_items);
-  metrics_->AddRecommendations(counts_.recommendations - reported_.recommendations);
-  reported_ = counts_;
-  StoreStats sum;
-  for (const auto& [id, partition] : partitions_) {
-    const StoreStats stats = partition->store->Stats();
-    sum.hot_users += stats.hot_users;
-    sum.hot_bytes += stats.hot_bytes;
-    sum.hits += stats.hits;
-    sum.misses += stats.misses;
-    sum.evictions += stats.evictions;
-  }
-  metrics_->SetHotCache(sum.hot_users, sum.hot_bytes, sum.hits, sum.misses, sum.evictions);
-  metrics_->SetAssigned(static_cast<int64_t>(partitions_.size()));
-  for (const auto& [partition, records] : source_.Lag()) metrics_->SetLag(options_.topic, Raw(partition), records);
 }
 
 }  // namespace freshet

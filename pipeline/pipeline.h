@@ -47,7 +47,8 @@ struct SnapshotOptions {
   std::function<Result<std::unique_ptr<EventSource>>(PartitionId)> read;
   // A snapshot that is used in its stead, because somebody named it; null: there is none of the partition.
   std::function<Result<std::unique_ptr<EventSource>>(PartitionId)> file;
-  // How long a restore may keep the others waiting. A source that announces a partition only once needs for ever.
+  // About how long restores, all of them together, may keep the other partitions waiting in a poll. A source that
+  // announces a partition only once needs for ever.
   std::chrono::milliseconds slice{100};
 };
 
@@ -94,15 +95,16 @@ class Pipeline : public AssignmentListener {
   // Commits what is pending, gives the partitions back, closes the source.
   Status Close();
 
-  // With Emit::kFinal, after kEnd: a recommendation for each user of the open partitions.
-  Status EmitFinal();
+  // With Emit::kFinal, after kEnd: recommendations for the next max_batch users of the open partitions. kEnd: all have
+  // theirs.
+  Result<PollState> EmitFinal();
 
   // From live state; this worker's thread.
   LiveAnswer Answer(const LiveQuery& query);
 
   const PipelineCounts& counts() const { return counts_; }
 
-  // Everything was read and committed: the last Step() gave kEnd.
+  // Everything was read and committed: the last Step(), or EmitFinal() after it, gave kEnd.
   bool Finished() const { return finished_; }
 
   // No open partition is still taking in what was answered before a crash.
@@ -137,25 +139,38 @@ class Pipeline : public AssignmentListener {
   Status ApplyStates();
   Status PublishSnapshots();
   Result<std::unique_ptr<UserStateStore>> OpenStore(const Assignment& assignment);
-  Result<std::unique_ptr<UserStateStore>> OpenLocal(const Assignment& assignment);
-  Result<bool> IsOutdated(const UserStateStore& store, const Assignment& assignment);
   struct Restoring;  // the store of a partition on its way here
+  Result<bool> MakeReady(const Assignment& assignment, Restoring& restoring);
+  Status Empty(PartitionId partition, Restoring& restoring);
+  bool MayBeOutdated(const UserStateStore& store, const Assignment& assignment) const;
+  Result<bool> FindWatermark(PartitionId partition, Restoring& restoring);
+  bool IsOutdated(const Restoring& restoring, const Assignment& assignment) const;
+  std::chrono::milliseconds Slice() const;
+  std::string NameOf(PartitionId partition) const;
   Result<bool> Restore(PartitionId partition, Restoring& restoring);
   Result<std::unique_ptr<SnapshotRestore>> BeginRestore(PartitionId partition, UserStateStore& store);
+  Result<bool> EmitFinal(Partition& partition);
   Status OrRewind(const Status& status);
   Status Rewind();
+  void BeginSnapshot(Partition& partition);
   void Park(PartitionId partition);
   Partition* PartitionOf(RawRecord& record, std::string_view user_id);
   void AddDeadLetter(const RawRecord& record, const DecodeFailure& failure);
-  void CatchUp(UserState& user);
+  void ScheduleMissing(UserState& user);
   void ShareHotCache();
-  void Report(Stage stage);
+  void ReportStage(Stage stage);
+  void ReportStage(Stage stage, int64_t events);
+  void ReportLatencies();
   void ReportCommitted();
+  void ReportGauges();
+  StoreStats HotCache() const;
+  void CountHotCache(Partition& partition);
+  double SnapshotAge(std::chrono::steady_clock::time_point now);
   Status AnswerFromState(PartitionId partition, std::span<UserState* const> users, int top_k,
                          std::vector<std::string>& answers);
 
   const PipelineOptions options_;
-  std::set<PartitionId> empty_snapshots_;  // of the options, until taken note of
+  std::set<PartitionId> empty_snapshots_;  // of the options, until their stores have that durably
   const ServingModel& serving_;
   EventDecoder& decoder_;
   EventSource& source_;
@@ -164,8 +179,8 @@ class Pipeline : public AssignmentListener {
   WorkerMetrics* const metrics_;
 
   std::map<PartitionId, std::unique_ptr<Partition>> partitions_;
-  // Stores of partitions that just went: most come back with the end of the rebalance, with their users still hot.
-  std::map<PartitionId, std::unique_ptr<UserStateStore>> parked_;
+  // Partitions that just went, as committed: most come back with the end of the rebalance, with their users still hot.
+  std::map<PartitionId, std::unique_ptr<Partition>> parked_;
   std::map<PartitionId, std::unique_ptr<Restoring>> restoring_;
   std::set<PartitionId> rebuilding_;  // whose state is to come from the input alone
   bool rewind_due_ = false;           // outputs since the last commit will not be seen
@@ -173,12 +188,17 @@ class Pipeline : public AssignmentListener {
   std::unique_ptr<Buffers> buffers_;
   std::unique_ptr<Engine::Scratch> engine_scratch_;
   std::unique_ptr<Ranker::Scratch> ranker_scratch_;
+  struct {
+    PartitionId partition{};
+    std::optional<std::string> user;
+  } final_;  // whom EmitFinal() answered last
   bool finished_ = false;
   PipelineCounts counts_;
   PipelineCounts committed_;  // counts_ at the last commit
-  PipelineCounts reported_;   // to metrics_
   std::chrono::steady_clock::time_point last_commit_;
   std::chrono::steady_clock::time_point stage_began_;
+  std::chrono::steady_clock::time_point next_gauges_;
+  StoreStats closed_;  // hits, misses and evictions of partitions that went
 };
 
 }  // namespace freshet

@@ -1,4 +1,4 @@
-// What the files of class Pipeline share. Internal to pipeline/pipeline.cc, recovery.cc and answers.cc.
+// What the files of class Pipeline share. Internal to pipeline/pipeline.cc, recovery.cc, answers.cc and reporting.cc.
 #pragma once
 
 #include <cstdint>
@@ -16,8 +16,10 @@
 namespace freshet {
 
 struct Pipeline::Partition {
-  PartitionId id{};
-  std::unique_ptr<UserStateStore> store;
+  Partition(PartitionId which, std::unique_ptr<UserStateStore> its_store) : id(which), store(std::move(its_store)) {}
+
+  const PartitionId id;
+  const std::unique_ptr<UserStateStore> store;
   Offset begin{0};      // records before it are in the state already
   Offset emit_from{0};  // records before it were answered already
   Offset next{0};       // what a commit now would make the position
@@ -26,11 +28,15 @@ struct Pipeline::Partition {
   bool snapshot_due = false;    // records of it, or its watermark, belong to the next commit
   std::vector<uint32_t> works;  // of the running batch
   std::vector<std::string_view> users;
+  // Since when the snapshot lacks something: its last watermark, or when it lacked nothing, or was opened.
+  std::chrono::steady_clock::time_point behind_since = std::chrono::steady_clock::now();
+  StoreStats counted;  // of the store's, what Pipeline::closed_ has
 };
 
 struct Pipeline::Restoring {
-  std::unique_ptr<UserStateStore> store;
-  std::unique_ptr<SnapshotRestore> restore;
+  std::unique_ptr<UserStateStore> store;     // null: not looked at yet
+  std::unique_ptr<WatermarkSearch> search;   // whether the store is outdated
+  std::unique_ptr<SnapshotRestore> restore;  // into the store
 };
 
 struct Pipeline::Work {
@@ -59,13 +65,17 @@ struct Pipeline::Buffers {
   // Since the last commit.
   size_t uncommitted_bytes = 0;
   int64_t uncommitted_events = 0;
+  int64_t uncommitted_records = 0;
   int64_t uncommitted_snapshots = 0;
+  std::vector<int64_t> uncommitted_event_times_ms;         // of those that are answered
   std::vector<std::string_view> uncommitted_dead_letters;  // their codes
 
   void NothingUncommitted() {
     uncommitted_bytes = 0;
     uncommitted_events = 0;
+    uncommitted_records = 0;
     uncommitted_snapshots = 0;
+    uncommitted_event_times_ms.clear();
     uncommitted_dead_letters.clear();
   }
 };

@@ -1,6 +1,7 @@
 // Whether this instance answers for its share of the work, and if not, why. Thread-safe.
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <map>
 #include <mutex>
@@ -10,6 +11,18 @@ namespace freshet {
 
 class Readiness {
  public:
+  using Clock = std::chrono::steady_clock;
+
+  // When a part went on last. GoesOn() waits for nobody.
+  class Sign {
+   public:
+    void GoesOn() { last_.store(Clock::now().time_since_epoch(), std::memory_order_relaxed); }
+
+   private:
+    friend class Readiness;
+    std::atomic<Clock::duration> last_{Clock::duration{}};  // zero: never
+  };
+
   // A part that told GoesOn() once and then is silent for longer than `patience` is not ready either: a broker or a
   // disk holds it up in the middle of its work.
   explicit Readiness(std::chrono::milliseconds patience = std::chrono::seconds(5)) : patience_(patience) {}
@@ -23,18 +36,20 @@ class Readiness {
     const std::lock_guard lock(mutex_);
     reasons_.erase(part);
   }
-  void GoesOn(const std::string& part) {
+  // The part's own, for as long as this lives.
+  Sign& SignOf(const std::string& part) {
     const std::lock_guard lock(mutex_);
-    heard_of_[part] = Clock::now();
+    return signs_[part];
   }
 
   // What is missing, "part: reason; …"; empty: ready.
   std::string Missing() const {
     const std::lock_guard lock(mutex_);
     std::map<std::string, std::string> reasons = reasons_;
-    for (const auto& [part, when] : heard_of_) {
-      const auto silent = Clock::now() - when;
-      if (silent <= patience_) continue;
+    for (const auto& [part, sign] : signs_) {
+      const auto last = sign.last_.load(std::memory_order_relaxed);
+      const auto silent = Clock::now().time_since_epoch() - last;
+      if (last == Clock::duration{} || silent <= patience_) continue;
       const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(silent).count();
       reasons.emplace(part, "has waited for a broker or a disk for " + std::to_string(seconds) + " s");
     }
@@ -44,12 +59,10 @@ class Readiness {
   }
 
  private:
-  using Clock = std::chrono::steady_clock;
-
   const std::chrono::milliseconds patience_;
   mutable std::mutex mutex_;
   std::map<std::string, std::string> reasons_;
-  std::map<std::string, Clock::time_point> heard_of_;
+  std::map<std::string, Sign> signs_;
 };
 
 }  // namespace freshet

@@ -11,78 +11,108 @@ namespace freshet {
 
 Result<std::optional<Offset>> Pipeline::OnAssigned(const Assignment& assignment) {
   RETURN_IF_ERROR(FailPoint("on_assigned"));
-  auto partition = std::make_unique<Partition>();
-  partition->id = assignment.partition;
   Park(assignment.partition);  // announced again before it was read
-  ASSIGN_OR_RETURN(partition->store, OpenStore(assignment));
-  if (options_.snapshots.read) {
-    // The topic is new, or was made anew: it needs everybody.
-    if (empty_snapshots_.erase(assignment.partition) > 0) partition->store->SetSnapshotPosition(Offset{0});
-    partition->snapshot.emplace(options_.snapshots.whose, options_.snapshots.interval,
-                                std::chrono::steady_clock::now());
+  std::unique_ptr<Partition> partition;
+  if (auto parked = parked_.extract(assignment.partition)) {
+    partition = std::move(parked.mapped());
+  } else {
+    ASSIGN_OR_RETURN(std::unique_ptr<UserStateStore> store, OpenStore(assignment));
+    partition = std::make_unique<Partition>(assignment.partition, std::move(store));
   }
   const std::optional<Offset> position = partition->store->Position();
   partition->begin = position.value_or(Offset{0});
   // Without a position the source alone knows where reading begins: none is committed before it told one.
   partition->next = partition->committed = partition->begin;
   partition->emit_from = assignment.committed.value_or(Offset{0});
+  if (options_.snapshots.read) BeginSnapshot(*partition);
   partitions_[assignment.partition] = std::move(partition);
   ShareHotCache();
+  next_gauges_ = {};
   return position;
 }
 
-// The store of a partition: as it was left here, else from a snapshot, else empty. kUnavailable while it is restored.
+// Where another answered meanwhile, its snapshots may be newer than a walk of before; otherwise that goes on.
+void Pipeline::BeginSnapshot(Partition& partition) {
+  // The topic is new, or was made anew: it needs everybody.
+  if (empty_snapshots_.contains(partition.id)) partition.store->SetSnapshotPosition(Offset{0});
+  if (partition.snapshot && partition.emit_from <= partition.begin) return;
+  const SnapshotOptions& options = options_.snapshots;
+  partition.snapshot.emplace(options.whose, options.interval, std::chrono::steady_clock::now());
+}
+
+// The store of a partition: as it was left here, else from a snapshot, else empty. kUnavailable while it is made ready.
 Result<std::unique_ptr<UserStateStore>> Pipeline::OpenStore(const Assignment& assignment) {
-  const PartitionId partition = assignment.partition;
-  if (auto parked = parked_.extract(partition)) return std::move(parked.mapped());
-  auto& restoring = restoring_[partition];
+  std::unique_ptr<Restoring>& restoring = restoring_[assignment.partition];
   if (restoring == nullptr) restoring = std::make_unique<Restoring>();
-  if (restoring->store == nullptr) {
-    auto store = OpenLocal(assignment);
-    if (!store.ok()) {
-      restoring_.erase(partition);
-      return store;
-    }
-    if (rebuilding_.erase(partition) > 0 || (*store)->Position()) {
-      restoring_.erase(partition);
-      return store;
-    }
-    restoring->store = std::move(store).value();
+  const Result<bool> ready = MakeReady(assignment, *restoring);
+  if (ready.ok() && !*ready) return Error(ErrorCode::kUnavailable, "its state is being restored");
+  std::unique_ptr<Restoring> done = std::move(restoring);
+  if (!ready.ok() && ready.error().retriable()) {
+    const bool begun = done->search != nullptr || done->restore != nullptr;
+    restoring = begun ? std::make_unique<Restoring>() : std::move(done);
+    return ready.error();
   }
-  const Result<bool> restored = Restore(partition, *restoring);
-  if (restored.ok() && !*restored) return Error(ErrorCode::kUnavailable, "its state is being restored");
-  const bool begun = restoring->restore != nullptr;
-  if (!begun && !restored.ok() && restored.error().retriable()) return restored.error();
-  const std::unique_ptr<Restoring> done = std::move(restoring);
-  restoring_.erase(partition);
-  if (!restored.ok()) return restored.error();
+  restoring_.erase(assignment.partition);
+  if (!ready.ok()) return ready.error();
   return std::move(done->store);
 }
 
-// What is here of a partition, unless that is what a restore left that broke off, or is outdated.
-Result<std::unique_ptr<UserStateStore>> Pipeline::OpenLocal(const Assignment& assignment) {
-  ASSIGN_OR_RETURN(std::unique_ptr<UserStateStore> store, states_.OpenPartition(assignment.partition));
-  const bool broken = !store->Position() && store->Stats().estimated_users > 0;
-  ASSIGN_OR_RETURN(const bool outdated, IsOutdated(*store, assignment));
-  if (!broken && !outdated) return store;
-  store.reset();
-  RETURN_IF_ERROR(states_.RemovePartition(assignment.partition));
-  return states_.OpenPartition(assignment.partition);
+// A slice of it. False: there is more to do.
+Result<bool> Pipeline::MakeReady(const Assignment& assignment, Restoring& restoring) {
+  const PartitionId partition = assignment.partition;
+  if (restoring.store == nullptr) {
+    ASSIGN_OR_RETURN(restoring.store, states_.OpenPartition(partition));
+    const bool broken = !restoring.store->Position() && restoring.store->Stats().estimated_users > 0;
+    if (broken) RETURN_IF_ERROR(Empty(partition, restoring));  // a restore broke off
+  }
+  if (rebuilding_.erase(partition) > 0) return true;
+  if (MayBeOutdated(*restoring.store, assignment)) {
+    ASSIGN_OR_RETURN(const bool known, FindWatermark(partition, restoring));
+    if (!known) return false;
+    if (!IsOutdated(restoring, assignment)) return true;
+    RETURN_IF_ERROR(Empty(partition, restoring));
+  }
+  if (restoring.store->Position()) return true;
+  return Restore(partition, restoring);
 }
 
-// Whether a store waits for events that the input has lost, while the snapshot topic holds what became of them.
-Result<bool> Pipeline::IsOutdated(const UserStateStore& store, const Assignment& assignment) {
-  const SnapshotOptions& from = options_.snapshots;
+Status Pipeline::Empty(PartitionId partition, Restoring& restoring) {
+  restoring = Restoring();
+  RETURN_IF_ERROR(states_.RemovePartition(partition));
+  ASSIGN_OR_RETURN(restoring.store, states_.OpenPartition(partition));
+  return {};
+}
+
+// Whether a store waits for events that the input has lost, and the snapshot topic may hold what became of them.
+bool Pipeline::MayBeOutdated(const UserStateStore& store, const Assignment& assignment) const {
   const std::optional<Offset> position = store.Position();
   const std::optional<Offset> begin = assignment.input_begin;
-  if (!from.read || from.file || !position || !begin || *position >= *begin) return false;
-  ASSIGN_OR_RETURN(const std::unique_ptr<EventSource> records, from.read(assignment.partition));
-  ASSIGN_OR_RETURN(const auto watermark, SnapshotRestore::FindWatermark(*records, from.whose));
-  if (!watermark || *watermark < *begin) return false;
-  spdlog::warn(
-      "{}[{}]: input begins at offset {}, local state is at {}, the snapshot at {}: the local state is deleted",
-      options_.topic, Raw(assignment.partition), Raw(*begin), Raw(*position), Raw(*watermark));
+  return options_.snapshots.read && !options_.snapshots.file && position && begin && *position < *begin;
+}
+
+Result<bool> Pipeline::FindWatermark(PartitionId partition, Restoring& restoring) {
+  const SnapshotOptions& from = options_.snapshots;
+  if (restoring.search == nullptr) {
+    ASSIGN_OR_RETURN(std::unique_ptr<EventSource> records, from.read(partition));
+    restoring.search = std::make_unique<WatermarkSearch>(std::move(records), NameOf(partition), from.whose);
+  }
+  return restoring.search->Step(Slice());
+}
+
+bool Pipeline::IsOutdated(const Restoring& restoring, const Assignment& assignment) const {
+  const std::optional<Offset> watermark = restoring.search->position();
+  if (!watermark || *watermark < *assignment.input_begin) return false;
+  spdlog::warn("{}: input begins at offset {}, local state is at {}, the snapshot at {}: the local state is deleted",
+               NameOf(assignment.partition), Raw(*assignment.input_begin), Raw(*restoring.store->Position()),
+               Raw(*watermark));
   return true;
+}
+
+// Each partition's share, so that those which are served wait no longer when many are restored.
+std::chrono::milliseconds Pipeline::Slice() const { return options_.snapshots.slice / std::ssize(restoring_); }
+
+std::string Pipeline::NameOf(PartitionId partition) const {
+  return options_.topic + "[" + std::to_string(Raw(partition)) + "]";
 }
 
 Result<bool> Pipeline::Restore(PartitionId partition, Restoring& restoring) {
@@ -91,7 +121,7 @@ Result<bool> Pipeline::Restore(PartitionId partition, Restoring& restoring) {
     if (restoring.restore == nullptr) return true;
   }
   const int64_t before = restoring.restore->restored();
-  const Result<bool> done = restoring.restore->Step(options_.snapshots.slice);
+  const Result<bool> done = restoring.restore->Step(Slice());
   if (metrics_ != nullptr) metrics_->AddRestored(restoring.restore->restored() - before);
   return done;
 }
@@ -108,8 +138,7 @@ Result<std::unique_ptr<SnapshotRestore>> Pipeline::BeginRestore(PartitionId part
     ASSIGN_OR_RETURN(records, from.read(partition));
   }
   if (records == nullptr) return std::unique_ptr<SnapshotRestore>();
-  const std::string name = options_.topic + "[" + std::to_string(Raw(partition)) + "]";
-  return std::make_unique<SnapshotRestore>(std::move(records), name, from.whose, in_topic, store);
+  return std::make_unique<SnapshotRestore>(std::move(records), NameOf(partition), from.whose, in_topic, store);
 }
 
 Status Pipeline::OnRevoked(PartitionId partition, bool lost) {
@@ -121,15 +150,20 @@ Status Pipeline::OnRevoked(PartitionId partition, bool lost) {
   Park(partition);
   if (metrics_ != nullptr) metrics_->DropLag(options_.topic, Raw(partition));
   ShareHotCache();
+  next_gauges_ = {};
   return {};
 }
 
-// Closes a partition, if it is open, but for its store, which forgets what was not committed.
+// Lays a partition, if it is open, aside: it forgets what was not committed.
 void Pipeline::Park(PartitionId partition) {
   const auto found = partitions_.find(partition);
   if (found == partitions_.end()) return;
-  found->second->store->Discard();
-  parked_[partition] = std::move(found->second->store);
+  Partition& parked = *found->second;
+  parked.store->Discard();
+  if (parked.snapshot) parked.snapshot->Discard();
+  parked.snapshot_due = false;
+  CountHotCache(parked);
+  parked_[partition] = std::move(found->second);
   partitions_.erase(found);
 }
 
@@ -142,11 +176,11 @@ bool Pipeline::CaughtUp() const {
 Status Pipeline::OnRebuild(const Assignment& assignment, bool same_log) {
   if (!same_log && options_.snapshots.read) {
     // They would come back one day, with offsets that mean nothing in the new log.
-    ASSIGN_OR_RETURN(const std::unique_ptr<EventSource> records, options_.snapshots.read(assignment.partition));
-    ASSIGN_OR_RETURN(const bool empty, SnapshotRestore::IsEmpty(*records));
+    ASSIGN_OR_RETURN(std::unique_ptr<EventSource> records, options_.snapshots.read(assignment.partition));
+    ASSIGN_OR_RETURN(const bool empty, SnapshotRestore::IsEmpty(std::move(records)));
     if (!empty) {
-      return Error(ErrorCode::kNeedsDecision, options_.topic + "[" + std::to_string(Raw(assignment.partition)) +
-                                                  "]: the snapshots are those of the log before; to rebuild state, "
+      return Error(ErrorCode::kNeedsDecision, NameOf(assignment.partition) +
+                                                  ": the snapshots are those of the log before; to rebuild state, "
                                                   "name a new snapshots.topic as well");
     }
   }
@@ -177,6 +211,9 @@ Status Pipeline::Rewind() {
   const PipelineCounts before = std::exchange(counts_, committed_);
   counts_.aborts = committed_.aborts = before.aborts + 1;
   ++aborts_in_a_row_;
+  if (metrics_ != nullptr) metrics_->AddAborts(1);
+  next_gauges_ = {};
+  ReportGauges();  // what follows may take as long as an outage
   RETURN_IF_ERROR(sink_.Abort());
   RETURN_IF_ERROR(source_.Rewind());
   buffers_->NothingUncommitted();

@@ -2,6 +2,7 @@
 
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "core/fail_point.h"
@@ -13,6 +14,7 @@ using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
 constexpr size_t kBatch = 1000;
+constexpr milliseconds kWait{20};
 constexpr auto kLogInterval = std::chrono::seconds(5);
 constexpr auto kAnswer = std::chrono::seconds(5);
 
@@ -42,73 +44,83 @@ Result<Watermark> WatermarkOf(const RawRecord& record, std::string_view payload,
 }  // namespace
 
 // A snapshot is read from its beginning, whatever was read before.
-class SnapshotRestore::Listener : public AssignmentListener {
+class SnapshotReader::Listener : public AssignmentListener {
  public:
   Result<std::optional<Offset>> OnAssigned(const Assignment&) override { return std::optional<Offset>(); }
   Status OnRevoked(PartitionId, bool) override { return {}; }
 };
 
-SnapshotRestore::SnapshotRestore(std::unique_ptr<EventSource> records, std::string name, std::string whose,
-                                 bool in_topic, UserStateStore& store)
+SnapshotReader::SnapshotReader(std::unique_ptr<EventSource> records, std::string doing)
     : records_(std::move(records)),
-      name_(std::move(name)),
-      whose_(std::move(whose)),
-      in_topic_(in_topic),
-      store_(store),
+      doing_(std::move(doing)),
       listener_(std::make_unique<Listener>()),
-      began_(steady_clock::now()),
-      next_log_(began_ + kLogInterval) {}
+      next_log_(steady_clock::now() + kLogInterval) {}
 
-SnapshotRestore::~SnapshotRestore() = default;
+SnapshotReader::~SnapshotReader() = default;
 
-// Until `take` returns false.
-Status SnapshotRestore::ReadAll(EventSource& records, const std::function<Result<bool>(const RecordBatch&)>& take) {
-  Listener listener;
-  RETURN_IF_ERROR(records.Open(listener));
-  for (auto until = steady_clock::now() + kAnswer; steady_clock::now() < until;) {
-    RecordBatch batch;
-    ASSIGN_OR_RETURN(const PollState state, records.Poll(batch, kBatch, milliseconds(100)));
-    ASSIGN_OR_RETURN(const bool more, take(batch));
-    if (!more || state == PollState::kEnd) return {};
-    if (!batch.records.empty()) until = steady_clock::now() + kAnswer;
-  }
-  return Error(ErrorCode::kUnavailable, "the snapshot topic does not answer");
-}
-
-Result<bool> SnapshotRestore::IsEmpty(EventSource& records) {
-  bool empty = true;
-  RETURN_IF_ERROR(ReadAll(records, [&](const RecordBatch& batch) { return empty = batch.records.empty(); }));
-  return empty;
-}
-
-Result<std::optional<Offset>> SnapshotRestore::FindWatermark(EventSource& records, const std::string& whose) {
-  std::optional<Offset> position;
-  RETURN_IF_ERROR(ReadAll(records, [&](const RecordBatch& batch) -> Result<bool> {
-    for (const RawRecord& record : batch.records) {
-      if (!IsWatermarkKey(record.key)) continue;
-      ASSIGN_OR_RETURN(const std::string_view payload, PayloadOf(record));
-      ASSIGN_OR_RETURN(const Watermark watermark, WatermarkOf(record, payload, whose));
-      position = watermark.position;
-    }
-    return true;
-  }));
-  return position;
-}
-
-Result<bool> SnapshotRestore::Step(milliseconds budget) {
+Result<bool> SnapshotReader::Step(milliseconds budget, const std::function<Status(const RecordBatch&)>& take) {
   const auto until = steady_clock::now() + budget;
   if (!std::exchange(open_, true)) RETURN_IF_ERROR(records_->Open(*listener_));
   do {
     batch_.Clear();
-    ASSIGN_OR_RETURN(const PollState state, records_->Poll(batch_, kBatch, milliseconds(20)));
-    RETURN_IF_ERROR(TakeIn(batch_));
+    ASSIGN_OR_RETURN(const PollState state, records_->Poll(batch_, kBatch, std::min(budget, kWait)));
+    RETURN_IF_ERROR(take(batch_));
+    read_ += std::ssize(batch_.records);
     RETURN_IF_ERROR(FailPoint("during_restore"));
     LogProgress();
     if (state != PollState::kEnd) continue;
-    RETURN_IF_ERROR(Finish());
+    RETURN_IF_ERROR(records_->Close());
     return true;
   } while (steady_clock::now() < until);
   return false;
+}
+
+void SnapshotReader::LogProgress() {
+  const auto now = steady_clock::now();
+  if (now < next_log_) return;
+  next_log_ = now + kLogInterval;
+  spdlog::info("{}, {:.0f} % of the snapshot, {} records", doing_, 100 * records_->Progress().value_or(0), read_);
+}
+
+WatermarkSearch::WatermarkSearch(std::unique_ptr<EventSource> records, const std::string& name, std::string whose)
+    : reader_(std::move(records), name + ": looking how new the snapshot is"), whose_(std::move(whose)) {}
+
+Result<bool> WatermarkSearch::Step(milliseconds budget) {
+  return reader_.Step(budget, [this](const RecordBatch& batch) -> Status {
+    for (const RawRecord& record : batch.records) {
+      if (!IsWatermarkKey(record.key)) continue;
+      ASSIGN_OR_RETURN(const std::string_view payload, PayloadOf(record));
+      ASSIGN_OR_RETURN(const Watermark watermark, WatermarkOf(record, payload, whose_));
+      position_ = watermark.position;
+    }
+    return {};
+  });
+}
+
+SnapshotRestore::SnapshotRestore(std::unique_ptr<EventSource> records, const std::string& name, std::string whose,
+                                 bool in_topic, UserStateStore& store)
+    : reader_(std::move(records), name + ": restoring"),
+      name_(name),
+      whose_(std::move(whose)),
+      in_topic_(in_topic),
+      store_(store),
+      began_(steady_clock::now()) {}
+
+Result<bool> SnapshotRestore::IsEmpty(std::unique_ptr<EventSource> records) {
+  SnapshotReader reader(std::move(records), "");
+  bool empty = true;
+  const auto take = [&](const RecordBatch& batch) { return empty = empty && batch.records.empty(), Status(); };
+  for (const auto until = steady_clock::now() + kAnswer; steady_clock::now() < until;) {
+    ASSIGN_OR_RETURN(const bool end, reader.Step(kWait, take));
+    if (end || !empty) return empty;
+  }
+  return Error(ErrorCode::kUnavailable, "the snapshot topic does not answer");
+}
+
+Result<bool> SnapshotRestore::Step(milliseconds budget) {
+  ASSIGN_OR_RETURN(const bool end, reader_.Step(budget, [this](const RecordBatch& batch) { return TakeIn(batch); }));
+  if (end) RETURN_IF_ERROR(Finish());
+  return end;
 }
 
 Status SnapshotRestore::TakeIn(const RecordBatch& batch) {
@@ -126,7 +138,6 @@ Status SnapshotRestore::TakeIn(const RecordBatch& batch) {
 }
 
 Status SnapshotRestore::Finish() {
-  RETURN_IF_ERROR(records_->Close());
   const std::chrono::duration<double> took = steady_clock::now() - began_;
   if (!watermark_) {
     spdlog::info("{}: {} records in the snapshot, but no watermark: everything is read from the input", name_,
@@ -138,14 +149,6 @@ Status SnapshotRestore::Finish() {
   spdlog::info("{}: restored {} records of a snapshot in {:.1f} s; the input is read from offset {}", name_, restored_,
                took.count(), Raw(watermark_->position));
   return {};
-}
-
-void SnapshotRestore::LogProgress() {
-  const auto now = steady_clock::now();
-  if (now < next_log_) return;
-  next_log_ = now + kLogInterval;
-  spdlog::info("{}: restoring, {:.0f} % of the snapshot, {} records", name_, 100 * records_->Progress().value_or(0),
-               restored_);
 }
 
 }  // namespace freshet

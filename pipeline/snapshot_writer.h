@@ -4,8 +4,9 @@
 // is through, a watermark says from which position on the input is still needed. A cycle takes half of
 // snapshots.interval, so that no change is older than the interval when it and its watermark are written.
 // Cost: the users that changed, plus reading all of them from RocksDB once a cycle; memory: one user.
-// Threads: the pipeline's. What Next() gave belongs to the commit that follows; when that comes to nothing, the writer
-// is thrown away, and a new one begins the cycle again.
+// Threads: the pipeline's. What Next() gave belongs to the commit that follows. When that comes to nothing, or the
+// partition goes and comes back with its store, the cycle goes on from the last commit: what was written until then
+// holds every change before the cycle's beginning, and the users behind it are still to be visited.
 #pragma once
 
 #include <chrono>
@@ -35,16 +36,26 @@ class SnapshotWriter {
   // position, to be made durable by its next Apply().
   Status Next(UserStateStore& store, TimePoint now, std::vector<SnapshotRecord>& records);
 
+  // What Next() gave, which was not nothing, is committed. True: its last record is a watermark.
+  bool Committed();
+  // It came to nothing, as did what the store has not applied.
+  void Discard() { cursor_ = committed_; }
+
  private:
   bool Begin(const UserStateStore& store, TimePoint now);
 
+  struct Cursor {
+    TimePoint began;              // the running cycle, or the last one
+    std::optional<Offset> up_to;  // the store's position when the running cycle began; absent: none is running
+    std::string after;            // the user visited last
+    double users = 0;             // that the store is thought to hold
+    double visited = 0;
+  };
+
   const std::string whose_;
   const std::chrono::nanoseconds cycle_;
-  TimePoint began_;              // the running cycle, or the last one
-  std::optional<Offset> up_to_;  // the store's position when the running cycle began; absent: none is running
-  std::string after_;            // the user visited last
-  double users_ = 0;             // that the store is thought to hold
-  double visited_ = 0;
+  Cursor cursor_;
+  Cursor committed_;  // cursor_ as of the last commit
 };
 
 }  // namespace freshet

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <condition_variable>
+#include <deque>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -29,13 +30,21 @@ void Add(PipelineCounts& sum, const PipelineCounts& counts) {
 
 // What the workers tell the thread that waits for them.
 struct Board {
-  std::mutex mutex;
-  std::condition_variable changed;
-  std::vector<PipelineCounts> counts;
-  std::vector<double> done;  // share of the input
-  std::vector<bool> joined;  // has its share of the input
-  size_t running = 0;
+  // One worker's, so that none waits for another.
+  struct alignas(64) Note {
+    std::mutex mutex;
+    PipelineCounts counts;
+    double done = -1;     // share of the input
+    bool joined = false;  // has its share of the input
+  };
+
+  explicit Board(size_t workers) : notes(workers), running(workers) {}
+
+  std::deque<Note> notes;
   std::atomic<bool> failed{false};
+  std::mutex mutex;  // of what follows, for the end of a worker
+  std::condition_variable changed;
+  size_t running;
   std::optional<Error> error;  // of the first worker that failed
 };
 
@@ -47,15 +56,17 @@ class WorkerLoop {
         stop_(stop),
         options_(options),
         board_(board),
-        part_("worker " + std::to_string(index)) {}
+        note_(board.notes[static_cast<size_t>(index)]),
+        part_("worker " + std::to_string(index)),
+        sign_(options.readiness == nullptr ? nullptr : &options.readiness->SignOf(part_)) {}
 
   void Run() {
     const Status status = Work();
     if (options_.queries != nullptr) options_.queries->Close(index_);
     if (options_.readiness != nullptr)
       options_.readiness->NotReady(part_, status.ok() ? "stopped" : status.error().message());
+    Note();
     const std::lock_guard lock(board_.mutex);
-    board_.counts[static_cast<size_t>(index_)] = worker_.pipeline->counts();
     if (!status.ok()) {
       if (!board_.error) board_.error = status.error();
       board_.failed = true;
@@ -68,13 +79,12 @@ class WorkerLoop {
   Status Work() {
     RETURN_IF_ERROR(worker_.pipeline->Open());
     if (options_.queries != nullptr) options_.queries->Open(index_);
-    while (!stop_ && !board_.failed) {
-      ASSIGN_OR_RETURN(const PollState state, worker_.pipeline->Step(kPollWait));
+    bool read = false;
+    for (bool done = false; !done && !stop_ && !board_.failed;) {
+      ASSIGN_OR_RETURN(const PollState state, read ? worker_.pipeline->EmitFinal() : worker_.pipeline->Step(kPollWait));
       Tell();
-      if (state == PollState::kEnd) {
-        if (options_.emit_final) RETURN_IF_ERROR(worker_.pipeline->EmitFinal());
-        break;
-      }
+      done = state == PollState::kEnd && (read || !options_.emit_final);
+      read |= state == PollState::kEnd;
     }
     return worker_.pipeline->Close();
   }
@@ -84,16 +94,20 @@ class WorkerLoop {
       options_.queries->Answer(index_, [this](const LiveQuery& query) { return worker_.pipeline->Answer(query); });
     }
     TellReadiness();
+    Note();
+  }
+
+  void Note() {
     const std::optional<double> done = worker_.source->Progress();
-    const std::lock_guard lock(board_.mutex);
-    board_.counts[static_cast<size_t>(index_)] = worker_.pipeline->counts();
-    board_.done[static_cast<size_t>(index_)] = done.value_or(-1);
-    board_.joined[static_cast<size_t>(index_)] = worker_.source->Joined();
+    const std::lock_guard lock(note_.mutex);
+    note_.counts = worker_.pipeline->counts();
+    note_.done = done.value_or(-1);
+    note_.joined = worker_.source->Joined();
   }
 
   void TellReadiness() {
     if (options_.readiness == nullptr) return;
-    options_.readiness->GoesOn(part_);
+    sign_->GoesOn();
     const char* const missing = !worker_.source->Joined()       ? kNotAssigned
                                 : !worker_.pipeline->CaughtUp() ? "takes in events that were answered before"
                                 : worker_.pipeline->Failing()   ? "its transactions come to nothing"
@@ -112,19 +126,28 @@ class WorkerLoop {
   const std::atomic<bool>& stop_;
   const WorkerOptions& options_;
   Board& board_;
+  Board::Note& note_;
   const std::string part_;
+  Readiness::Sign* const sign_;
   const char* missing_ = kNotAssigned;  // what readiness was told last; null: ready
 };
 
-// The sum over workers, and how far the slowest is.
-std::pair<PipelineCounts, double> Sum(const Board& board) {
-  PipelineCounts sum;
-  double done = 1;
-  for (size_t i = 0; i < board.counts.size(); ++i) {
-    Add(sum, board.counts[i]);
-    done = std::min(done, board.done[i]);
+// Of all workers.
+struct Sum {
+  PipelineCounts counts;
+  double done = 1;  // of the slowest
+  bool joined = true;
+};
+
+Sum SumOf(Board& board) {
+  Sum sum;
+  for (Board::Note& note : board.notes) {
+    const std::lock_guard lock(note.mutex);
+    Add(sum.counts, note.counts);
+    sum.done = std::min(sum.done, note.done);
+    sum.joined = sum.joined && note.joined;
   }
-  return {sum, done};
+  return sum;
 }
 
 // Calls options.tidy() when it is due.
@@ -148,11 +171,7 @@ class Tidier {
 
 Status RunWorkers(std::vector<Worker>& workers, const std::atomic<bool>& stop, const WorkerOptions& options,
                   PipelineCounts& counts) {
-  Board board;
-  board.counts.resize(workers.size());
-  board.done.resize(workers.size(), -1);
-  board.joined.resize(workers.size());
-  board.running = workers.size();
+  Board board(workers.size());
   std::vector<WorkerLoop> loops;
   for (size_t i = 0; i < workers.size(); ++i) {
     loops.emplace_back(workers[i], static_cast<int>(i), stop, options, board);
@@ -165,16 +184,15 @@ Status RunWorkers(std::vector<Worker>& workers, const std::atomic<bool>& stop, c
   std::unique_lock lock(board.mutex);
   while (board.running > 0) {
     board.changed.wait_for(lock, kProgressInterval);
-    const auto [sum, done] = Sum(board);
-    const bool joined = std::all_of(board.joined.begin(), board.joined.end(), [](bool one) { return one; });
     lock.unlock();
-    if (options.progress) options.progress(sum, done);
-    if (joined && !stop && !board.failed) tidier.Tidy();
+    const Sum sum = SumOf(board);
+    if (options.progress) options.progress(sum.counts, sum.done);
+    if (sum.joined && !stop && !board.failed) tidier.Tidy();
     lock.lock();
   }
   lock.unlock();
   for (std::thread& thread : threads) thread.join();
-  counts = Sum(board).first;
+  counts = SumOf(board).counts;
   if (board.error) return *board.error;
   return {};
 }

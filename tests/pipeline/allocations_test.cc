@@ -45,7 +45,9 @@ class AllocationsTest : public PipelineTest {
     options.max_batch = batch;
     options.commit_interval = std::chrono::milliseconds(0);
     options.top_k = 10;
-    Processor processor(temporary_.path() / std::to_string(batch), serving_, topic, sink, options);
+    const std::unique_ptr<Metrics> metrics = Metrics::Make("1", "demo", "1");
+    Processor processor(temporary_.path() / std::to_string(batch), serving_, std::make_unique<MemorySource>(topic),
+                        sink, options, &metrics->Worker(0));
     processor.Run(static_cast<int>(batches / 2));
     int64_t most = 0;
     while (sink.answers < batch * (batches - 1)) {

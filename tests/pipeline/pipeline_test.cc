@@ -315,8 +315,11 @@ TEST_F(PipelineTest, EmitModesAnswerWhatTheyPromise) {
     Processor processor(temporary_.path() / name, serving_, topic, sink, options);
     processor.Run();
     EXPECT_TRUE(processor.pipeline->Finished());
-    if (emit == Emit::kFinal) {
-      EXPECT_TRUE(processor.pipeline->EmitFinal().ok());
+    for (bool more = emit == Emit::kFinal; more;) {
+      const auto state = processor.pipeline->EmitFinal();
+      EXPECT_TRUE(state.ok());
+      more = state.ok() && *state == PollState::kMore;
+      EXPECT_EQ(processor.pipeline->Finished(), !more);
     }
     EXPECT_TRUE(processor.pipeline->Close().ok());
     return DigestOf(*processor.states);

@@ -69,14 +69,14 @@ struct Processor {
             PipelineOptions options = {})
       : Processor(directory, serving, std::make_unique<MemorySource>(topic), sink, std::move(options)) {}
   Processor(const std::filesystem::path& directory, const ServingModel& serving, std::unique_ptr<EventSource> input,
-            RecordSink& sink, PipelineOptions options)
+            RecordSink& sink, PipelineOptions options, WorkerMetrics* metrics = nullptr)
       : source(std::move(input)), decoder(MakeDecoder({}).value()) {
     StateOptions state;
     state.directory = directory;
     state.history = serving.model->config.exact_history();
     states = StateDirectory::Open(state).value();
     options.origin = [](PartitionId partition, Offset offset) { return Origin{"clicks", partition, offset}; };
-    pipeline = std::make_unique<Pipeline>(options, serving, *decoder, *source, sink, *states, nullptr);
+    pipeline = std::make_unique<Pipeline>(options, serving, *decoder, *source, sink, *states, metrics);
     EXPECT_TRUE(pipeline->Open().ok());
   }
 

@@ -1,6 +1,8 @@
 // Snapshots, and stores that come back, are restored, or are too old: what an instance writes and begins with.
 #include <gmock/gmock.h>
 
+#include <thread>
+
 #include "tests/pipeline/pipeline_test_support.h"
 
 namespace freshet {
@@ -11,6 +13,33 @@ using testing::HasSubstr;
 constexpr PartitionId kOnly{0};
 constexpr size_t kUsers = 200;  // more than a commit writes of a snapshot that has just begun
 constexpr size_t kEvents = 1000;
+
+// Of `abort_every` commits the last one comes to nothing; 0: none does.
+class AbortingSink : public MemorySink {
+ public:
+  Status Commit(std::span<const PartitionPosition> positions) override {
+    if (abort_every > 0 && ++commits_ % abort_every == 0) return Error(ErrorCode::kAborted, "test: commit");
+    return MemorySink::Commit(positions);
+  }
+  int abort_every = 0;
+
+ private:
+  int commits_ = 0;
+};
+
+// A snapshot whose records keep their reader waiting.
+class SilentSource : public MemorySource {
+ public:
+  SilentSource(MemoryTopic& topic, const bool& silent) : MemorySource(topic), silent_(silent) {}
+  Result<PollState> Poll(RecordBatch& batch, size_t max_records, std::chrono::milliseconds wait) override {
+    if (!silent_) return MemorySource::Poll(batch, max_records, wait);
+    std::this_thread::sleep_for(wait);
+    return PollState::kMore;
+  }
+
+ private:
+  const bool& silent_;
+};
 
 class RecoveryTest : public PipelineTest {
  protected:
@@ -63,8 +92,15 @@ class RecoveryTest : public PipelineTest {
                                              [](const auto& kept) { return kept.stream == Stream::kSnapshots; }));
   }
 
+  // Of a snapshot that says nothing for as long as `silent`.
+  void ReadSilently(const bool& silent) {
+    options_.snapshots.read = [this, &silent](PartitionId partition) -> Result<std::unique_ptr<EventSource>> {
+      return std::unique_ptr<EventSource>(std::make_unique<SilentSource>(snapshots_.Compacted(partition), silent));
+    };
+  }
+
   MemoryTopic topic_;
-  MemorySink sink_;
+  AbortingSink sink_;
   Snapshots snapshots_{sink_};
   PipelineOptions options_;
 };
@@ -108,12 +144,15 @@ TEST_F(RecoveryTest, ASnapshotTopicWithoutRecordsGetsEverybody) {
     ASSERT_TRUE(first.pipeline->Close().ok());
   }
   Add(3);
-  MemorySink anew;
+  AbortingSink anew;
+  anew.abort_every = 1;
   Snapshots snapshots(anew);
   options_.snapshots = snapshots.options();
   options_.snapshots.empty = {kOnly};
   {
     Processor second(temporary_.path() / "state", serving_, topic_, anew, options_);
+    second.Run(3);  // nothing of it is committed
+    anew.abort_every = 0;
     second.Run();
     RunUntilSaved(second, snapshots, End());
     ASSERT_TRUE(second.pipeline->Close().ok());
@@ -156,6 +195,80 @@ TEST_F(RecoveryTest, StateThatWaitsForEventsThatAreGoneGivesWayToANewerSnapshot)
   EXPECT_EQ(begin_with("kept", Next(kept)), End());
   Processor restored = Start("kept");
   EXPECT_EQ(DigestOf(*restored.states), RightDigest());
+}
+
+using Clock = std::chrono::steady_clock;
+
+// How new the snapshot is takes as long as reading it: others are served meanwhile.
+TEST_F(RecoveryTest, WhetherStateIsOutdatedIsFoundOutInSlices) {
+  {
+    Processor before = Start("kept");
+    before.Run(10);
+    ASSERT_TRUE(before.pipeline->Close().ok());
+  }
+  {
+    Processor other = Start("other");
+    other.Run();
+    RunUntilSaved(other, snapshots_, End());
+    ASSERT_TRUE(other.pipeline->Close().ok());
+  }
+  bool silent = true;
+  ReadSilently(silent);
+  options_.snapshots.slice = std::chrono::milliseconds(20);
+  Processor back = Start("kept");
+  for (int tries = 0; tries < 3; ++tries) {
+    const auto began = Clock::now();
+    const auto position = back.pipeline->OnAssigned({kOnly, End(), true, End()});
+    ASSERT_FALSE(position.ok());
+    EXPECT_EQ(position.error().message(), "its state is being restored");
+    EXPECT_LT(Clock::now() - began, std::chrono::seconds(2));
+    EXPECT_FALSE(back.pipeline->CaughtUp());
+  }
+  silent = false;
+  EXPECT_EQ(Announce(*back.pipeline, End(), End()).value(), End());
+}
+
+TEST_F(RecoveryTest, ManyRestoresTakeOneSliceOfAPoll) {
+  const bool silent = true;
+  ReadSilently(silent);
+  options_.snapshots.slice = std::chrono::milliseconds(240);
+  Processor empty = Start("empty");
+  auto began = Clock::now();
+  for (int round = 0; round < 2; ++round) {
+    began = Clock::now();
+    for (int32_t partition = 0; partition < 8; ++partition) {
+      EXPECT_EQ(empty.pipeline->OnAssigned({PartitionId{partition}, End()}).error().code(), ErrorCode::kUnavailable);
+    }
+  }
+  const auto took = Clock::now() - began;
+  EXPECT_GE(took, std::chrono::milliseconds(200));
+  EXPECT_LT(took, 4 * options_.snapshots.slice) << "alone, each takes one";
+}
+
+// A walk through all users takes more commits than there are from one abort to the next.
+TEST_F(RecoveryTest, AWalkEndsAlthoughTransactionsKeepComingToNothing) {
+  SnapshotOptions snapshots = std::exchange(options_.snapshots, {});
+  {
+    Processor before = Start("state");
+    before.Run();
+    ASSERT_TRUE(before.pipeline->Close().ok());
+  }
+  options_.snapshots = std::move(snapshots);
+  options_.snapshots.interval = std::chrono::hours(1);
+  sink_.abort_every = 3;
+  {
+    Processor processor = Start("state");
+    for (size_t step = 0; step < 100 && !snapshots_.Position(kOnly); ++step) {
+      Add(step * 7 % kUsers);
+      processor.Run(1);
+    }
+    ASSERT_TRUE(snapshots_.Position(kOnly));
+    EXPECT_GT(processor.pipeline->counts().aborts, 2);
+    sink_.abort_every = 0;
+    processor.Run();
+    ASSERT_TRUE(processor.pipeline->Close().ok());
+  }
+  EXPECT_EQ(RestoredDigest(), RightDigest());
 }
 
 TEST_F(RecoveryTest, AnotherApplicationsSnapshotTakesNoStateAway) {

@@ -157,11 +157,20 @@ TEST_F(SnapshotRestoreTest, AWatermarkWithoutAPositionIsNamed) {
 }
 
 TEST_F(SnapshotRestoreTest, TellsWhetherASnapshotHasAnyRecord) {
-  MemorySource none(topic_);
-  EXPECT_TRUE(SnapshotRestore::IsEmpty(none).value());
+  EXPECT_TRUE(SnapshotRestore::IsEmpty(std::make_unique<MemorySource>(topic_)).value());
   PutWatermark(1);
-  MemorySource some(topic_);
-  EXPECT_FALSE(SnapshotRestore::IsEmpty(some).value());
+  EXPECT_FALSE(SnapshotRestore::IsEmpty(std::make_unique<MemorySource>(topic_)).value());
+}
+
+TEST_F(SnapshotRestoreTest, TheNewestWatermarkIsSearchedInSlices) {
+  PutWatermark(30);
+  PutUsers(SomeUsers(2500));
+  PutWatermark(70);
+  WatermarkSearch search(std::make_unique<MemorySource>(topic_), "events[0]", std::string(kWhose));
+  int steps = 1;
+  for (; !search.Step(milliseconds(0)).value(); ++steps) EXPECT_EQ(search.position(), Offset{30});
+  EXPECT_EQ(steps, 3);
+  EXPECT_EQ(search.position(), Offset{70});
 }
 
 }  // namespace

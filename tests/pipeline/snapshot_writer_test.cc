@@ -149,6 +149,34 @@ TEST_F(SnapshotWriterTest, ANewWriterBeginsTheCycleAgain) {
   EXPECT_EQ(records.size(), 2u);
 }
 
+// The commit came to nothing, and the store is still here.
+TEST_F(SnapshotWriterTest, ACycleGoesOnFromTheLastCommit) {
+  const std::vector<std::string> users = Users(100);
+  for (const std::string& user : users) logged_.Add(user);
+  logged_.Apply();
+  std::vector<std::string> seen = Next().users;
+  EXPECT_FALSE(writer_.Committed());
+  const size_t committed = seen.size();
+  ASSERT_GT(Next().users.size(), 0u);
+  logged_.Add(users[0]);  // behind the cursor; not applied, and then silently again
+  logged_.store->Discard();
+  writer_.Discard();
+  logged_.TakeIn(logged_.log, 100);
+  logged_.Apply();
+  std::optional<Watermark> watermark;
+  while (!watermark && seen.size() < 1000) {
+    const Given given = Next();
+    if (seen.size() == committed) {
+      EXPECT_EQ(given.users.front(), users[committed]) << "nothing is left out";
+    }
+    seen.insert(seen.end(), given.users.begin(), given.users.end());
+    watermark = given.watermark;
+    EXPECT_EQ(writer_.Committed(), watermark.has_value());
+  }
+  EXPECT_EQ(seen, users);
+  EXPECT_EQ(watermark->position, Offset{100}) << "where the store was when the cycle began";
+}
+
 // However late a call is, and however many users there are.
 TEST_F(SnapshotWriterTest, ACallGivesABoundedNumberOfUsers) {
   for (const std::string& user : Users(10'000)) logged_.Add(user);
@@ -200,11 +228,16 @@ TEST_F(SnapshotWriterTest, WithTheLogFromTheWatermarkOnItIsTheStore) {
     if (random() % 50 == 0) {  // the commit comes to nothing, and what it held is read again
       const auto first = static_cast<size_t>(Raw(logged_.store->Position().value_or(Offset{0})));
       logged_.store->Discard();
-      writer.reset();
+      if (random() % 4 == 0) {
+        writer.reset();
+      } else {
+        writer->Discard();
+      }
       for (size_t offset = first; offset < logged_.log.size(); ++offset) logged_.TakeIn(logged_.log, offset);
       continue;
     }
     logged_.Apply();
+    if (!records.empty()) writer->Committed();
     for (const SnapshotRecord& record : records) topic[record.key] = record.value;
     if (records.empty() || !topic.contains(WatermarkKey("freshet"))) continue;
     LoggedStore other;

@@ -39,34 +39,44 @@ void AddLostPartition(const fs::path& folder) {
   fs::last_write_time(folder / "LOST", fs::file_time_type::clock::now() - std::chrono::hours(2));
 }
 
-class TidyTest : public PipelineTest {
+class WorkerTest : public PipelineTest {
  protected:
+  void AddWorker(std::unique_ptr<EventSource> source, std::unique_ptr<RecordSink> sink, PipelineOptions options = {}) {
+    options.origin = [](PartitionId partition, Offset offset) { return Origin{"clicks", partition, offset}; };
+    Worker& worker = workers_.emplace_back();
+    worker.decoder = MakeDecoder({}).value();
+    worker.source = std::move(source);
+    worker.sink = std::move(sink);
+    worker.pipeline = std::make_unique<Pipeline>(std::move(options), serving_, *worker.decoder, *worker.source,
+                                                 *worker.sink, *states_, nullptr);
+  }
+
+  StateOptions StateIn(const fs::path& directory) const {
+    StateOptions options;
+    options.directory = directory;
+    options.history = serving_.model->config.exact_history();
+    return options;
+  }
+
   MemoryTopic topic_ = RandomTopic(100, TestSeed());
   std::atomic<bool> joined_{false}, ended_{false}, stop_{false};
+  const fs::path directory_ = temporary_.path() / "state";
+  const std::unique_ptr<StateDirectory> states_ = StateDirectory::Open(StateIn(directory_)).value();
+  std::vector<Worker> workers_;
 };
 
-TEST_F(TidyTest, LostPartitionsGoOnceTheWorkerHasItsShareAndOpenOnesStay) {
-  std::vector<Worker> workers(1);
-  Worker& worker = workers[0];
-  worker.decoder = MakeDecoder({}).value();
-  worker.source = std::make_unique<HeldSource>(topic_, joined_, ended_);
-  StateOptions options;
-  options.directory = temporary_.path() / "state";
-  options.history = serving_.model->config.exact_history();
-  const std::unique_ptr<StateDirectory> states = StateDirectory::Open(options).value();
-  const fs::path lost = options.directory / "partition-7";
+TEST_F(WorkerTest, LostPartitionsGoOnceTheWorkerHasItsShareAndOpenOnesStay) {
+  const fs::path lost = directory_ / "partition-7";
   AddLostPartition(lost);
-  AddLostPartition(options.directory / "partition-1");  // it comes back
-  worker.sink = std::make_unique<MemorySink>();
-  worker.pipeline = std::make_unique<Pipeline>(PipelineOptions(), serving_, *worker.decoder, *worker.source,
-                                               *worker.sink, *states, nullptr);
+  AddLostPartition(directory_ / "partition-1");  // it comes back
+  AddWorker(std::make_unique<HeldSource>(topic_, joined_, ended_), std::make_unique<MemorySink>());
   std::vector<std::optional<PartitionId>> removed;
   int waits = 0;
   WorkerOptions run;
   run.tidy_interval = std::chrono::milliseconds(1);
   run.tidy = [&] {
     EXPECT_TRUE(joined_) << "who it is to serve is not known yet";
-    auto one = states->RemoveLostPartition(std::chrono::hours(1));
+    auto one = states_->RemoveLostPartition(std::chrono::hours(1));
     ASSERT_TRUE(one.ok()) << one.error().message();
     removed.push_back(*one);
     ended_ = removed.size() >= 3;
@@ -76,13 +86,53 @@ TEST_F(TidyTest, LostPartitionsGoOnceTheWorkerHasItsShareAndOpenOnesStay) {
     if (++waits == 5) joined_ = true;
   };
   PipelineCounts counts;
-  const Status status = RunWorkers(workers, stop_, run, counts);
+  const Status status = RunWorkers(workers_, stop_, run, counts);
   ASSERT_TRUE(status.ok()) << status.error().message();
   EXPECT_GE(waits, 5);
   EXPECT_EQ(counts.events, 100);
   EXPECT_EQ(removed.at(0), PartitionId{7});
   EXPECT_EQ(std::count(removed.begin() + 1, removed.end(), std::nullopt), std::ssize(removed) - 1);
-  EXPECT_EQ(states->Partitions().value(), (std::vector{PartitionId{0}, PartitionId{1}}));
+  EXPECT_EQ(states_->Partitions().value(), (std::vector{PartitionId{0}, PartitionId{1}}));
+}
+
+// Asks for a stop with its first commit of recommendations.
+class StoppingSink : public MemorySink {
+ public:
+  explicit StoppingSink(std::atomic<bool>& stop) : stop_(stop) {}
+  Status Commit(std::span<const PartitionPosition> positions) override {
+    RETURN_IF_ERROR(MemorySink::Commit(positions));
+    stop_ = stop_ || !committed().empty();
+    return {};
+  }
+
+ private:
+  std::atomic<bool>& stop_;
+};
+
+TEST_F(WorkerTest, AStopIsHeardBetweenTheLastAnswers) {
+  PipelineOptions options;
+  options.emit = Emit::kFinal;
+  options.max_batch = 2;
+  auto sink = std::make_unique<StoppingSink>(stop_);
+  const StoppingSink& answers = *sink;
+  AddWorker(std::make_unique<MemorySource>(topic_), std::move(sink), options);
+  WorkerOptions run;
+  run.emit_final = true;
+  PipelineCounts counts;
+  ASSERT_TRUE(RunWorkers(workers_, stop_, run, counts).ok());
+  EXPECT_EQ(counts.events, 100);
+  EXPECT_EQ(counts.recommendations, 2) << "of seven users'";
+  EXPECT_EQ(answers.committed().size(), 2U);
+  EXPECT_FALSE(workers_[0].pipeline->Finished());
+
+  stop_ = false;  // the same state again
+  workers_.clear();
+  auto kept = std::make_unique<MemorySink>();
+  const MemorySink& all = *kept;
+  AddWorker(std::make_unique<MemorySource>(topic_), std::move(kept), options);
+  ASSERT_TRUE(RunWorkers(workers_, stop_, run, counts).ok());
+  EXPECT_EQ(all.committed().size(), 7U);
+  EXPECT_TRUE(workers_[0].pipeline->Finished());
 }
 
 }  // namespace

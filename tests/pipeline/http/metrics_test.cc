@@ -75,6 +75,7 @@ TEST(Metrics, SumsOverWorkers) {
     mine.SetHotCache(6, 1001, 71, 31, 5);
     mine.SetLag("events", worker, 100 + worker);
     mine.SetAssigned(1);
+    mine.SetSnapshotAge(20.5 - worker);
   }
   metrics->Worker(1).AddDeadLetter("missing_user_id");
   const Scrape scrape(metrics->Render());
@@ -93,6 +94,7 @@ TEST(Metrics, SumsOverWorkers) {
   EXPECT_EQ(scrape[R"(freshet_consumer_lag{topic="events",partition="0"})"], 100);
   EXPECT_EQ(scrape[R"(freshet_consumer_lag{topic="events",partition="1"})"], 101);
   EXPECT_EQ(scrape["freshet_assigned_partitions"], 2);
+  EXPECT_EQ(scrape["freshet_snapshot_watermark_age_seconds"], 20.5) << "the highest";
 }
 
 TEST(Metrics, HistogramsAreCumulative) {
