@@ -54,6 +54,7 @@ class StageCosts final : public WorkerMetrics {
   void SetLag(std::string_view, int32_t, int64_t) override {}
   void DropLag(std::string_view, int32_t) override {}
   void SetAssigned(int64_t) override {}
+  void SetSnapshotAge(double) override {}
 
  private:
   struct Began {

@@ -350,6 +350,7 @@ Status Pipeline::Close() {
   RETURN_IF_ERROR(source_.Close());
   parked_.clear();
   restoring_.clear();
+  ReportGauges();
   return {};
 }
 

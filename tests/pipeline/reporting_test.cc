@@ -131,6 +131,14 @@ TEST_F(ReportingTest, CountersOfTheHotCacheDoNotShrinkWithThePartitions) {
   EXPECT_EQ(Metric("freshet_hot_cache_users"), 0);
 }
 
+TEST_F(ReportingTest, TheEndIsTold) {
+  Start(std::chrono::milliseconds(0));
+  Run(5);
+  ASSERT_TRUE(processor_->pipeline->Close().ok());
+  EXPECT_EQ(Metric("freshet_assigned_partitions"), 0);
+  EXPECT_EQ(Metric("freshet_hot_cache_misses_total"), 7);
+}
+
 TEST_F(ReportingTest, TheAgeOfAWatermarkGrowsWhileTheSnapshotLacksSomething) {
   Snapshots snapshots(sink_);
   options_.snapshots = snapshots.options();
