@@ -56,7 +56,8 @@ Conf MakeConf() { return {rd_kafka_conf_new(), &rd_kafka_conf_destroy}; }
 Status SetProperty(rd_kafka_conf_t* conf, const std::string& name, const std::string& value) {
   std::array<char, 512> message{};
   if (rd_kafka_conf_set(conf, name.c_str(), value.c_str(), message.data(), message.size()) != RD_KAFKA_CONF_OK) {
-    return Error(ErrorCode::kInvalidArgument, "kafka.properties." + name + ": " + message.data());
+    const std::string text = message.data();  // some of librdkafka's end with a line feed
+    return Error(ErrorCode::kInvalidArgument, "kafka.properties." + name + ": " + text.substr(0, text.find('\n')));
   }
   return {};
 }

@@ -9,13 +9,13 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
-#include <functional>
 #include <memory>
 #include <set>
 #include <utility>
 
 #include "pipeline/config_schema.h"
 #include "pipeline/config_values.h"
+#include "pipeline/config_yaml.h"
 
 namespace freshet {
 namespace {
@@ -104,38 +104,21 @@ class Layer {
 };
 
 // yaml-cpp keeps every entry of a repeated key and answers with the first; here that is a mistake of the writer.
-void ReportRepeatedKeys(const ConfigValue& value, ProblemList& problems, int depth = 0) {
+// `seen`: the paths of the document so far, since "state.directory" may also be written as directory in the map of
+// state.
+void ReportRepeatedKeys(const ConfigValue& value, std::set<std::string>& seen, ProblemList& problems, int depth = 0) {
   constexpr int kDeepest = 8;  // deeper than any setting; an alias may lead back to its own map
   if (depth > kDeepest || !value.node.IsMap()) return;
-  std::set<std::string> seen;
   for (const auto& entry : value.node) {
     if (!entry.first.IsScalar()) continue;
     const std::string name = entry.first.Scalar();
     const std::string path = value.path.empty() ? name : value.path + "." + name;
-    if (!seen.insert(name).second) {
+    if (seen.insert(path).second) {
+      ReportRepeatedKeys(value.At(path, entry.second), seen, problems, depth + 1);
+    } else {
       problems.Add(path + ": given twice, expected once; " + value.At(path, entry.first).From());
     }
-    ReportRepeatedKeys(value.At(path, entry.second), problems, depth + 1);
   }
-}
-
-// The documents of a YAML text, or nothing once `failed` was told the line and column (from 0) and what is wrong there.
-std::optional<std::vector<YAML::Node>> ParseYaml(
-    const std::string& text, const std::function<void(const YAML::Mark& mark, const std::string& message)>& failed) {
-  try {
-    return YAML::LoadAll(text);
-  } catch (const YAML::Exception& error) {
-    failed(error.mark, error.msg);
-    return std::nullopt;
-  }
-}
-
-// yaml-cpp takes the end of the text for the end of a quote that was never closed. An end-of-document marker is
-// harmless behind anything but that.
-bool LeavesQuoteOpen(const std::string& text) {
-  bool open = false;
-  ParseYaml(text + "\n...\n", [&](const YAML::Mark&, const std::string&) { open = true; });
-  return open;
 }
 
 std::optional<std::string> ReadWhole(const std::string& path) {
@@ -167,7 +150,8 @@ void LoadFile(const std::string& path, Loading& loading) {
   if (!documents->front().IsMap()) {
     return problems.Add(path + ": " + document.Found() + ": expected a map of settings; " + document.From());
   }
-  ReportRepeatedKeys(document, problems);
+  std::set<std::string> seen;
+  ReportRepeatedKeys(document, seen, problems);
   Layer(loading).SetEntries(document);
 }
 
@@ -180,8 +164,10 @@ void SetText(const std::string& path, const std::string& text, const std::string
   const auto documents = ParseYaml(text, failed);
   if (!documents) return;
   if (LeavesQuoteOpen(text)) return failed({}, "a quote is not closed");
+  if (documents->size() > 1) return failed({}, "found more than one value");
   const ConfigValue value{path, documents->empty() ? nothing : documents->front(), source};
-  ReportRepeatedKeys(value, loading.problems);
+  std::set<std::string> seen;
+  ReportRepeatedKeys(value, seen, loading.problems);
   Layer(loading).Set(value);
 }
 
@@ -210,7 +196,12 @@ void CheckTogether(Loading& loading) {
     loading.problems.Add(std::string(key) + ": \"" + found + "\": expected " + std::string(what) +
                          (origin.empty() ? "" : "; " + origin));
   };
-  if (!loading.origins.contains("snapshots.topic")) config.snapshots.topic = config.application + "-snapshots";
+  if (!loading.origins.contains("snapshots.topic")) {
+    config.snapshots.topic = config.application + "-snapshots";
+    if (!IsTopicName(config.snapshots.topic)) {
+      expected("application", config.application, "at most 239 characters where snapshots.topic is not set");
+    }
+  }
   std::map<std::string, std::string_view> topics = {{config.source.topic, "source.topic"}};
   for (const auto& [key, topic] :
        {std::pair("sink.topic", &config.sink.topic), std::pair("dead_letters.topic", &config.dead_letters.topic),

@@ -173,8 +173,9 @@ std::vector<Setting> MakeSchema() {
   return {
       Text("application", "a name of 1 to 249 letters, digits, '.', '_' and '-'",
            "Consumer group, and prefix of transactional ids and of state.", FIELD(application), IsTopicName),
-      Text("kafka.bootstrap_servers", "host:port, more of them behind commas", "The brokers to ask first.",
-           FIELD(kafka.bootstrap_servers), NotEmpty),
+      Text("kafka.bootstrap_servers", "host:port, more of them behind commas",
+           "The brokers to ask first. Without a protocol: that is `security.protocol` of `kafka.properties`.",
+           FIELD(kafka.bootstrap_servers), IsBrokerList),
       PropertiesSetting(),
       Topic("source.topic", "Topic of the events.", FIELD(source.topic)),
       Choice<RecordFormat>("source.format", "How an event is written.", FIELD(source.decoder.format),

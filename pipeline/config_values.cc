@@ -78,6 +78,16 @@ bool IsHostAndPort(std::string_view text) {
   return port && *port >= 0 && *port <= 65535;
 }
 
+bool IsBrokerList(std::string_view text) {
+  while (true) {
+    const size_t comma = text.find(',');
+    const std::string_view broker = text.substr(0, comma);
+    if (!IsHostAndPort(broker) || ParseWhole(broker.substr(broker.rfind(':') + 1)) == 0) return false;
+    if (comma == std::string_view::npos) return true;
+    text.remove_prefix(std::min(text.find_first_not_of(' ', comma + 1), text.size()));
+  }
+}
+
 bool IsJsonPointer(std::string_view text) {
   if (text.empty() || text.front() != '/') return false;
   for (size_t i = text.find('~'); i != std::string_view::npos; i = text.find('~', i + 1)) {

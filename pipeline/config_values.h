@@ -28,6 +28,10 @@ bool IsTopicName(std::string_view text);
 // "127.0.0.1:8080", "[::1]:8080", "localhost:0".
 bool IsHostAndPort(std::string_view text);
 
+// "kafka-1:9092, [::1]:9092": one or more hosts with ports from 1 behind commas. No protocol before a host:
+// librdkafka leaves out a broker whose prefix is not security.protocol's, and otherwise the prefix says nothing.
+bool IsBrokerList(std::string_view text);
+
 // "/a/b~1c"; RFC 6901. The empty pointer (the whole record) is none of an event's fields, and so not accepted.
 bool IsJsonPointer(std::string_view text);
 

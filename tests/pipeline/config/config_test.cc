@@ -15,6 +15,7 @@ using testing::ElementsAre;
 using testing::EndsWith;
 using testing::HasSubstr;
 using testing::IsEmpty;
+using testing::Not;
 using testing::StartsWith;
 
 class ConfigTest : public testing::Test {
@@ -227,6 +228,19 @@ INSTANTIATE_TEST_SUITE_P(
                  "sink.topic: \"freshet.events\": expected another topic than source.topic; from --set"},
         BadValue{"dead_letters={topic: freshet.events}",
                  "dead_letters.topic: \"freshet.events\": expected another topic than source.topic; from --set"},
+        BadValue{"kafka.bootstrap_servers=localhost",
+                 "kafka.bootstrap_servers: \"localhost\": expected host:port, more of them behind commas; from --set"},
+        BadValue{"kafka.bootstrap_servers=,",
+                 "kafka.bootstrap_servers: \",\": expected YAML, perhaps in quotes (a value cannot begin here); from "
+                 "--set"},
+        BadValue{"kafka.bootstrap_servers=\",\"",
+                 "kafka.bootstrap_servers: \",\": expected host:port, more of them behind commas; from --set"},
+        BadValue{"kafka.bootstrap_servers=,127.0.0.1:9092",
+                 "kafka.bootstrap_servers: \",127.0.0.1:9092\": expected YAML, perhaps in quotes (a value cannot begin "
+                 "here); from --set"},
+        BadValue{"state.directory=\"a\" \"b\"",
+                 "state.directory: \"\"a\" \"b\"\": expected YAML, perhaps in quotes (found more than one value); from "
+                 "--set"},
         BadValue{"kafka.properties=5", "kafka.properties: \"5\": expected a map of librdkafka properties; from --set"},
         BadValue{"kafka.properties.=5",
                  "kafka.properties.: \"5\": expected the name of a librdkafka property before its value; from --set"},
@@ -290,6 +304,7 @@ kafka:
     group.id: mine
     sasl.username: me
     acks: all
+    fetch.max.bytes: -1
 state: {rocksdb_options: "max_open_files=many"}
 )");
   EXPECT_THAT(
@@ -300,8 +315,9 @@ state: {rocksdb_options: "max_open_files=many"}
                   AllOf(StartsWith("kafka.properties.security.protocol: Invalid value"), EndsWith(":6")),
                   AllOf(StartsWith("kafka.properties.enable.auto.commit: freshet decides this itself"), EndsWith(":7")),
                   AllOf(StartsWith("kafka.properties.group.id: freshet decides this itself"), EndsWith(":8")),
+                  AllOf(StartsWith("kafka.properties.fetch.max.bytes: "), Not(HasSubstr("\n")), EndsWith(":11")),
                   AllOf(StartsWith("state.rocksdb_options: \"max_open_files=many\": expected RocksDB's"),
-                        HasSubstr("max_open_files"), EndsWith("; from freshet.yaml:11"))));
+                        HasSubstr("max_open_files"), EndsWith("; from freshet.yaml:12"))));
   EXPECT_THAT(LoadSets({"state.rocksdb_options=no_such_option=1"}).problems.lines,
               ElementsAre(AllOf(HasSubstr("no_such_option"), EndsWith("; from --set"))));
   EXPECT_THAT(LoadSets({"state.rocksdb_options={a: 1}"}).problems.lines,
@@ -314,6 +330,15 @@ TEST_F(ConfigTest, TopicsAreCheckedAsKafkaDoes) {
     EXPECT_THAT(LoadSets({std::string(key) + "=a b"}).problems.lines,
                 ElementsAre(std::string(key) + ": \"a b\": " + kTopic));
   }
+}
+
+TEST_F(ConfigTest, AnApplicationLeavesRoomForTheTopicThatIsNamedAfterIt) {
+  const std::string longest(239, 'a');
+  EXPECT_THAT(LoadSets({"application=" + longest}).problems.lines, IsEmpty());
+  EXPECT_THAT(LoadSets({"application=" + longest + "b"}).problems.lines,
+              ElementsAre("application: \"" + longest +
+                          "b\": expected at most 239 characters where snapshots.topic is not set; from --set"));
+  EXPECT_THAT(LoadSets({"application=" + longest + "b", "snapshots.topic=none"}).problems.lines, IsEmpty());
 }
 
 TEST_F(ConfigTest, LongValuesAreCutBetweenCharacters) {
@@ -329,6 +354,11 @@ TEST_F(ConfigTest, RepeatedKeysAreTold) {
               ElementsAre("state: given twice, expected once; from freshet.yaml:3"));
   EXPECT_THAT(ProblemsOf("state:\n  directory: a\n  directory: b\n"),
               ElementsAre("state.directory: given twice, expected once; from freshet.yaml:3"));
+  EXPECT_THAT(ProblemsOf("state.directory: a\nstate:\n  directory: b\n"),
+              ElementsAre("state.directory: given twice, expected once; from freshet.yaml:3"));
+  EXPECT_THAT(ProblemsOf("kafka: {properties: {client.id: a}}\nkafka.properties.client.id: b\n"),
+              ElementsAre("kafka.properties.client.id: given twice, expected once; from freshet.yaml:2"));
+  EXPECT_THAT(ProblemsOf("state.directory: a\nstate: {partitions: 3}\n"), IsEmpty());
 }
 
 TEST_F(ConfigTest, AnAliasThatLeadsBackToItselfEnds) {
@@ -347,6 +377,8 @@ TEST_F(ConfigTest, DocumentsThatAreNoMaps) {
 TEST_F(ConfigTest, SyntaxErrorsNameTheLine) {
   EXPECT_THAT(ProblemsOf("application: a\nstate: [a\n"),
               ElementsAre("freshet.yaml:3: not YAML: end of sequence flow not found (column 1)"));
+  EXPECT_THAT(ProblemsOf("application: a\n--- \n, b\n"),
+              ElementsAre("freshet.yaml:3: not YAML: a value cannot begin here (column 1)"));
   EXPECT_THAT(ProblemsOf("state:\n\tdirectory: a\n"), ElementsAre(HasSubstr("freshet.yaml:2: not YAML: ")));
   EXPECT_THAT(ProblemsOf("state:\n  directory: \"a\nhttp: {}\n"),
               ElementsAre("freshet.yaml: not YAML: a quote is not closed"));
@@ -410,7 +442,7 @@ TEST_F(ConfigTest, SecretsAreNeitherPrintedNorTold) {
   const std::string printed = PrintConfig(result.config);
   EXPECT_THAT(printed, HasSubstr("sasl.password: \"********\""));
   EXPECT_THAT(printed, HasSubstr("sasl.username: me"));
-  EXPECT_THAT(printed, testing::Not(HasSubstr("hunter2")));
+  EXPECT_THAT(printed, Not(HasSubstr("hunter2")));
 }
 
 }  // namespace

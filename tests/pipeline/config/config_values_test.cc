@@ -55,6 +55,16 @@ TEST(ConfigValues, HostsWithPorts) {
   }
 }
 
+TEST(ConfigValues, ListsOfBrokers) {
+  for (const char* text : {"localhost:9092", "a:1,b:65535", "a:1, b:2", "[::1]:9092,10.0.0.1:9092"}) {
+    EXPECT_TRUE(IsBrokerList(text)) << text;
+  }
+  for (const char* text : {"", " ", ",", ",,", ",a:1", "a:1,", "a:1, ", "a:1,,b:2", "localhost", ":9092", "a:0", "x:y",
+                           "x:99999", "http://x:9092", "SSL://x:9092", "::1:9092", "a:1 b:2", "a:1,b"}) {
+    EXPECT_FALSE(IsBrokerList(text)) << text;
+  }
+}
+
 TEST(ConfigValues, JsonPointers) {
   for (const char* text : {"/a", "/a/0/b", "/a~1b", "/~0", "/"}) EXPECT_TRUE(IsJsonPointer(text)) << text;
   for (const char* text : {"", "a", "a/b", "/a~", "/a~2"}) EXPECT_FALSE(IsJsonPointer(text)) << text;
