@@ -3,13 +3,12 @@
 //    "inputs":[{"path":"/data/a.jsonl","size":123,"head":"0123456789abcdef"}],   index = place in the list
 //    "positions":{"0":17,"5":1099511627776},                                      by partition
 //    "outputs":{"/data/out.jsonl":4711}}                                          committed lengths
-#include <fcntl.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cassert>
 #include <cerrno>
+#include <chrono>
 #include <cstdio>
 #include <fstream>
 #include <iterator>
@@ -17,6 +16,7 @@
 #include <stdexcept>
 #include <system_error>
 
+#include "core/file.h"
 #include "core/hash.h"
 #include "ingest/log_files.h"
 
@@ -28,6 +28,7 @@ using nlohmann::json;
 constexpr const char* kFormat = "freshet commit log";
 constexpr int kVersion = 1;
 constexpr size_t kHeadBytes = 64 * 1024;
+constexpr auto kSyncInterval = std::chrono::seconds(1);
 
 Error SystemError(const std::filesystem::path& path, const char* what) {
   return Error(ErrorCode::kIo, path.string() + ": " + what + ": " + std::generic_category().message(errno));
@@ -52,22 +53,6 @@ Result<std::string> HeadHash(const std::filesystem::path& path) {
   char text[17];
   std::snprintf(text, sizeof(text), "%016llx", static_cast<unsigned long long>(StableHash(head)));
   return std::string(text);
-}
-
-Status WriteFile(const std::filesystem::path& path, std::string_view bytes) {
-  const int descriptor = open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-  if (descriptor < 0) return SystemError(path, "cannot create");
-  Status status;
-  while (!bytes.empty() && status.ok()) {
-    const ssize_t count = write(descriptor, bytes.data(), bytes.size());
-    if (count >= 0) {
-      bytes.remove_prefix(static_cast<size_t>(count));
-    } else if (errno != EINTR) {
-      status = SystemError(path, "cannot write");
-    }
-  }
-  if (close(descriptor) != 0 && status.ok()) status = SystemError(path, "cannot write");
-  return status;
 }
 
 }  // namespace
@@ -196,6 +181,16 @@ std::optional<Offset> CommitLog::Committed(PartitionId partition) const {
   return position == positions_.end() ? std::nullopt : std::optional(position->second);
 }
 
+Status CommitLog::CheckState(PartitionId partition, std::optional<Offset> position) const {
+  const std::optional<Offset> committed = Committed(partition);
+  if (!committed || !position || *position <= *committed) return {};
+  return Error(ErrorCode::kNeedsDecision,
+               path_.string() + ": partition " + std::to_string(Raw(partition)) + " is committed up to " +
+                   std::to_string(Raw(*committed)) + ", its state is at " + std::to_string(Raw(*position)) +
+                   ": what lies between would not be answered (was power lost, or the commit log replaced?). Begin "
+                   "anew with another state.directory and output");
+}
+
 int64_t CommitLog::FileIndex(const std::filesystem::path& input) const {
   const std::string name = InputName(input);
   const auto known =
@@ -226,7 +221,7 @@ Status CommitLog::Commit(std::span<const PartitionPosition> positions,
   return status;
 }
 
-Status CommitLog::Write() const {
+Status CommitLog::Write() {
   if (path_.empty()) return {};
   json inputs = json::array();
   for (const Input& input : inputs_)
@@ -238,10 +233,12 @@ Status CommitLog::Write() const {
                      {"inputs", std::move(inputs)},
                      {"positions", positions},
                      {"outputs", output_lengths_}};
-  const std::filesystem::path temporary = path_.string() + ".new";
-  RETURN_IF_ERROR(WriteFile(temporary, root.dump(-1, ' ', false, json::error_handler_t::replace)));
-  if (rename(temporary.c_str(), path_.c_str()) != 0) return SystemError(path_, "cannot replace");
-  return {};
+  RETURN_IF_ERROR(ReplaceFile(path_, root.dump(-1, ' ', false, json::error_handler_t::replace)));
+  // Of the two this takes longest: it makes a file that is whole anyway the newest one.
+  const auto now = std::chrono::steady_clock::now();
+  if (now - synced_ < kSyncInterval) return {};
+  synced_ = now;
+  return SyncFolder(path_.parent_path());
 }
 
 }  // namespace freshet

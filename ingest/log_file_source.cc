@@ -92,6 +92,7 @@ Status LogFileSource::Assign() {
   for (int p = options_.worker; p < options_.partitions; p += options_.workers) {
     const PartitionId partition{p};
     ASSIGN_OR_RETURN(const auto position, listener_->OnAssigned({partition, commit_log_.Committed(partition)}));
+    RETURN_IF_ERROR(commit_log_.CheckState(partition, position));
     owned_.push_back({partition, position.value_or(Offset{0})});
   }
   const auto first =

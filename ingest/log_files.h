@@ -14,6 +14,7 @@
 //   without being answered again.
 #pragma once
 
+#include <chrono>
 #include <filesystem>
 #include <functional>
 #include <map>
@@ -50,11 +51,15 @@ class CommitLog {
   Status CheckNamed(std::span<const std::filesystem::path> inputs, Offset position) const;
 
   std::optional<Offset> Committed(PartitionId partition) const;
+  // kNeedsDecision where the state's `position` is past the committed one: of what lies between nothing says that it
+  // was answered.
+  Status CheckState(PartitionId partition, std::optional<Offset> position) const;
   // Index of an input given to Open().
   int64_t FileIndex(const std::filesystem::path& input) const;
   // Committed length of an output; absent: never written under this commit log.
   std::optional<int64_t> OutputLength(const std::string& output) const;
-  // Replaces positions and lengths of those named, durably against a crash of the process.
+  // Replaces positions and lengths of those named, durably against a crash of the process. After a loss of power the
+  // commits of the last second may be missing.
   Status Commit(std::span<const PartitionPosition> positions,
                 std::span<const std::pair<std::string, int64_t>> output_lengths);
 
@@ -64,7 +69,7 @@ class CommitLog {
   Status Load();
   Status Register(const std::filesystem::path& path);
   void ForgetUnread(std::span<const std::filesystem::path> inputs);
-  Status Write() const;
+  Status Write();
 
   mutable std::mutex mutex_;
   std::filesystem::path path_;
@@ -78,6 +83,7 @@ class CommitLog {
   std::vector<Input> inputs_;
   std::map<PartitionId, Offset> positions_;
   std::map<std::string, int64_t> output_lengths_;
+  std::chrono::steady_clock::time_point synced_;  // the folder
 };
 
 // An offset of log files: file index and ordinal of the record in it.

@@ -8,6 +8,8 @@
 #include <cstdio>
 #include <utility>
 
+#include "core/thousands.h"
+
 namespace freshet {
 namespace {
 
@@ -17,16 +19,6 @@ constexpr std::chrono::seconds kLogInterval{10};
 double Seconds(std::chrono::steady_clock::duration duration) { return std::chrono::duration<double>(duration).count(); }
 
 }  // namespace
-
-std::string WithThousands(int64_t number) {
-  std::string text = std::to_string(number);
-  const size_t first = number < 0 ? 1 : 0;
-  for (size_t at = text.size(); at > first + 3;) {
-    at -= 3;
-    text.insert(at, 1, ',');
-  }
-  return text;
-}
 
 std::string FormatTimeLeft(double seconds) {
   const auto whole = static_cast<long long>(std::llround(seconds));

@@ -24,8 +24,6 @@ struct ProgressReport {
 std::string FormatProgress(const ProgressReport& report);
 // At the end: "replay: 1,234,567 events in 4.9 s, 250,000/s".
 std::string FormatDone(const ProgressReport& report);
-// "1,234,567".
-std::string WithThousands(int64_t number);
 // "0:05", "1:32", "2:03:07", "3 d 2 h".
 std::string FormatTimeLeft(double seconds);
 

@@ -13,6 +13,7 @@
 #include <set>
 #include <system_error>
 
+#include "core/file.h"
 #include "state/rocksdb_store.h"
 #include "state/store.h"
 
@@ -69,17 +70,12 @@ class File {
   const int fd_;
 };
 
-// Replaces a file so that a crash leaves the old content or the new.
-Status ReplaceFile(const fs::path& path, std::string_view content) {
-  const fs::path fresh = path.string() + ".new";
-  {
-    const File file(fresh, O_WRONLY | O_CREAT | O_TRUNC);
-    if (!file.open() || !file.Write(content) || ::fsync(file.fd()) != 0) return IoError(fresh, "cannot write", errno);
-  }
-  if (::rename(fresh.c_str(), path.c_str()) != 0) return IoError(path, "cannot write", errno);
-  const File folder(path.parent_path(), O_RDONLY | O_DIRECTORY);
-  if (folder.open()) ::fsync(folder.fd());
-  return {};
+// Replaces a file; the new content is there even after a loss of power.
+Status Replace(const fs::path& path, std::string_view content) {
+  const Status replaced = ReplaceFile(path, content);
+  if (!replaced.ok()) return replaced.error().At("state.directory");
+  const Status synced = SyncFolder(path.parent_path());
+  return synced.ok() ? Status() : synced.error().At("state.directory");
 }
 
 // The directory held by this process, through flock() on LOCK, which holds a writer's process id.
@@ -228,32 +224,28 @@ class StateDirectoryImpl final : public StateDirectory {
   }
 
   Status RemovePartition(PartitionId partition) override {
-    const std::lock_guard guard(holdings_->mutex);
-    if (options_.read_only) return ReadOnly();
-    if (holdings_->open.contains(partition)) return AlreadyOpen(PathOf(partition));
-    return Remove(partition);
+    fs::path removed;
+    {
+      const std::lock_guard guard(holdings_->mutex);
+      if (options_.read_only) return ReadOnly();
+      if (holdings_->open.contains(partition)) return AlreadyOpen(PathOf(partition));
+      ASSIGN_OR_RETURN(removed, PutAside(partition));
+    }
+    return Delete(removed);
   }
 
   Result<std::optional<PartitionId>> RemoveLostPartition(std::chrono::milliseconds kept) override {
-    const std::lock_guard guard(holdings_->mutex);  // whoever opens the partition meanwhile waits, and finds none
-    if (options_.read_only) return ReadOnly();
-    ASSIGN_OR_RETURN(const std::vector<PartitionId> partitions, Partitions());
-    const auto now = fs::file_time_type::clock::now();
-    for (const PartitionId partition : partitions) {
-      if (holdings_->open.contains(partition)) continue;
-      const fs::path mark = PathOf(partition) / kLostMark;
-      std::error_code error;
-      const auto since = fs::last_write_time(mark, error);
-      if (error == std::errc::no_such_file_or_directory) {
-        if (!File(mark, O_WRONLY | O_CREAT).open()) return IoError(mark, "cannot write", errno);
-      } else if (error) {
-        return IoError(mark, "cannot read", error.value());
-      } else if (now - since >= kept) {
-        RETURN_IF_ERROR(Remove(partition));
-        return std::optional(partition);
-      }
+    std::optional<PartitionId> due;
+    fs::path removed;
+    {
+      const std::lock_guard guard(holdings_->mutex);  // whoever opens the partition meanwhile waits, and finds none
+      if (options_.read_only) return ReadOnly();
+      ASSIGN_OR_RETURN(due, LostFor(kept));
+      if (!due) return due;
+      ASSIGN_OR_RETURN(removed, PutAside(*due));
     }
-    return std::optional<PartitionId>();
+    RETURN_IF_ERROR(Delete(removed));
+    return due;
   }
 
   std::optional<std::string> Fact(std::string_view key) const override {
@@ -277,22 +269,50 @@ class StateDirectoryImpl final : public StateDirectory {
     if (options_.read_only) return ReadOnly();
     Format changed = format_;
     changed.facts.emplace(key, value);
-    RETURN_IF_ERROR(ReplaceFile(options_.directory / "FORMAT", changed.Text()));
+    RETURN_IF_ERROR(Replace(options_.directory / "FORMAT", changed.Text()));
     format_ = std::move(changed);
     return {};
   }
 
  private:
-  // REQUIRES: the mutex, and the partition not open.
-  Status Remove(PartitionId partition) const {
-    // Renamed first: half a partition is never taken for a partition.
+  // Marks partitions that are not open, and finds one that has been marked for `kept`. REQUIRES: the mutex.
+  Result<std::optional<PartitionId>> LostFor(std::chrono::milliseconds kept) const {
+    ASSIGN_OR_RETURN(const std::vector<PartitionId> partitions, Partitions());
+    const auto now = fs::file_time_type::clock::now();
+    for (const PartitionId partition : partitions) {
+      if (holdings_->open.contains(partition)) continue;
+      const fs::path mark = PathOf(partition) / kLostMark;
+      std::error_code error;
+      const auto since = fs::last_write_time(mark, error);
+      if (error == std::errc::no_such_file_or_directory) {
+        if (!File(mark, O_WRONLY | O_CREAT).open()) return IoError(mark, "cannot write", errno);
+      } else if (error) {
+        return IoError(mark, "cannot read", error.value());
+      } else if (now - since >= kept) {
+        return std::optional(partition);
+      }
+    }
+    return std::optional<PartitionId>();
+  }
+
+  // Gives a partition's folder a name under which it is no partition: half of one is never taken for one, and deleting
+  // it needs no lock. REQUIRES: the mutex, and the partition not open.
+  Result<fs::path> PutAside(PartitionId partition) {
     const fs::path path = PathOf(partition);
-    const fs::path removed = options_.directory / (std::string(kRemovedPrefix) + std::to_string(Raw(partition)));
+    const std::string name = std::string(kRemovedPrefix) + std::to_string(Raw(partition));
+    fs::path removed = options_.directory / name;
+    std::error_code error;
+    // An earlier one may still be on its way out.
+    for (int i = 2; fs::exists(removed, error); ++i) removed = options_.directory / (name + "-" + std::to_string(i));
+    if (!error && fs::exists(path, error)) fs::rename(path, removed, error);
+    if (error) return IoError(path, "cannot remove", error.value());
+    return removed;
+  }
+
+  static Status Delete(const fs::path& removed) {
     std::error_code error;
     fs::remove_all(removed, error);
-    if (!error && fs::exists(path, error)) fs::rename(path, removed, error);
-    if (!error) fs::remove_all(removed, error);
-    return error ? Status(IoError(path, "cannot remove", error.value())) : Status();
+    return error ? Status(IoError(removed, "cannot remove", error.value())) : Status();
   }
 
   fs::path PathOf(PartitionId partition) const {
@@ -330,7 +350,7 @@ Result<Format> OpenFormat(const StateOptions& options) {
   }
   Format format{.application = options.application,
                 .facts = {{std::string(kHistoryKey), std::to_string(options.history)}}};
-  RETURN_IF_ERROR(ReplaceFile(path, format.Text()));
+  RETURN_IF_ERROR(Replace(path, format.Text()));
   return format;
 }
 
@@ -348,7 +368,7 @@ Result<size_t> SettleHistory(const StateOptions& options, Format& format) {
   const size_t history = options.shorten_history ? options.history : std::max(kept, options.history);
   if (history == kept) return kept;
   fact = std::to_string(history);
-  RETURN_IF_ERROR(ReplaceFile(path, format.Text()));
+  RETURN_IF_ERROR(Replace(path, format.Text()));
   return history;
 }
 

@@ -287,6 +287,30 @@ TEST_F(LogFileSource, ReadingBeginsAtTheSmallestPosition) {
                                            PartitionPosition{PartitionId{1}, LogOffset(3, 0)}));
 }
 
+// A loss of power may take the commit log's end and leave that of the state.
+TEST_F(LogFileSource, StateAheadOfTheCommitLogNeedsADecision) {
+  LogFileOptions options;
+  options.paths = {folder_.Write("a", "a0\na1\na2\n")};
+  options.partitions = 1;
+  const std::filesystem::path path = folder_ / "commits.json";
+  log_ = CommitLog::Open(path, options.paths, 1).value();
+  ASSERT_TRUE(log_->Commit(std::vector<PartitionPosition>{{PartitionId{0}, Offset{1}}}, {}).ok());
+  RecordBatch batch;
+  for (const int64_t position : {0, 1, 2}) {
+    listener_.positions = {{PartitionId{0}, Offset{position}}};
+    const auto source = MakeLogFileSource(options, *log_);
+    ASSERT_TRUE(source->Open(listener_).ok());
+    const auto polled = source->Poll(batch, 10, std::chrono::milliseconds(0));
+    ASSERT_EQ(polled.ok(), position <= 1) << position;
+    if (polled.ok()) continue;
+    EXPECT_EQ(polled.error().code(), ErrorCode::kNeedsDecision);
+    EXPECT_THAT(
+        polled.error().message(),
+        testing::AllOf(testing::StartsWith(path.string() + ": partition 0 is committed up to 1, its state is at 2"),
+                       testing::HasSubstr("another state.directory")));
+  }
+}
+
 TEST_F(LogFileSource, RestartAtEveryRecordGoesOnExactly) {
   LogFileOptions options;
   options.paths = {folder_.Write("a", GzipBytes("a0\n\na1\n")), folder_.Write("e", ""),

@@ -5,15 +5,6 @@
 namespace freshet {
 namespace {
 
-TEST(Progress, NumbersAreGroupedByThousands) {
-  EXPECT_EQ(WithThousands(0), "0");
-  EXPECT_EQ(WithThousands(999), "999");
-  EXPECT_EQ(WithThousands(1000), "1,000");
-  EXPECT_EQ(WithThousands(1'234'567), "1,234,567");
-  EXPECT_EQ(WithThousands(-123), "-123");
-  EXPECT_EQ(WithThousands(-1234), "-1,234");
-}
-
 TEST(Progress, TimeLeftUsesTheUnitsThatMatter) {
   EXPECT_EQ(FormatTimeLeft(0.4), "0:00");
   EXPECT_EQ(FormatTimeLeft(5), "0:05");
