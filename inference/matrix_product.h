@@ -1,4 +1,5 @@
-// y = x · W on oneDNN, for one W's shape and any number of rows up to a limit. All row-major.
+// y = x · W on oneDNN, for one W's shape and any number of rows up to a limit. All row-major, 32-bit floats; an element
+// type with fewer bits would come in here.
 //
 // Primitives are made once, for 1, 2, 4, .. rows; a call takes the cheapest split of its rows into these.
 // Threads: MatrixProduct is immutable and shared; a Context belongs to one thread. Each thread that runs a product
@@ -13,15 +14,11 @@
 
 namespace freshet {
 
-// What the product computes in. Types with fewer bits come here.
-enum class NumberType { kFloat32 };
-
 struct MatrixProductOptions {
   size_t inner = 0;         // columns of x, rows of W
   size_t columns = 0;       // of W and y
   size_t max_rows = 1;      // at a time; rounded up to a power of two
   bool accumulate = false;  // y += x · W + bias, instead of y = x · W
-  NumberType type = NumberType::kFloat32;
 };
 
 class MatrixProduct {

@@ -6,6 +6,9 @@
 #include <array>
 #include <cassert>
 #include <cstring>
+#include <functional>
+#include <limits>
+#include <numeric>
 #include <utility>
 
 #include "ingest/number_text.h"
@@ -158,6 +161,29 @@ void RecommendationEncoder::Encode(const Recommendation& recommendation, std::st
   out += ']';
   if (!recommendation.user_vector.empty()) AppendVector(recommendation.user_vector, out);
   out += '}';
+}
+
+size_t RecommendationEncoder::MaxBytes(size_t user_id_bytes, std::string_view topic, size_t items, size_t dim) const {
+  constexpr size_t kEscaped = 6;  // of a byte: \u0001
+  constexpr auto kLongest = std::numeric_limits<int64_t>::min();
+  const std::vector<float> vector(std::min<size_t>(dim, 1));
+  std::string head;
+  Encode({.user_id = {},
+          .generated_at_ms = kLongest,
+          .sequence_number = kLongest,
+          .topic = topic,
+          .partition = PartitionId{std::numeric_limits<int32_t>::min()},
+          .offset = Offset{kLongest},
+          .event_time_ms = kLongest,
+          .items = {},
+          .user_vector = vector},
+         head);
+  std::vector<size_t> sizes;
+  for (uint32_t row = 0; row < head_ends_.size(); ++row) sizes.push_back(ItemHead(ItemRow{row}).size());
+  items = std::min(items, sizes.size());
+  std::partial_sort(sizes.begin(), sizes.begin() + static_cast<std::ptrdiff_t>(items), sizes.end(), std::greater());
+  return head.size() + kEscaped * user_id_bytes + (dim + items) * (kMaxNumberBytes + 1) +
+         std::accumulate(sizes.begin(), sizes.begin() + static_cast<std::ptrdiff_t>(items), size_t{0});
 }
 
 void RecommendationEncoder::AppendItems(std::span<const ScoredItem> items, std::string& out) const {

@@ -20,6 +20,9 @@ class RecommendationEncoder {
   RecommendationEncoder(std::string_view model_name, std::string_view model_version,
                         std::span<const std::string> item_ids);
 
+  // No more than this for `items` of them, with a user id of so many bytes and a user vector of `dim` (0: none).
+  size_t MaxBytes(size_t user_id_bytes, std::string_view topic, size_t items, size_t dim) const;
+
   // Appends to `out`. REQUIRES: rows below the number of item ids. A score that is not finite becomes null.
   void Encode(const Recommendation& recommendation, std::string& out) const;
 

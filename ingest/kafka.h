@@ -51,6 +51,9 @@ struct KafkaOptions {
 // where freshet sets it itself. Asks no broker.
 Status CheckKafkaProperty(const std::string& name, const std::string& value);
 
+// Bytes of key and value that the producer takes in one record.
+Result<size_t> MaxRecordBytes(const KafkaOptions& options);
+
 // Told about once a second why the brokers are waited for; false gives up, with kCancelled.
 using Waiting = std::function<bool(const std::string& reason)>;
 

@@ -21,20 +21,6 @@ constexpr std::array<std::string_view, 8> kOwnProperties = {
     "enable.auto.commit", "enable.auto.offset.store", "auto.offset.reset", "transactional.id",
     "enable.idempotence", "enable.partition.eof",     "isolation.level",   "group.id"};
 
-bool IsRefusal(int code) {
-  switch (code) {
-    case RD_KAFKA_RESP_ERR__AUTHENTICATION:
-    case RD_KAFKA_RESP_ERR_SASL_AUTHENTICATION_FAILED:
-    case RD_KAFKA_RESP_ERR_UNSUPPORTED_SASL_MECHANISM:
-    case RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED:
-    case RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED:
-    case RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED:
-      return true;
-    default:
-      return false;
-  }
-}
-
 // librdkafka's own lines. Lost connections are Health's to tell, once; and a property that only consumers or only
 // producers know is no news, since both get all of kafka.properties.
 void OnLog(const rd_kafka_t* client, int level, const char* facility, const char* text) {
@@ -84,35 +70,10 @@ std::string GetProperty(const rd_kafka_conf_t* conf, const std::string& name) {
 }  // namespace
 
 void ClientDeleter::operator()(rd_kafka_s* client) const { rd_kafka_destroy(client); }
-
-void Health::OnError(rd_kafka_s* client, int code, const char* reason) {
-  std::array<char, 512> message{};
-  const auto fatal = rd_kafka_fatal_error(client, message.data(), message.size());
-  if (fatal == RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID) {
-    status_ = Error(ErrorCode::kIo,
-                    "kafka: " + name_ +
-                        ": fenced again and again: another process has this one's group.instance.id, whose state "
-                        "directory is a copy of this one. Stop one of them, and give it an empty state.directory");
-  } else if (fatal != RD_KAFKA_RESP_ERR_NO_ERROR) {
-    status_ = Error(ErrorCode::kUnavailable, "kafka: " + name_ + ": " + message.data());
-  } else if (IsRefusal(code)) {
-    status_ = Error(ErrorCode::kIo, "kafka: " + name_ + ": " + reason);
-  } else if (code == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN) {
-    if (!down_) spdlog::warn("kafka: {}: no broker answers ({}); waiting", name_, reason_);
-    down_ = true;
-  } else {
-    reason_ = reason;
-    spdlog::debug("kafka: {}: {}", name_, reason);
-  }
-}
+void MessageDeleter::operator()(rd_kafka_message_s* message) const { rd_kafka_message_destroy(message); }
 
 std::string MemberName(const KafkaOptions& options) {
   return options.application + "-" + options.instance + "-" + std::to_string(options.worker);
-}
-
-void Health::OnAnswer() {
-  if (down_) spdlog::info("kafka: {}: the brokers answer again", name_);
-  down_ = false;
 }
 
 Result<Client> MakeClient(ClientKind kind, const KafkaOptions& options, const Properties& defaults, Health& health,
@@ -204,31 +165,33 @@ bool IsFence(int code) {
          code == RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH;
 }
 
-void Patience::Tell(const std::string& who, const std::string& reason) {
-  if (told_ || steady_clock::now() - since_ < std::chrono::seconds(10)) return;
-  told_ = true;
-  spdlog::info("kafka: {} waits: {}", who, reason);
-}
-
-bool Fences::AnotherIsBelieved() {
-  const auto now = steady_clock::now();
-  if (seen_ == 0 || now - first_ > std::chrono::minutes(2)) {
-    seen_ = 0;
-    first_ = now;
-  }
-  return ++seen_ >= 3;
-}
-
 Error MakeError(const std::string& where, int code) {
   const char* const what = rd_kafka_err2str(static_cast<rd_kafka_resp_err_t>(code));
   return Error(IsTransient(code) ? ErrorCode::kUnavailable : ErrorCode::kIo, "kafka: " + where + ": " + what);
 }
 
-void Probe(rd_kafka_s* client, Health& health, int timeout_ms) {
-  const rd_kafka_metadata_t* metadata = nullptr;
-  if (rd_kafka_metadata(client, 0, nullptr, &metadata, timeout_ms) != RD_KAFKA_RESP_ERR_NO_ERROR) return;
-  rd_kafka_metadata_destroy(metadata);
-  health.OnAnswer();
+Status OnErrorMessage(rd_kafka_s* client, Health& health, const std::string& topic, const rd_kafka_message_s& message,
+                      bool& gone) {
+  const char* const what = rd_kafka_message_errstr(&message);
+  if (IsTransient(message.err)) {
+    health.OnError(client, message.err, what);
+    return health.status();
+  }
+  gone |= message.err == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
+  return Error(ErrorCode::kIo, "kafka: " + topic + ": " + what);
+}
+
+Status CloseConsumer(rd_kafka_s* client) {
+  const auto code = rd_kafka_consumer_close(client);
+  return code == RD_KAFKA_RESP_ERR_NO_ERROR ? Status() : Status(MakeError("close", code));
+}
+
+void Destroy(Client client, bool gone) {
+  if (!gone) return;
+  // rd_kafka_destroy() would wait for ever for the partitions of a deleted topic (seen with 2.0.2). The process is
+  // about to end anyway.
+  rd_kafka_set_log_level(client.get(), 0);
+  (void)client.release();
 }
 
 namespace {
@@ -301,82 +264,19 @@ Status AskUntilAnswered(const KafkaOptions& options, const Waiting& waiting,
   }
 }
 
-namespace {
-
-Error MissingTopics(const std::vector<std::string>& missing, const std::string& servers) {
-  std::string message =
-      missing.size() == 1 ? "kafka: this topic does not exist at " : "kafka: these topics do not exist at ";
-  message += servers + ": ";
-  std::string commands;
-  for (const std::string& topic : missing) {
-    message += (&topic == &missing.front() ? "" : ", ") + topic;
-    commands += (commands.empty() ? "" : " && ") + std::string("kafka-topics.sh --bootstrap-server ") + servers +
-                " --create --topic " + topic + " --partitions 8";
-  }
-  return Error(ErrorCode::kInvalidArgument, message + ". Create with: " + commands);
-}
-
-template <typename T>
-using Owned = std::unique_ptr<T, void (*)(T*)>;
-
-// Of the consumer group; 0 where there is no such group. Only its coordinator has to answer.
-Result<int> MembersOf(rd_kafka_t* client, const std::string& group) {
-  const std::string where = "consumer group " + group;
-  const Owned<rd_kafka_queue_t> answers(rd_kafka_queue_new(client), &rd_kafka_queue_destroy);
-  const Owned<rd_kafka_AdminOptions_t> options(
-      rd_kafka_AdminOptions_new(client, RD_KAFKA_ADMIN_OP_DESCRIBECONSUMERGROUPS), &rd_kafka_AdminOptions_destroy);
-  std::array<char, 256> message{};
-  rd_kafka_AdminOptions_set_request_timeout(options.get(), kRequestMs, message.data(), message.size());
-  const char* name = group.c_str();
-  rd_kafka_DescribeConsumerGroups(client, &name, 1, options.get(), answers.get());
-  const Owned<rd_kafka_event_t> event(rd_kafka_queue_poll(answers.get(), 2 * kRequestMs), &rd_kafka_event_destroy);
-  if (event == nullptr) return MakeError(where, RD_KAFKA_RESP_ERR__TIMED_OUT);
-  const auto failure = rd_kafka_event_error(event.get());
-  if (failure != RD_KAFKA_RESP_ERR_NO_ERROR) return MakeError(where, failure);
-  size_t count = 0;
-  const auto* const groups =
-      rd_kafka_DescribeConsumerGroups_result_groups(rd_kafka_event_DescribeConsumerGroups_result(event.get()), &count);
-  if (count != 1) return MakeError(where, RD_KAFKA_RESP_ERR__WAIT_CACHE);
-  const auto code = rd_kafka_error_code(rd_kafka_ConsumerGroupDescription_error(groups[0]));
-  if (code == RD_KAFKA_RESP_ERR_GROUP_ID_NOT_FOUND) return 0;
-  if (code != RD_KAFKA_RESP_ERR_NO_ERROR) return MakeError(where, code);
-  return static_cast<int>(rd_kafka_ConsumerGroupDescription_member_count(groups[0]));
-}
-
-}  // namespace
 }  // namespace kafka
 
 Status CheckKafkaProperty(const std::string& name, const std::string& value) {
   return kafka::SetGivenProperty(kafka::MakeConf().get(), name, value);
 }
 
-Status CheckTopics(const KafkaOptions& options, const Waiting& waiting) {
-  std::vector<std::string> missing;
-  RETURN_IF_ERROR(kafka::AskUntilAnswered(options, waiting, [&](rd_kafka_s* client) -> Status {
-    missing.clear();
-    for (const std::string& topic : {options.source_topic, options.recommendations_topic, options.dead_letters_topic}) {
-      if (topic.empty()) continue;
-      ASSIGN_OR_RETURN(const int partitions, kafka::PartitionsOf(client, topic));
-      if (partitions == 0) missing.push_back(topic);
-    }
-    return {};
-  }));
-  return missing.empty() ? Status() : kafka::MissingTopics(missing, options.bootstrap_servers);
-}
-
-Status CheckNobodyRuns(const KafkaOptions& options, const Waiting& waiting) {
-  int members = 0;
-  RETURN_IF_ERROR(kafka::AskUntilAnswered(options, waiting, [&](rd_kafka_s* client) -> Status {
-    ASSIGN_OR_RETURN(members, kafka::MembersOf(client, options.application));
-    return {};
-  }));
-  if (members == 0) return {};
-  return Error(ErrorCode::kInvalidArgument,
-               "kafka: application \"" + options.application + "\" runs: its consumer group has " +
-                   std::to_string(members) + (members == 1 ? " member" : " members") + ", and what it publishes to " +
-                   options.recommendations_topic +
-                   " would be mixed with a backfill's. Stop it (it stays a member for its session.timeout.ms), "
-                   "or set another application and sink.topic");
+Result<size_t> MaxRecordBytes(const KafkaOptions& options) {
+  const kafka::Conf conf = kafka::MakeConf();
+  for (const auto& [name, value] : options.properties) {
+    RETURN_IF_ERROR(kafka::SetGivenProperty(conf.get(), name, value));
+  }
+  const size_t most = std::strtoull(kafka::GetProperty(conf.get(), "message.max.bytes").c_str(), nullptr, 10);
+  return most - std::min(most, kafka::kRecordOverhead);
 }
 
 std::string KafkaClientDescription() {

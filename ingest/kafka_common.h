@@ -1,8 +1,7 @@
-// What the Kafka source and sink share: making a client, the health of its connection, names for errors. Internal to
+// What the Kafka source and sink share: making and ending a client, its messages, names for errors. Internal to
 // ingest/kafka*.cc; librdkafka's types are only declared here.
 #pragma once
 
-#include <chrono>
 #include <functional>
 #include <map>
 #include <memory>
@@ -13,6 +12,7 @@
 
 #include "core/result.h"
 #include "ingest/kafka.h"
+#include "ingest/kafka_health.h"
 #include "ingest/record.h"
 
 struct rd_kafka_s;
@@ -26,35 +26,16 @@ struct ClientDeleter {
 };
 using Client = std::unique_ptr<rd_kafka_s, ClientDeleter>;
 
-enum class ClientKind { kConsumer, kProducer };
-
-// Whether a client's brokers answer. An outage is logged once, and so is its end; it is no error. Told of errors on the
-// thread that polls the client, which is its only user.
-class Health {
- public:
-  // `name` says in logs and errors whose connection it is, e.g. "freshet.events". `owner` is for callbacks.
-  Health(std::string name, void* owner) : name_(std::move(name)), owner_(owner) {}
-
-  // An rd_kafka_resp_err_t that concerns the whole client.
-  void OnError(rd_kafka_s* client, int code, const char* reason);
-  // A broker answered.
-  void OnAnswer();
-
-  bool down() const { return down_; }
-  // The last thing that went wrong with a connection.
-  const std::string& reason() const { return reason_; }
-  // An error once the client cannot go on: a fatal one of librdkafka's (kUnavailable: another client may), or refused
-  // credentials.
-  const Status& status() const { return status_; }
-  void* owner() const { return owner_; }
-
- private:
-  const std::string name_;
-  void* const owner_;
-  bool down_ = false;
-  std::string reason_ = "no answer yet";
-  Status status_;
+struct MessageDeleter {
+  void operator()(rd_kafka_message_s* message) const;
 };
+using Message = std::unique_ptr<rd_kafka_message_s, MessageDeleter>;
+
+// Any other object of librdkafka's, with what destroys it.
+template <typename T>
+using Owned = std::unique_ptr<T, void (*)(T*)>;
+
+enum class ClientKind { kConsumer, kProducer };
 
 // A worker's group.instance.id and transactional.id. REQUIRES: options.instance is not empty.
 std::string MemberName(const KafkaOptions& options);
@@ -78,33 +59,11 @@ bool IsTransient(int code);
 // transaction outlived its timeout.
 bool IsFence(int code);
 
-// A process may fence itself: of several fences in a row it goes on after the first two. Another process of the same id
-// would be fenced by it in turn, for ever.
-class Fences {
- public:
-  // Counts one more. True for the third within two minutes: somebody else's.
-  bool AnotherIsBelieved();
-
- private:
-  int seen_ = 0;
-  std::chrono::steady_clock::time_point first_;
-};
-
 // "where: what librdkafka says"; kUnavailable where it is transient.
 Error MakeError(const std::string& where, int code);
 
-// Tells the log once why something waits, when it has for ten seconds.
-class Patience {
- public:
-  void Tell(const std::string& who, const std::string& reason);
-
- private:
-  std::chrono::steady_clock::time_point since_ = std::chrono::steady_clock::now();
-  bool told_ = false;
-};
-
-// Asks the brokers for a sign of life, at most `timeout_ms`; tells `health` of it.
-void Probe(rd_kafka_s* client, Health& health, int timeout_ms);
+// Bytes of a record that are neither key, value nor header: an upper bound.
+inline constexpr size_t kRecordOverhead = 512;
 
 // Bound of one request on the polling thread.
 inline constexpr int kRequestMs = 2000;
@@ -116,6 +75,16 @@ Result<int> PartitionsOf(rd_kafka_s* client, const std::string& topic);
 // kUnavailable; kCancelled where `waiting(reason)` says to give up.
 Status AskUntilAnswered(const KafkaOptions& options, const Waiting& waiting,
                         const std::function<Status(rd_kafka_s*)>& ask);
+
+// What an error among the messages of `topic` means: nothing where it may pass, or else the end. `gone` becomes true
+// where the topic was deleted.
+Status OnErrorMessage(rd_kafka_s* client, Health& health, const std::string& topic, const rd_kafka_message_s& message,
+                      bool& gone);
+
+// Leaves the group, if any, which revokes all partitions.
+Status CloseConsumer(rd_kafka_s* client);
+// The end of a closed consumer. `gone`: its topic was deleted.
+void Destroy(Client client, bool gone);
 
 // Copies a message into `batch`. `topic` outlives it.
 void AppendRecord(const rd_kafka_message_s& message, std::string_view topic, RecordBatch& batch);

@@ -28,7 +28,7 @@ class OffsetCommits {
   void Clear() { pending_.clear(); }
   bool empty() const { return pending_.empty(); }
 
-  // Sends what is pending, and waits up to `patience` for each answer. No error where another try may help.
+  // Sends what is pending, and waits up to `patience` for the answers. No error where another try may help.
   Status Send(std::chrono::milliseconds patience = {});
 
  private:

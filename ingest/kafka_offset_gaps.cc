@@ -2,18 +2,9 @@
 
 #include <spdlog/spdlog.h>
 
+#include "core/thousands.h"
+
 namespace freshet::kafka {
-namespace {
-
-// "1,889"
-std::string Grouped(int64_t number) {
-  std::string digits = std::to_string(number);
-  for (auto at = static_cast<int>(digits.size()) - 3; at > 0; at -= 3) digits.insert(static_cast<size_t>(at), ",");
-  return digits;
-}
-
-}  // namespace
-
 Assignment ToAssignment(const Facts& facts) {
   return {facts.partition, facts.committed, facts.committed_by_us, facts.range.begin};
 }
@@ -56,13 +47,13 @@ Result<OffsetGaps::Continued> OffsetGaps::Continue(PartitionId partition, Offset
 }
 
 // Where reading goes on when the input does not hold `position`, which is `whose`: source.on_offset_gap decides.
-Result<Offset> OffsetGaps::OverGap(const Facts& facts, Offset position, const std::string& whose) const {
+Result<Offset> OffsetGaps::OverGap(Facts facts, Offset position, const std::string& whose) const {
   const bool gone = position < facts.range.begin;
   const int64_t events = Raw(facts.range.begin) - Raw(position);
   const std::string problem = lookup_.Name(facts.partition) + ": input " + (gone ? "begins" : "ends") + " at offset " +
                               std::to_string(Raw(gone ? facts.range.begin : facts.range.end)) + ", " + whose +
                               " is at " + std::to_string(Raw(position)) + ": " +
-                              (gone ? Grouped(events) + (events == 1 ? " event is gone" : " events are gone")
+                              (gone ? WithThousands(events) + (events == 1 ? " event is gone" : " events are gone")
                                     : "the topic was recreated or truncated, and its offsets come again");
   const auto policy = options_.on_offset_gap;
   // State takes an offset below its own for a repeat: beyond the end it cannot go on, whatever is accepted.
@@ -75,6 +66,7 @@ Result<Offset> OffsetGaps::OverGap(const Facts& facts, Offset position, const st
     return facts.range.begin;
   }
   spdlog::warn("{}; state is built anew from {}", problem, options_.start);
+  if (!gone) facts.committed.reset();  // tells of the answers to another log
   RETURN_IF_ERROR(listener_.OnRebuild(ToAssignment(facts), gone));
   return StartOf(facts);
 }

@@ -38,7 +38,7 @@ class OffsetGaps {
   Result<Continued> Continue(PartitionId partition, Offset next) const;
 
  private:
-  Result<Offset> OverGap(const Facts& facts, Offset position, const std::string& whose) const;
+  Result<Offset> OverGap(Facts facts, Offset position, const std::string& whose) const;
   Result<Offset> OverMove(const Facts& facts, Offset position) const;
 
   const KafkaOptions& options_;

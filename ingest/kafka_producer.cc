@@ -15,8 +15,6 @@ namespace {
 
 using std::chrono::steady_clock;
 
-// Bytes of a record that are neither key, value nor header: an upper bound.
-constexpr size_t kRecordOverhead = 512;
 constexpr char kTruncatedValue[] = "freshet.truncated_bytes";
 constexpr char kTruncatedKey[] = "freshet.truncated_key_bytes";
 constexpr auto kPatience = std::chrono::seconds(5);  // without a delivery, before the log tells of it

@@ -19,9 +19,6 @@ using kafka::Facts;
 using kafka::PartitionList;
 using kafka::Start;
 using std::chrono::milliseconds;
-using std::chrono::steady_clock;
-
-using Message = std::unique_ptr<rd_kafka_message_t, decltype(&rd_kafka_message_destroy)>;
 
 class KafkaRangeSource final : public EventSource {
  public:
@@ -58,7 +55,6 @@ class KafkaRangeSource final : public EventSource {
   Status OnError(const rd_kafka_message_t& message);
   void Advance(PartitionId id, Partition& partition, Offset next);
   void ReportPositions(RecordBatch& batch);
-  void NoticeRecovery();
   Status Leave();
 
   const KafkaOptions options_;
@@ -72,7 +68,7 @@ class KafkaRangeSource final : public EventSource {
   bool announced_ = false;
   bool assignment_due_ = true;  // librdkafka has to be told where to read
   bool topic_gone_ = false;     // deleted while we read it
-  steady_clock::time_point next_probe_;
+  kafka::Probe probe_;
 };
 
 Status KafkaRangeSource::Connect(const TopicRange& range, int worker, int workers) {
@@ -97,14 +93,14 @@ Result<PollState> KafkaRangeSource::Poll(RecordBatch& batch, size_t max_records,
   auto timeout_ms = static_cast<int>(wait.count());
   while (batch.records.size() < limit && !Done()) {
     RETURN_IF_ERROR(Assign());
-    const Message message(rd_kafka_consumer_poll(client_.get(), timeout_ms), &rd_kafka_message_destroy);
+    const kafka::Message message(rd_kafka_consumer_poll(client_.get(), timeout_ms));
     RETURN_IF_ERROR(health_.status());
     if (message == nullptr) break;
     timeout_ms = 0;
     RETURN_IF_ERROR(OnMessage(*message, batch));
   }
   ReportPositions(batch);
-  NoticeRecovery();
+  if (health_.down() && probe_.Due()) kafka::Probe::Ask(client_.get(), health_);
   return Done() ? PollState::kEnd : PollState::kMore;
 }
 
@@ -115,6 +111,7 @@ Status KafkaRangeSource::Announce() {
     const auto committed = commit_log_ == nullptr ? std::nullopt : commit_log_->Committed(id);
     // State may be behind the range's beginning: what lies before it only changes state.
     ASSIGN_OR_RETURN(const auto position, listener_->OnAssigned({id, committed.value_or(partition.begin)}));
+    if (commit_log_ != nullptr) RETURN_IF_ERROR(commit_log_->CheckState(id, position));
     partition.next = position.value_or(partition.begin);
     partition.advanced = !position;
     spdlog::info("kafka: {}: reading offsets {} to {}, committed {}", lookup_->Name(id), Raw(partition.next),
@@ -211,25 +208,13 @@ Status KafkaRangeSource::OnError(const rd_kafka_message_t& message) {
     default:
       break;
   }
-  if (kafka::IsTransient(message.err)) {
-    health_.OnError(client_.get(), message.err, rd_kafka_message_errstr(&message));
-    return health_.status();
-  }
-  topic_gone_ |= message.err == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
-  return Error(ErrorCode::kIo, "kafka: " + options_.source_topic + ": " + rd_kafka_message_errstr(&message));
+  return kafka::OnErrorMessage(client_.get(), health_, options_.source_topic, message, topic_gone_);
 }
 
 void KafkaRangeSource::ReportPositions(RecordBatch& batch) {
   for (auto& [id, partition] : partitions_) {
     if (std::exchange(partition.advanced, false)) batch.positions.push_back({id, partition.next});
   }
-}
-
-// About once a second looks for the end of an outage, which without records nothing else would notice.
-void KafkaRangeSource::NoticeRecovery() {
-  if (!health_.down() || steady_clock::now() < next_probe_) return;
-  kafka::Probe(client_.get(), health_, 100);
-  next_probe_ = steady_clock::now() + std::chrono::seconds(1);
 }
 
 Status KafkaRangeSource::Close() {
@@ -241,15 +226,9 @@ Status KafkaRangeSource::Close() {
 
 Status KafkaRangeSource::Leave() {
   if (client_ == nullptr) return {};
-  const auto code = rd_kafka_consumer_close(client_.get());
-  if (topic_gone_) {
-    // rd_kafka_destroy() would wait for ever for the partitions of a deleted topic (seen with 2.0.2). The process is
-    // about to end anyway.
-    rd_kafka_set_log_level(client_.get(), 0);
-    (void)client_.release();
-  }
-  client_.reset();
-  return code == RD_KAFKA_RESP_ERR_NO_ERROR ? Status() : Status(kafka::MakeError("close", code));
+  const Status closed = kafka::CloseConsumer(client_.get());
+  kafka::Destroy(std::move(client_), topic_gone_);
+  return closed;
 }
 
 std::optional<double> KafkaRangeSource::Progress() const {

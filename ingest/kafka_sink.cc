@@ -51,7 +51,7 @@ struct TransactionErrorDeleter {
 };
 using TransactionError = std::unique_ptr<rd_kafka_error_t, TransactionErrorDeleter>;  // null: success
 
-// Whether another transaction may fare better than the one that this error ended.
+// Whether no other transaction would fare better than the one that this error ended.
 bool IsRefused(int code) {
   switch (code) {
     case RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED:

@@ -16,8 +16,7 @@
 namespace freshet {
 namespace {
 
-template <typename T>
-using Owned = std::unique_ptr<T, void (*)(T*)>;
+using kafka::Owned;
 
 // Replicated as the brokers' default says.
 Status CreateCompacted(rd_kafka_t* client, const std::string& topic, int partitions) {
@@ -110,15 +109,6 @@ Result<std::set<PartitionId>> EmptyPartitions(const KafkaOptions& options, int p
 }
 
 }  // namespace
-
-Result<int> CountSourcePartitions(const KafkaOptions& options, const Waiting& waiting) {
-  int partitions = 0;
-  RETURN_IF_ERROR(kafka::AskUntilAnswered(options, waiting, [&](rd_kafka_s* client) -> Status {
-    ASSIGN_OR_RETURN(partitions, kafka::PartitionsOf(client, options.source_topic));
-    return {};
-  }));
-  return partitions;
-}
 
 Result<std::set<PartitionId>> MakeSnapshotTopic(const KafkaOptions& options, int partitions, const Waiting& waiting) {
   int found = 0;

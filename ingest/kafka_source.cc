@@ -28,9 +28,6 @@ using kafka::PartitionList;
 using kafka::Patience;
 using kafka::ToAssignment;
 using std::chrono::milliseconds;
-using std::chrono::steady_clock;
-
-using Message = std::unique_ptr<rd_kafka_message_t, decltype(&rd_kafka_message_destroy)>;
 
 class KafkaSource final : public EventSource, public kafka::GroupMember {
  public:
@@ -66,7 +63,7 @@ class KafkaSource final : public EventSource, public kafka::GroupMember {
     static_cast<KafkaSource*>(static_cast<Health*>(health)->owner())->Rebalance(code, *partitions);
   }
   void Rebalance(rd_kafka_resp_err_t code, const rd_kafka_topic_partition_list_t& partitions);
-  void Revoke(PartitionId partition, bool lost);
+  void Revoke(const std::set<PartitionId>& partitions, bool lost);
   void Drop(PartitionId partition);
   Status Join();
   Status AnnounceWaiting();
@@ -91,7 +88,7 @@ class KafkaSource final : public EventSource, public kafka::GroupMember {
   Status Resume();
   Status Resume(PartitionId partition, Partition& state);
   void ReportPositions(RecordBatch& batch);
-  void CatchUp();
+  void ProbeAndRetryCommits();
 
   const KafkaOptions options_;
   const bool transactional_;
@@ -115,7 +112,7 @@ class KafkaSource final : public EventSource, public kafka::GroupMember {
   RecordBatch* batch_ = nullptr;  // of the running Poll()
   kafka::Fences fences_;
   Status failure_;  // of a callback, for the running call
-  steady_clock::time_point next_catch_up_;
+  kafka::Probe probe_;
 };
 
 KafkaSource::~KafkaSource() {
@@ -130,16 +127,10 @@ Status KafkaSource::Leave() {
   batch_ = nullptr;
   joining_.clear();
   if (assignment_due_) (void)Assign(kafka::MakePartitionList());
-  const auto code = rd_kafka_consumer_close(client_.get());
+  const Status closed = kafka::CloseConsumer(client_.get());
   commits_.reset();
-  if (topic_gone_) {
-    // rd_kafka_destroy() would wait for ever for the partitions of a deleted topic (seen with 2.0.2). The process is
-    // about to end anyway.
-    rd_kafka_set_log_level(client_.get(), 0);
-    (void)client_.release();
-  }
-  client_.reset();
-  return code == RD_KAFKA_RESP_ERR_NO_ERROR ? Status() : Status(kafka::MakeError("close", code));
+  kafka::Destroy(std::move(client_), topic_gone_);
+  return closed;
 }
 
 Status KafkaSource::Connect() {
@@ -183,7 +174,7 @@ Status KafkaSource::Rejoin() {
   health_->OnError(client_.get(), RD_KAFKA_RESP_ERR__FATAL, "");
   if (fences_.AnotherIsBelieved()) return health_->status();
   spdlog::warn("kafka: {}: fenced; joins the group again", Name());
-  for (const PartitionId id : std::set(told_)) Revoke(id, true);
+  Revoke(std::set(told_), true);
   RETURN_IF_ERROR(std::exchange(failure_, Status()));
   partitions_.clear();
   waiting_.clear();
@@ -204,7 +195,7 @@ Result<PollState> KafkaSource::PollRecords(RecordBatch& batch, size_t max_record
   auto timeout_ms = static_cast<int>(waiting_.empty() ? wait.count() : std::min<int64_t>(wait.count(), 10));
   while (batch.records.size() < limit) {
     RETURN_IF_ERROR(Resume());
-    const Message message(rd_kafka_consumer_poll(client_.get(), timeout_ms), &rd_kafka_message_destroy);
+    const kafka::Message message(rd_kafka_consumer_poll(client_.get(), timeout_ms));
     RETURN_IF_ERROR(std::exchange(failure_, Status()));
     RETURN_IF_ERROR(health_->status());
     if (message == nullptr) break;
@@ -212,7 +203,7 @@ Result<PollState> KafkaSource::PollRecords(RecordBatch& batch, size_t max_record
     RETURN_IF_ERROR(OnMessage(*message, batch));
   }
   ReportPositions(batch);
-  CatchUp();
+  ProbeAndRetryCommits();
   return PollState::kMore;
 }
 
@@ -250,12 +241,7 @@ Status KafkaSource::OnError(const rd_kafka_message_t& message) {
     default:
       break;
   }
-  if (kafka::IsTransient(message.err)) {
-    health_->OnError(client_.get(), message.err, rd_kafka_message_errstr(&message));
-    return health_->status();
-  }
-  topic_gone_ |= message.err == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
-  return Error(ErrorCode::kIo, "kafka: " + options_.source_topic + ": " + rd_kafka_message_errstr(&message));
+  return kafka::OnErrorMessage(client_.get(), *health_, options_.source_topic, message, topic_gone_);
 }
 
 void KafkaSource::ReportPositions(RecordBatch& batch) {
@@ -271,13 +257,11 @@ void KafkaSource::ReportPositions(RecordBatch& batch) {
   }
 }
 
-// About once a second: looks for the end of an outage, which without records nothing else would notice, and tries
-// commits again that failed.
-void KafkaSource::CatchUp() {
-  if ((!health_->down() && commits_->empty()) || steady_clock::now() < next_catch_up_) return;
-  if (health_->down()) kafka::Probe(client_.get(), *health_, 100);
+// About once a second; also tries commits again that failed.
+void KafkaSource::ProbeAndRetryCommits() {
+  if ((!health_->down() && commits_->empty()) || !probe_.Due()) return;
+  kafka::Probe::Ask(client_.get(), *health_);
   if (!health_->down()) (void)commits_->Send();  // an error comes again with the next Commit()
-  next_catch_up_ = steady_clock::now() + std::chrono::seconds(1);
 }
 
 void KafkaSource::Rebalance(rd_kafka_resp_err_t code, const rd_kafka_topic_partition_list_t& partitions) {
@@ -294,11 +278,13 @@ void KafkaSource::Rebalance(rd_kafka_resp_err_t code, const rd_kafka_topic_parti
   const bool lost = std::exchange(lost_, false);
   // Only what librdkafka was told to read: it refuses a list that holds anything else, and the group would wait.
   const PartitionList read = kafka::MakePartitionList();
+  std::set<PartitionId> revoked;
   for (int i = 0; i < partitions.cnt; ++i) {
     const PartitionId id{partitions.elems[i].partition};
     if (partitions_.contains(id)) AddPartition(read, options_.source_topic, id);
-    Revoke(id, lost);
+    revoked.insert(id);
   }
+  Revoke(revoked, lost);
   assignment_due_ = false;
   joined_ = false;
   if (IsCooperative()) {
@@ -308,18 +294,21 @@ void KafkaSource::Rebalance(rd_kafka_resp_err_t code, const rd_kafka_topic_parti
   }
 }
 
-void KafkaSource::Revoke(PartitionId partition, bool lost) {
-  std::erase(joining_, partition);
-  waiting_.erase(partition);
-  if (told_.erase(partition) == 0) return;
-  Drop(partition);
-  if (listener_ != nullptr) {
-    const Status revoked = listener_->OnRevoked(partition, lost);  // which may commit
+void KafkaSource::Revoke(const std::set<PartitionId>& partitions, bool lost) {
+  for (const PartitionId id : partitions) {
+    std::erase(joining_, id);
+    waiting_.erase(id);
+    if (told_.erase(id) == 0) continue;
+    Drop(id);
+    if (listener_ == nullptr) continue;
+    const Status revoked = listener_->OnRevoked(id, lost);  // which may commit
     if (!revoked.ok() && failure_.ok()) failure_ = revoked;
   }
-  if (!lost) (void)commits_->Send(milliseconds(kafka::kRequestMs));  // whoever takes it over begins there
-  partitions_.erase(partition);
-  commits_->Forget(partition);
+  if (!lost) (void)commits_->Send(milliseconds(kafka::kRequestMs));  // whoever takes them over begins there
+  for (const PartitionId id : partitions) {
+    partitions_.erase(id);
+    commits_->Forget(id);
+  }
 }
 
 // Takes what the running Poll() read of `partition` back: nobody has processed it yet.

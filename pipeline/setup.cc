@@ -13,7 +13,9 @@
 #include <random>
 #include <thread>
 
+#include "core/thousands.h"
 #include "ingest/encoder.h"
+#include "state/snapshot.h"
 
 extern char** environ;
 
@@ -156,6 +158,28 @@ KafkaOptions KafkaOptionsFor(const Config& config) {
   options.dead_letters_topic = config.dead_letters.topic;
   options.keep_waiting = [] { return !stop_requested; };
   return options;
+}
+
+Status CheckRecordSizes(const Config& config, const KafkaOptions& kafka, const ServingModel& serving, size_t history) {
+  ASSIGN_OR_RETURN(const size_t most, MaxRecordBytes(kafka));
+  const auto check = [&](const std::string& what, size_t bytes, const std::string& topic) -> Status {
+    if (bytes <= most) return {};
+    return Error(ErrorCode::kInvalidArgument,
+                 what + " of up to " + WithThousands(static_cast<int64_t>(bytes)) + " bytes, and the producer takes " +
+                     WithThousands(static_cast<int64_t>(most)) +
+                     " (kafka.properties.message.max.bytes less 512): lower the one, or raise the other, with "
+                     "max.message.bytes of topic " +
+                     topic);
+  };
+  const size_t id_bytes = config.source.decoder.max_id_bytes;
+  const auto top_k = static_cast<size_t>(config.recommend.top_k);
+  const size_t dim = config.sink.include_user_vector ? static_cast<size_t>(serving.model->config.dim) : 0;
+  RETURN_IF_ERROR(check(
+      "recommend.top_k: " + std::to_string(top_k) + " items of model " + serving.model->name + " make a recommendation",
+      id_bytes + serving.encoder->MaxBytes(id_bytes, config.source.topic, top_k, dim), kafka.recommendations_topic));
+  if (kafka.snapshots_topic.empty()) return {};
+  return check("state.history: " + std::to_string(history) + " events kept for a user make a snapshot record",
+               MaxSnapshotBytes(id_bytes, history), kafka.snapshots_topic);
 }
 
 Result<std::string> InstanceOf(StateDirectory& states) {

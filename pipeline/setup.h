@@ -48,6 +48,9 @@ PipelineOptions PipelineOptionsFor(const Config& config, int workers);
 // Waits for brokers end when a signal asked to stop (StopOnSignals).
 KafkaOptions KafkaOptionsFor(const Config& config);
 
+// Refuses settings that lead to recommendations or snapshots of `history` tokens which the producer would not take.
+Status CheckRecordSizes(const Config& config, const KafkaOptions& kafka, const ServingModel& serving, size_t history);
+
 // Who this process is in the consumer group: a random id, kept in the state directory, so that a restart is the same
 // member and a new directory another.
 Result<std::string> InstanceOf(StateDirectory& states);

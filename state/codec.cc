@@ -124,6 +124,8 @@ size_t AppendNewest(std::span<const Delta> deltas, std::string_view Delta::*part
 
 }  // namespace
 
+size_t MaxUserBytes(size_t history) { return kHeaderBytes + history * kTokenBytes + RecentIds::kKept * kEventIdBytes; }
+
 size_t Delta::token_count() const { return tokens.size() / kTokenBytes; }
 size_t Delta::event_id_count() const { return event_ids.size() / kEventIdBytes; }
 

@@ -34,6 +34,9 @@ Result<Delta> DecodeDelta(std::string_view bytes);
 // REQUIRES: !deltas.empty(), history > 0.
 std::string MergeDeltas(std::span<const std::string_view> deltas, size_t history);
 
+// Of the largest user of whom `history` tokens are kept.
+size_t MaxUserBytes(size_t history);
+
 // Where consumption goes on, as stored beside the users.
 std::string EncodePosition(Offset position);
 Result<Offset> DecodePosition(std::string_view bytes);

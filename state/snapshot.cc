@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <cstring>
 
+#include "state/codec.h"
+
 namespace freshet {
 namespace {
 
@@ -32,6 +34,10 @@ bool IsWatermarkKey(std::string_view key) { return key.starts_with(kWatermarkPre
 
 std::string_view UserOfSnapshotKey(std::string_view key) {
   return key.starts_with(kUserPrefix) ? key.substr(1) : std::string_view();
+}
+
+size_t MaxSnapshotBytes(size_t id_bytes, size_t history) {
+  return sizeof(kUserPrefix) + id_bytes + kHeaderBytes + MaxUserBytes(history);
 }
 
 std::string EncodeSnapshot(std::string_view key, std::string_view payload) {

@@ -26,6 +26,8 @@ bool IsWatermarkKey(std::string_view key);
 
 // The value of a record.
 std::string EncodeSnapshot(std::string_view key, std::string_view payload);
+// Key and value of the largest user whose id has `id_bytes` and of whom `history` tokens are kept.
+size_t MaxSnapshotBytes(size_t id_bytes, size_t history);
 // The payload, a view into `value`. kCorrupt, saying what is wrong, where EncodeSnapshot() did not make it.
 Result<std::string_view> DecodeSnapshot(std::string_view key, std::string_view value);
 

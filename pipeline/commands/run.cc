@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstdlib>
 #include <memory>
 #include <string>
 #include <utility>
@@ -126,8 +127,11 @@ Status Run(const RunFlags& flags) {
   ASSIGN_OR_RETURN(const Config config, LoadEffectiveConfig(flags.config));
   ASSIGN_OR_RETURN(const ServingModel serving, ServingModel::Load(config.model.directory));
   ASSIGN_OR_RETURN(const size_t history, HistoryFor(config, *serving.model));
+  RETURN_IF_ERROR(CheckRecordSizes(config, KafkaOptionsOf(config), serving, history));
   ASSIGN_OR_RETURN(const std::unique_ptr<StateDirectory> states, OpenStateDirectory(config, history));
   RETURN_IF_ERROR(BindStateTo(*states, NameOf(config), config));
+  const auto kept = std::strtoull(states->Fact("history").value_or("").c_str(), nullptr, 10);  // auto shortens nothing
+  RETURN_IF_ERROR(CheckRecordSizes(config, KafkaOptionsOf(config), serving, kept));
   spdlog::info("model {} version {}, {} items; state in {}; {}", serving.model->name, serving.model->version,
                serving.model->config.items - 1, config.state.directory, KafkaClientDescription());
 
@@ -151,7 +155,9 @@ Status Run(const RunFlags& flags) {
   if (!snapshots.ok()) return snapshots.error();
   readiness.Ready("kafka");
 
-  ASSIGN_OR_RETURN(std::vector<Worker> workers, MakeWorkers(config, serving, *states, *metrics, *snapshots));
+  auto made = MakeWorkers(config, serving, *states, *metrics, *snapshots);
+  if (stop) return {};  // likewise
+  ASSIGN_OR_RETURN(std::vector<Worker> workers, std::move(made));
   WorkerOptions options;
   options.readiness = &readiness;
   options.queries = &queries;

@@ -243,6 +243,24 @@ class ConfigurationTest(SetupTest):
                 self.assertTrue(any(line.startswith(f"freshet: {text}") for line in lines), (text, done.stderr))
             self.assertEqual(done.stdout, "")
 
+    def test_records_that_the_producer_would_not_take(self):
+        long_ids = self.path("long-ids")
+        write_model(long_ids, [f"{n:0>1000}" for n in range(1, 2001)])
+        kafka = {"kafka.bootstrap_servers": "127.0.0.1:1"}
+        run, replay = ["run"], ["replay", "--input", self.events, "--output", "kafka"]
+        for command, settings, expected in (
+            (run, {"model.directory": long_ids, "recommend.top_k": 1000}, "recommend.top_k: 1000 items of model long-ids"),
+            (replay, {"model.directory": long_ids, "recommend.top_k": 1000}, "recommend.top_k: 1000 items of model"),
+            (run, {"state.history": 100_000}, "state.history: 100000 events kept for a user make a snapshot record of up "
+             "to 2,001,600 bytes, and the producer takes 999,488"),
+        ):  # fmt: skip
+            done = self.run_program(*command, settings={**self.settings(), **kafka, **settings}, expect=2)
+            self.assert_error(done.stderr, expected, "kafka.properties.message.max.bytes")
+            self.assertEqual(len(done.stderr.strip().splitlines()), 1)
+            self.assertFalse(self.path("state").exists())
+        # Files take any size.
+        self.replay(self.events, model__directory=long_ids, recommend__top_k=1000)
+
     def test_files_that_are_no_configuration(self):
         for name, content, message in (
             ("list.yaml", "- a\n", "list.yaml: a list: expected a map of settings"),

@@ -81,6 +81,30 @@ TEST(RecommendationEncoder, IsReadBackWithTheSameFloatsAndAnyNames) {
   }
 }
 
+TEST(RecommendationEncoder, NothingIsLargerThanItSays) {
+  const std::string user(1024, '\x01');
+  const std::vector<std::string> items = {"i", std::string(1024, '"'), "long one", "j"};
+  const RecommendationEncoder encoder("m\n", "v", items);
+  const float widest = -1.00000007e-5F;  // as wide as scores get
+  const std::vector<float> vector(64, widest);
+  std::string out;
+  const std::vector<ScoredItem> top = {{ItemRow{1}, widest}, {ItemRow{2}, widest}};
+  encoder.Encode({.user_id = user,
+                  .generated_at_ms = std::numeric_limits<int64_t>::min(),
+                  .sequence_number = std::numeric_limits<int64_t>::max(),
+                  .topic = "t\"",
+                  .partition = PartitionId{std::numeric_limits<int32_t>::max()},
+                  .offset = Offset{std::numeric_limits<int64_t>::max()},
+                  .event_time_ms = std::numeric_limits<int64_t>::min(),
+                  .items = top,
+                  .user_vector = vector},
+                 out);
+  const size_t most = encoder.MaxBytes(user.size(), "t\"", 2, vector.size());
+  EXPECT_LE(out.size(), most);
+  EXPECT_GT(out.size() + 12 * (top.size() + vector.size()), most) << "nor does it say much more";
+  EXPECT_EQ(encoder.MaxBytes(0, "t", 4, 0), encoder.MaxBytes(0, "t", 10'000, 0)) << "a model has no more items";
+}
+
 TEST(AppendJsonEscaped, BytesThatAreNotUtf8AreReplaced) {
   std::string out;
   AppendJsonEscaped("a\xff\xc3(\xe4\xb8\xad\xf0\x9f\x98 end\xc3", out);

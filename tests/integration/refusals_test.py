@@ -151,6 +151,17 @@ class Old:
         return struct.pack(">i", 1) + broker + cluster + struct.pack(">ii", 1, len(asked)) + topics
 
 
+class WithoutCoordinator(Old):
+    """Knows transactions, and no coordinator of them."""
+
+    APIS = {**Old.APIS, 3: (0, 1), 10: (0, 1), 22: (0, 1), 24: (0, 0), 25: (0, 0), 26: (0, 0), 28: (0, 0)}
+
+    def coordinator(self, version, _request):
+        nobody = struct.pack(">i", -1) + text("") + struct.pack(">i", -1)
+        not_available = struct.pack(">h", 15)
+        return struct.pack(">i", 0) + not_available + text("") + nobody if version > 0 else not_available + nobody
+
+
 class RefusalsTest(KafkaCase):
     guarantee = "exactly_once"
 
@@ -212,6 +223,14 @@ class RefusalsTest(KafkaCase):
         self.addCleanup(old.listener.close)
         self.fails("exactly_once needs brokers with transactions", code=2, snapshots__topic="none",
                    kafka__bootstrap_servers=f"127.0.0.1:{old.port}")  # fmt: skip
+
+    def test_who_waits_for_transactions_at_the_start_is_told_to_stop(self):
+        broker = WithoutCoordinator({name: 1 for name in (self.events, self.answers, self.letters)})
+        self.addCleanup(broker.listener.close)
+        process = self.start(snapshots__topic="none", kafka__bootstrap_servers=f"127.0.0.1:{broker.port}")
+        self.wait_for(lambda: "transactional.id" in self.said(process), "the log does not say what it waits for")
+        self.assertIsNone(process.poll())
+        self.stop(process)
 
     def test_a_topic_with_other_partitions(self):
         self.feed()

@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "state/codec.h"
+
 namespace freshet {
 namespace {
 
@@ -35,6 +37,16 @@ TEST(Snapshot, WhatWasEncodedComesBack) {
 }
 
 // The form on disk and in the topic: what an older freshet wrote is read for ever.
+TEST(Snapshot, NoUserIsLargerThanItSays) {
+  constexpr size_t kHistory = 100;
+  UserState user("user", kHistory);
+  for (int i = 0; i < 500; ++i) user.Append({.time_ms = i}, Offset{i}, {}, EventIdHash{static_cast<uint64_t>(i + 1)});
+  std::string bytes;
+  StateCodec::EncodeAll(user, bytes);
+  const std::string key = SnapshotUserKey("user");
+  EXPECT_EQ(key.size() + EncodeSnapshot(key, bytes).size(), MaxSnapshotBytes(4, kHistory));
+}
+
 TEST(Snapshot, TheBytesAreThoseOfTheFormat) {
   EXPECT_EQ(EncodeSnapshot("uab", "cd"), std::string("\x01\xaf\x8a\xd6\x3b"
                                                      "cd",

@@ -168,6 +168,18 @@ TEST_F(KafkaRangeTest, GoesOnWhereTheStateIsAndSaysWhatIsPublished) {
   EXPECT_EQ(broker_->Committed(options_.application, options_.source_topic, 0), std::nullopt);
 }
 
+TEST_F(KafkaRangeTest, StateAheadOfTheCommitLogNeedsADecision) {
+  NewTopic(1);
+  broker_->ProduceNumbers(options_.source_topic, 0, 0, 6);
+  listener_.stored[kFirst] = Offset{5};
+  ASSERT_TRUE(commit_log_->Commit(std::vector<PartitionPosition>{{kFirst, Offset{4}}}, {}).ok());
+  const auto source = Open(Settle("earliest", "latest"));
+  const Status drained = Drain(*source);
+  ASSERT_FALSE(drained.ok());
+  EXPECT_EQ(drained.error().code(), ErrorCode::kNeedsDecision);
+  EXPECT_THAT(drained.error().message(), HasSubstr("partition 0 is committed up to 4, its state is at 5"));
+}
+
 TEST_F(KafkaRangeTest, PartitionsAreSpreadOverWorkers) {
   NewTopic(3);
   for (int partition = 0; partition < 3; ++partition) {

@@ -416,6 +416,24 @@ TEST_F(KafkaGapTest, StateBeyondTheEndNeedsARebuild) {
   EXPECT_THAT(member.values[kFirst], ElementsAreArray(Numbers(12, 20)));
 }
 
+// A log made anew may be longer than what was committed of the old one, and shorter than state: none of it is answered.
+TEST_F(KafkaGapTest, AnotherLogsCommittedOffsetIsForgotten) {
+  {
+    Member before(options_);
+    ASSERT_OK(Run(before, std::nullopt));
+    const PartitionPosition position{kFirst, Offset{15}};
+    ASSERT_OK(before.source->Commit({&position, 1}));
+    ASSERT_OK(before.source->Close());
+  }
+  options_.on_offset_gap = OffsetGapPolicy::kRebuild;
+  Member member(options_);
+  ASSERT_OK(Run(member, Offset{31}));
+  EXPECT_EQ(member.listener.assigned.at(kFirst).committed, Offset{15});
+  ASSERT_EQ(member.listener.rebuilt.size(), 1u);
+  EXPECT_EQ(member.listener.rebuilt[0].committed, std::nullopt);
+  EXPECT_THAT(member.values[kFirst], ElementsAreArray(Numbers(12, 20)));
+}
+
 TEST_F(KafkaGapTest, CommittedOffsetOutsideTheInputNeedsADecision) {
   broker_.Commit(options_.application, topic_, 0, 31);
   {
