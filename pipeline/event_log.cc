@@ -65,14 +65,15 @@ class Reader {
     const auto [found, fresh] = user_index_.try_emplace(std::string(event.user_id), users_.size());
     if (fresh) users_.push_back({std::string(event.user_id), {}});
     users_[found->second].tokens.push_back(TokenOf(event));
+    order_.push_back({static_cast<uint32_t>(found->second), event.timestamp_ms});
     ++events_;
   }
 
   Result<EventLog> Finish() && {
     ASSIGN_OR_RETURN(Vocabulary vocabulary, vocabulary_ != nullptr ? Result<Vocabulary>(*vocabulary_)
                                                                    : Vocabulary::Make(items_.Take(), types_.Take()));
-    return EventLog{std::move(vocabulary), std::move(users_), events_,       duplicates_,
-                    bad_records_,          unlistable_ids_,   unknown_items_};
+    return EventLog{std::move(vocabulary), std::move(users_), std::move(order_), events_,
+                    duplicates_,           bad_records_,      unlistable_ids_,   unknown_items_};
   }
 
  private:
@@ -102,6 +103,7 @@ class Reader {
   Rows types_;
   std::unordered_map<std::string, size_t> user_index_;
   std::vector<UserSequence> users_;
+  std::vector<LoggedEvent> order_;
   std::unordered_map<std::string, RecentIds> recent_ids_;  // of users whose events carry ids
   int64_t events_ = 0;
   int64_t duplicates_ = 0;

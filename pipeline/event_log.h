@@ -19,9 +19,16 @@ struct UserSequence {
   std::vector<ModelToken> tokens;  // in log order
 };
 
+// An event's place in the log: a user's n-th is the n-th of UserSequence::tokens.
+struct LoggedEvent {
+  uint32_t user = 0;    // index in EventLog::users
+  int64_t time_ms = 0;  // event time
+};
+
 struct EventLog {
   Vocabulary vocabulary;            // of the log, rows in order of first appearance; or the given one
   std::vector<UserSequence> users;  // in order of their first event
+  std::vector<LoggedEvent> order;   // every event, in log order
   int64_t events = 0;
   int64_t duplicates = 0;   // by event_id, left out as the pipeline drops them
   int64_t bad_records = 0;  // counted, each logged at level debug, and left out

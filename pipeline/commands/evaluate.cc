@@ -5,96 +5,88 @@
 #include <filesystem>
 #include <fstream>
 #include <memory>
-#include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "ingest/timestamp.h"
 #include "pipeline/commands/commands.h"
-#include "pipeline/evaluation.h"
+#include "pipeline/evaluation/report.h"
 #include "pipeline/progress.h"
 
 namespace freshet {
 namespace {
 
+constexpr char kLeaveOneOut[] = "leave-one-out";
+constexpr char kPrequential[] = "prequential";
+
 struct EvaluateFlags {
   ConfigFlags config;
   std::vector<std::string> inputs;
-  std::string protocol = "leave-one-out";
+  std::string protocol = kLeaveOneOut;
+  std::string from;
+  std::string compare;
+  double popularity_hours = 1;
+  uint64_t seed = 1;
   std::string json;
 };
 
-nlohmann::ordered_json ToJson(const Accuracy& accuracy) {
-  nlohmann::ordered_json json;
-  for (const auto& [k, at] : accuracy.at) {
-    const std::string suffix = "@" + std::to_string(k);
-    json["hr" + suffix] = at.hr;
-    json["ndcg" + suffix] = at.ndcg;
-    json["recall" + suffix] = at.hr;
-    json["f1" + suffix] = at.f1;
-    json["coverage" + suffix] = at.coverage;
+Result<std::optional<int64_t>> FromOf(const EvaluateFlags& flags) {
+  if (flags.from.empty()) return std::optional<int64_t>();
+  if (flags.protocol != kPrequential)
+    return Error(ErrorCode::kInvalidArgument, "--from: only for --protocol prequential");
+  std::optional<int64_t> from = ParseIso8601Ms(flags.from);
+  if (!from) from = ParseEpochMs(flags.from, TimeUnit::kMilliseconds);
+  if (!from) {
+    return Error(ErrorCode::kInvalidArgument, "--from: \"" + flags.from +
+                                                  "\": expected an ISO 8601 time such as 2017-10-10T00:00:00Z, or "
+                                                  "milliseconds since 1970");
   }
-  json["mrr"] = accuracy.mrr;
-  return json;
+  return from;
 }
 
-nlohmann::ordered_json ToJson(const Evaluation& evaluation, const ServingModel& serving, bool exclude_seen) {
-  nlohmann::ordered_json json;
-  json["protocol"] = {{"name", "leave-one-out"},
-                      {"users", evaluation.users},
-                      {"candidates", evaluation.candidates},
-                      {"exclude_seen", exclude_seen},
-                      {"ties", "against the model"},
-                      {"order", "log"},
-                      {"unknown_targets", evaluation.unknown_targets},
-                      {"seen_targets", evaluation.seen_targets}};
-  json["model"] = ToJson(evaluation.model);
-  json["model"]["name"] = serving.model->name;
-  json["model"]["version"] = serving.model->version;
-  for (const auto& [name, accuracy] : evaluation.baselines) json["baselines"][name] = ToJson(accuracy);
-  return json;
-}
-
-void PrintRow(const std::string& name, const Accuracy& accuracy) {
-  const Accuracy::AtK& ten = accuracy.at.at(10);
-  std::printf("%-20s %8.4f %8.4f %8.4f %8.4f %8.4f %8.4f %8.4f\n", name.c_str(), ten.hr, ten.ndcg, ten.f1, accuracy.mrr,
-              accuracy.at.at(1).hr, accuracy.at.at(100).hr, ten.coverage);
-}
-
-void PrintTable(const Evaluation& evaluation, const ServingModel& serving, bool exclude_seen) {
-  std::printf("leave-one-out, %lld users, ranked against all %lld items, seen items %s, ties against the model\n",
-              static_cast<long long>(evaluation.users), static_cast<long long>(evaluation.candidates),
-              exclude_seen ? "left out" : "kept");
-  if (evaluation.unknown_targets + evaluation.seen_targets > 0) {
-    std::printf("misses by construction: %lld targets unknown to the model, %lld seen before\n",
-                static_cast<long long>(evaluation.unknown_targets), static_cast<long long>(evaluation.seen_targets));
-  }
-  std::printf("%-20s %8s %8s %8s %8s %8s %8s %8s\n", "", "HR@10", "NDCG@10", "F1@10", "MRR", "HR@1", "HR@100",
-              "cover@10");
-  PrintRow(serving.model->name, evaluation.model);
-  for (const auto& [name, accuracy] : evaluation.baselines) PrintRow(name, accuracy);
-}
-
-Status Evaluate(const EvaluateFlags& flags) {
-  ASSIGN_OR_RETURN(const Config config, LoadEffectiveConfig(flags.config));
-  ASSIGN_OR_RETURN(const ServingModel serving, ServingModel::Load(config.model.directory));
+Result<EventLog> ReadLog(const EvaluateFlags& flags, const Config& config) {
   const std::vector<std::filesystem::path> inputs(flags.inputs.begin(), flags.inputs.end());
-  ASSIGN_OR_RETURN(const EventLog log, ReadEventLog(config, inputs, &serving.model->vocabulary));
-  spdlog::info(
-      "read {} events of {} users; {} bad records left out, {} duplicates dropped, {} events with items unknown to the "
-      "model",
-      log.events, log.users.size(), log.bad_records + log.unlistable_ids, log.duplicates, log.unknown_items);
-  Progress progress("evaluate", "users");
-  ASSIGN_OR_RETURN(const Evaluation evaluation,
-                   EvaluateLeaveOneOut(serving, log, config.recommend.exclude_seen, [&](int64_t done, int64_t total) {
-                     progress.Update(done, static_cast<double>(done) / static_cast<double>(total));
-                   }));
-  progress.Finish();
-  PrintTable(evaluation, serving, config.recommend.exclude_seen);
-  if (flags.json.empty()) return {};
-  std::ofstream file(flags.json);
-  file << ToJson(evaluation, serving, config.recommend.exclude_seen).dump(2) << "\n";
-  if (!file.flush()) return Error(ErrorCode::kIo, "--json: " + flags.json + ": cannot be written");
+  ASSIGN_OR_RETURN(EventLog log, ReadEventLog(config, inputs, nullptr));
+  spdlog::info("read {} events of {} users, {} items; {} bad records left out, {} duplicates dropped", log.events,
+               log.users.size(), log.vocabulary.item_ids().size() - 1, log.bad_records + log.unlistable_ids,
+               log.duplicates);
+  return log;
+}
+
+Status WriteJson(const std::string& path, const std::string& json) {
+  std::ofstream file(path);
+  file << json;
+  if (!file.flush()) return Error(ErrorCode::kIo, "--json: " + path + ": cannot be written");
   return {};
+}
+
+Status EvaluateCommand(const EvaluateFlags& flags) {
+  ASSIGN_OR_RETURN(const Config config, LoadEffectiveConfig(flags.config));
+  ASSIGN_OR_RETURN(const std::optional<int64_t> from_ms, FromOf(flags));
+  ASSIGN_OR_RETURN(const ServingModel serving, ServingModel::Load(config.model.directory));
+  ServingModel compared;
+  if (!flags.compare.empty()) {
+    ASSIGN_OR_RETURN(compared, ServingModel::Load(flags.compare));
+  }
+  ASSIGN_OR_RETURN(const EventLog log, ReadLog(flags, config));
+  ASSIGN_OR_RETURN(const EvaluationPlan plan,
+                   flags.protocol == kPrequential ? PlanPrequential(log, from_ms) : PlanLeaveOneOut(log));
+  ReportFacts facts{flags.protocol, from_ms, &plan, {&serving}, {}};
+  if (!flags.compare.empty()) facts.models.push_back(&compared);
+  facts.options.exclude_seen = config.recommend.exclude_seen;
+  facts.options.popularity_hours = flags.popularity_hours;
+  facts.options.cache_bytes = config.state.hot_cache_bytes;
+  facts.options.threads = WorkersFor(config, 0);
+  facts.options.seed = flags.seed;
+  Progress progress("evaluate", "predictions");
+  const Evaluation evaluation = Evaluate(plan, facts.models, facts.options, [&](int64_t done, int64_t total) {
+    progress.Update(done, static_cast<double>(done) / static_cast<double>(total));
+  });
+  progress.Finish();
+  std::fputs(ReportTable(facts, evaluation).c_str(), stdout);
+  if (flags.json.empty()) return {};
+  return WriteJson(flags.json, ReportJson(facts, evaluation));
 }
 
 }  // namespace
@@ -106,13 +98,30 @@ void AddEvaluate(CLI::App& app, Action& action) {
   AddConfigFlags(*command, flags->config);
   command->add_option("--input", flags->inputs, "Log files, in order; order within a user is the log's order")
       ->required();
-  command->add_option("--protocol", flags->protocol, "leave-one-out: each user's last event is the target")
-      ->check(CLI::IsMember({"leave-one-out"}))
+  command
+      ->add_option("--protocol", flags->protocol,
+                   "leave-one-out: each user's last event is the target; prequential: every event is predicted from "
+                   "those before it in the log")
+      ->check(CLI::IsMember({kLeaveOneOut, kPrequential}))
       ->capture_default_str();
+  command->add_option("--from", flags->from,
+                      "prequential: predict events from this time on (ISO 8601, or epoch milliseconds); earlier ones "
+                      "are only taken in");
+  command->add_option("--compare", flags->compare, "A second model directory: its figures, and the difference");
+  command
+      ->add_option("--popularity-hours", flags->popularity_hours,
+                   "Hours of events that popularity_recent counts, which also stands in for a user's first event")
+      ->check(CLI::Range(0.001, 1e6))
+      ->capture_default_str();
+  command->add_option("--seed", flags->seed, "Of intervals and tests")->capture_default_str();
   command->add_option("--json", flags->json, "File for the figures as JSON");
   command->footer(
-      "Example:\n  freshet evaluate --input clicks.jsonl --set model.directory=models/shop --json accuracy.json");
-  command->callback([flags, &action] { action = [flags] { return Evaluate(*flags); }; });
+      "Examples:\n"
+      "  freshet evaluate --input clicks.jsonl --set model.directory=models/shop --json accuracy.json\n"
+      "  freshet evaluate --input clicks.jsonl --protocol prequential --from 2026-10-10 --set "
+      "model.directory=models/shop\n"
+      "  freshet evaluate --input clicks.jsonl --set model.directory=models/old --compare models/new");
+  command->callback([flags, &action] { action = [flags] { return EvaluateCommand(*flags); }; });
 }
 
 }  // namespace freshet

@@ -1,8 +1,7 @@
-"""The commands around the stream: model, state, config, export, evaluate, generate, and what --help promises."""
+"""The commands around the stream: model, state, config, export, generate, and what --help promises."""
 
 import gzip
 import json
-import math
 import random
 import re
 import shlex
@@ -22,7 +21,6 @@ from support import (
 )
 
 ITEMS = [f"i{n}" for n in range(1, 41)]
-CUTOFFS = (1, 5, 10, 20, 50, 100)
 COMMANDS = ("run", "replay", "evaluate", "export", "generate", "model inspect", "model verify", "state get",
             "state stats", "state verify", "state snapshot", "config check", "config print")  # fmt: skip
 
@@ -241,112 +239,6 @@ class ExportTest(CommandTest):
         messages = [json.loads(line)["message"] for line in done.stderr.splitlines()]
         self.assertTrue(any('a NUL byte in "a\\u0000"' in message for message in messages), done.stderr)
         self.assertTrue(any('to out"dir\\;' in message for message in messages), done.stderr)
-
-
-class EvaluateTest(CommandTest):
-    USERS, EVENTS = 60, 12  # a history that fits what 2 layers with a window of 8 keep
-
-    def setUp(self):
-        super().setUp()
-        write_model(self.path("model"), ITEMS)
-        numbers = random.Random(SEED)
-        self.log = [
-            event(f"u{user}", f"i{1 + min(int(numbers.expovariate(0.07)), 44)}", 1_506_826_800_000 + 7000 * n)
-            for n in range(self.EVENTS) for user in range(self.USERS) if n > 1 or user % 5
-        ]  # fmt: skip
-        self.users = {}
-        for entry in self.log:
-            self.users.setdefault(entry["user_id"], []).append(entry["item_id"])
-
-    def metrics(self, ranks, tops):
-        """The record's figures from each user's rank of the target (None: no candidate) and best items."""
-        count, found = len(ranks), [rank for rank in ranks if rank is not None]
-        expected = {"mrr": sum(1 / rank for rank in found) / count}
-        for k in CUTOFFS:
-            hits = [rank for rank in found if rank <= k]
-            expected[f"hr@{k}"] = expected[f"recall@{k}"] = len(hits) / count
-            expected[f"ndcg@{k}"] = sum(1 / math.log2(rank + 1) for rank in hits) / count
-            expected[f"f1@{k}"] = 2 * len(hits) / (k + 1) / count
-            expected[f"coverage@{k}"] = len({item for top in tops for item in top[:k]}) / len(ITEMS)
-        return expected
-
-    def model_ranks(self):
-        """From the recommendations after each user's last event but one, the whole catalogue ranked."""
-        left = {user: len(items) - 1 for user, items in self.users.items()}
-        histories = []
-        for entry in self.log:
-            if left[entry["user_id"]] > 0:
-                histories.append(entry)
-                left[entry["user_id"]] -= 1
-        self.replay(self.write("histories.jsonl", as_lines(histories)), emit="final", recommend__top_k=len(ITEMS))
-        answers = {record["user_id"]: record["items"] for record in read_output(self.path("out.jsonl"))}
-        ranks, tops = [], []
-        for user, items in self.users.items():
-            scores = {item["item_id"]: item["score"] for item in answers[user]}
-            self.assertEqual(scores.keys(), set(ITEMS) - set(items[:-1]))
-            target = scores.get(items[-1])
-            ranks.append(None if target is None else sum(score >= target for score in scores.values()))
-            tops.append(list(scores))
-        return ranks, tops
-
-    def popularity_ranks(self):
-        counts = {item: 0 for item in ITEMS}
-        for items in self.users.values():
-            for item in items[:-1]:
-                if item in counts:
-                    counts[item] += 1
-        ranks, tops = [], []
-        for items in self.users.values():
-            left = {item: count for item, count in counts.items() if item not in items[:-1]}
-            target = left.get(items[-1])
-            ranks.append(None if target is None else sum(count >= target for count in left.values()))
-            tops.append(sorted(left, key=lambda item: -left[item]))
-        return ranks, tops
-
-    def test_leave_one_out(self):
-        events = self.write("events.jsonl", as_lines(self.log))
-        done = self.run_program("evaluate", "--input", events, "--json", "accuracy.json", settings=self.settings())
-        found = json.loads(self.path("accuracy.json").read_text())
-        self.assertEqual(list(found), ["protocol", "model", "baselines"])
-        ranks, tops = self.model_ranks()
-        expected = self.metrics(ranks, tops)
-        self.assertGreater(expected["hr@10"], 0)
-        version = json.loads(self.run_program("model", "inspect", "model", "--json").stdout)["version"]
-        self.assertEqual((found["model"].pop("name"), found["model"].pop("version")), ("model", version))
-        self.assert_metrics(found["model"], expected)
-        self.assert_metrics(found["baselines"]["popularity"], self.metrics(*self.popularity_ranks()))
-        for baseline in found["baselines"].values():
-            self.assertEqual(baseline.keys(), expected.keys())
-        targets = [(items[-1], items[:-1]) for items in self.users.values()]
-        unknown = sum(target not in ITEMS for target, _ in targets)
-        self.assertEqual(found["protocol"], {
-            "name": "leave-one-out", "users": self.USERS, "candidates": len(ITEMS), "exclude_seen": True,
-            "ties": "against the model", "order": "log", "unknown_targets": unknown,
-            "seen_targets": sum(target in ITEMS and target in history for target, history in targets),
-        })  # fmt: skip
-        table = {line.split()[0]: line.split()[1:] for line in done.stdout.splitlines()[-4:]}
-        self.assertEqual(list(table), ["model", *found["baselines"]] if len(table) == 4 else [])
-        for shown, key in zip(table["model"], ("hr@10", "ndcg@10", "f1@10", "mrr", "hr@1", "hr@100", "coverage@10")):
-            self.assertAlmostEqual(float(shown), expected[key], delta=6e-5)
-
-    def assert_metrics(self, found, expected):
-        self.assertEqual(found.keys(), expected.keys())
-        for key, value in expected.items():
-            self.assertAlmostEqual(found[key], value, delta=1e-9, msg=key)
-
-    def test_seen_items_kept(self):
-        events = self.write("events.jsonl", as_lines(self.log))
-        settings = self.settings(recommend__exclude_seen="false")
-        self.run_program("evaluate", "--input", events, "--json", "kept.json", settings=settings)
-        protocol = json.loads(self.path("kept.json").read_text())["protocol"]
-        self.assertEqual((protocol["exclude_seen"], protocol["seen_targets"]), (False, 0))
-
-    def test_a_report_that_cannot_be_written(self):
-        events = self.write("events.jsonl", as_lines(self.log))
-        done = self.run_program(
-            "evaluate", "--input", events, "--json", "no/where.json", settings=self.settings(), expect=1
-        )
-        self.assert_error(done.stderr, "--json: no/where.json: cannot be written")
 
 
 class GenerateTest(CommandTest):

@@ -1,0 +1,39 @@
+// The accuracy of one or two models through the C++ engine, with baselines beside it, on the cases of a plan.
+//
+// Everybody ranks a whole catalogue, never a sample: a model its own; a baseline the items that were known in the log
+// so far (prequential), or the first model's (leave-one-out). Each predictor goes through the log by itself, so that
+// they can do so at once. Order, ties, misses: plan.h and ranking.h.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "pipeline/evaluation/plan.h"
+#include "pipeline/evaluation/ranking.h"
+#include "pipeline/evaluation/significance.h"
+#include "pipeline/serving_model.h"
+
+namespace freshet {
+
+struct EvaluationOptions {
+  bool exclude_seen = true;              // leave items of the user's history (all of it) out of rankings
+  double popularity_hours = 1;           // of the recent popularity
+  size_t cache_bytes = size_t{1} << 30;  // see ModelRankOptions
+  int threads = 1;
+  uint64_t seed = 1;  // of resampling
+};
+
+struct Evaluation {
+  size_t models = 0;              // 1 or 2: the first so many outcomes
+  std::vector<Outcome> outcomes;  // then popularity, popularity_recent, covisitation_last, covisitation_20, item_knn
+  Uncertainty uncertainty;
+};
+
+// `progress` is told, on the calling thread, how much of all predictors' work is done, in cases.
+Evaluation Evaluate(const EvaluationPlan& plan, std::span<const ServingModel* const> models,
+                    const EvaluationOptions& options, const std::function<void(int64_t done, int64_t total)>& progress);
+
+}  // namespace freshet
