@@ -116,11 +116,11 @@ void AddEvaluate(CLI::App& app, Action& action) {
   command->add_option("--seed", flags->seed, "Of intervals and tests")->capture_default_str();
   command->add_option("--json", flags->json, "File for the figures as JSON");
   command->footer(
-      "Examples:\n"
+      "Example:\n"
       "  freshet evaluate --input clicks.jsonl --set model.directory=models/shop --json accuracy.json\n"
-      "  freshet evaluate --input clicks.jsonl --protocol prequential --from 2026-10-10 --set "
-      "model.directory=models/shop\n"
-      "  freshet evaluate --input clicks.jsonl --set model.directory=models/old --compare models/new");
+      "  freshet evaluate --input clicks.jsonl --set model.directory=models/shop --protocol prequential --from "
+      "2017-10-02\n"
+      "  freshet evaluate --input clicks.jsonl --set model.directory=models/demo --compare models/shop");
   command->callback([flags, &action] { action = [flags] { return EvaluateCommand(*flags); }; });
 }
 

@@ -7,8 +7,8 @@
 #include <nlohmann/json.hpp>
 #include <unordered_set>
 
+#include "core/thousands.h"
 #include "pipeline/evaluation/accuracy.h"
-#include "pipeline/progress.h"
 
 namespace freshet {
 namespace {
