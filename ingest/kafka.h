@@ -37,13 +37,14 @@ struct KafkaOptions {
   std::string bootstrap_servers;
   std::map<std::string, std::string> properties;  // librdkafka's, verbatim; they win over ours
   std::string source_topic;
+  int source_partitions = 0;       // that it has to have, also while it is read: users are told apart by them; 0: any
   std::string start = "earliest";  // earliest | latest | an ISO 8601 time; where nothing is committed
   OffsetGapPolicy on_offset_gap = OffsetGapPolicy::kFail;
   std::string recommendations_topic;
   std::string dead_letters_topic;
   std::string snapshots_topic;  // empty: none
-  // Asked about once a second while a sink waits for brokers that take nothing; false gives up with kCancelled. Absent:
-  // it waits as long as librdkafka's message.timeout.ms (15 minutes).
+  // Asked at least once a second while a sink waits for brokers that take nothing; false gives up with kCancelled.
+  // Absent: it waits as long as librdkafka's message.timeout.ms (15 minutes).
   std::function<bool()> keep_waiting;
 };
 
@@ -53,6 +54,9 @@ Status CheckKafkaProperty(const std::string& name, const std::string& value);
 
 // Bytes of key and value that the producer takes in one record.
 Result<size_t> MaxRecordBytes(const KafkaOptions& options);
+
+// Why a topic that does not have as many partitions as state was built from is not read.
+Error OtherPartitions(const std::string& topic, int before, int now);
 
 // Told about once a second why the brokers are waited for; false gives up, with kCancelled.
 using Waiting = std::function<bool(const std::string& reason)>;

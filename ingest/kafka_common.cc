@@ -270,6 +270,15 @@ Status CheckKafkaProperty(const std::string& name, const std::string& value) {
   return kafka::SetGivenProperty(kafka::MakeConf().get(), name, value);
 }
 
+Error OtherPartitions(const std::string& topic, int before, int now) {
+  return Error(ErrorCode::kNeedsDecision,
+               "source.topic: " + topic + " has " + std::to_string(now) + " partitions, and state was built from " +
+                   std::to_string(before) +
+                   ": users are in other partitions now. Begin anew with another application, state.directory and "
+                   "snapshots.topic, or bring back a topic of " +
+                   std::to_string(before) + " partitions");
+}
+
 Result<size_t> MaxRecordBytes(const KafkaOptions& options) {
   const kafka::Conf conf = kafka::MakeConf();
   for (const auto& [name, value] : options.properties) {

@@ -23,7 +23,7 @@ Status OffsetCommits::Send(std::chrono::milliseconds patience) {
   while (!pending_.empty()) {
     if (sent_.empty()) {
       const PartitionList list = MakePartitionList();
-      for (const auto& [id, next] : pending_) AddCommit(list, topic_, id, next);
+      for (const auto& [id, position] : pending_) AddCommit(list, topic_, id, position.next, position.origin);
       sent_ = pending_;
       const auto code = rd_kafka_commit_queue(client_, list.get(), answers_.get(), nullptr, nullptr);
       if (code != RD_KAFKA_RESP_ERR_NO_ERROR) return Answered(code);

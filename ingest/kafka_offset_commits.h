@@ -22,8 +22,8 @@ class OffsetCommits {
   // All outlive this; `client` is a consumer of the group.
   OffsetCommits(rd_kafka_s* client, const std::string& topic, Health& health);
 
-  // `next`: of the event that is to be read next.
-  void Add(PartitionId partition, Offset next) { pending_[partition] = next; }
+  // `next`: of the event that is to be read next; `origin`: where the application began.
+  void Add(PartitionId partition, Offset next, Offset origin) { pending_[partition] = {next, origin}; }
   void Forget(PartitionId partition) { pending_.erase(partition); }
   void Clear() { pending_.clear(); }
   bool empty() const { return pending_.empty(); }
@@ -36,14 +36,20 @@ class OffsetCommits {
     void operator()(rd_kafka_queue_s* queue) const;
   };
 
+  struct Position {
+    Offset next{};
+    Offset origin{};
+    bool operator==(const Position&) const = default;
+  };
+
   Status Answered(int code);
 
   rd_kafka_s* const client_;
   const std::string& topic_;
   Health& health_;
   const std::unique_ptr<rd_kafka_queue_s, QueueDeleter> answers_;
-  std::map<PartitionId, Offset> pending_;
-  std::map<PartitionId, Offset> sent_;  // those of them that wait for an answer
+  std::map<PartitionId, Position> pending_;
+  std::map<PartitionId, Position> sent_;  // those of them that wait for an answer
 };
 
 }  // namespace freshet::kafka

@@ -5,6 +5,18 @@
 #include "core/thousands.h"
 
 namespace freshet::kafka {
+namespace {
+
+// What resolves a gap, for one start.
+constexpr char kRebuild[] = "freshet run ... --set source.on_offset_gap=rebuild (state begins anew)";
+constexpr char kRebuildOrAccept[] =
+    "freshet run ... --set source.on_offset_gap=rebuild (state begins anew) or =accept (goes on with what is there)";
+
+constexpr char kAnswered[] = "the group's committed offset";
+constexpr char kLostState[] = "the beginning of the state, which neither the disk nor a snapshot holds any more,";
+
+}  // namespace
+
 Assignment ToAssignment(const Facts& facts) {
   return {facts.partition, facts.committed, facts.committed_by_us, facts.range.begin};
 }
@@ -17,23 +29,25 @@ Status OffsetGaps::CheckCommitted(Facts& facts) const {
                               std::to_string(Raw(*facts.committed)) +
                               ": the topic was recreated, or the offset was reset from outside";
   if (options_.on_offset_gap == OffsetGapPolicy::kFail) {
-    return Error(ErrorCode::kNeedsDecision, problem + ". Set source.on_offset_gap to rebuild or accept");
+    return Error(ErrorCode::kNeedsDecision, problem + ". Decide with: " + kRebuildOrAccept);
   }
   spdlog::warn("{}; it counts as not committed", problem);
   facts.committed.reset();
+  facts.origin.reset();
   return {};
 }
 
-Result<Offset> OffsetGaps::Begin(Facts& facts, std::optional<Offset> position) const {
-  Offset begin = position ? *position : StartOf(facts);
+Result<OffsetGaps::Beginning> OffsetGaps::Begin(Facts& facts, std::optional<Offset> position) const {
   RETURN_IF_ERROR(lookup_.Confirm(facts, position));
+  Offset next = position ? *position : StartOf(facts);
   if (position && facts.committed && !facts.committed_by_us && *facts.committed != *position) {
-    ASSIGN_OR_RETURN(begin, OverMove(facts, *position));
+    ASSIGN_OR_RETURN(next, OverMove(facts, *position));
   }
-  // Without a state of its own the partition owes answers from the committed offset on.
-  const Offset owed = position ? begin : facts.committed.value_or(facts.range.begin);
-  if (facts.range.Holds(owed)) return begin;
-  return OverGap(facts, owed, position ? "state" : "the group's committed offset");
+  const Offset answered = facts.committed.value_or(facts.range.begin);
+  const Offset owed = position ? next : facts.origin ? std::min(*facts.origin, answered) : answered;
+  if (facts.range.Holds(owed)) return Beginning{next, std::min(facts.origin.value_or(next), next)};
+  ASSIGN_OR_RETURN(next, OverGap(facts, owed, position ? "state" : owed < answered ? kLostState : kAnswered));
+  return Beginning{next, next};
 }
 
 Result<OffsetGaps::Continued> OffsetGaps::Continue(PartitionId partition, Offset next) const {
@@ -58,8 +72,7 @@ Result<Offset> OffsetGaps::OverGap(Facts facts, Offset position, const std::stri
   const auto policy = options_.on_offset_gap;
   // State takes an offset below its own for a repeat: beyond the end it cannot go on, whatever is accepted.
   if (policy == OffsetGapPolicy::kFail || (policy == OffsetGapPolicy::kAccept && !gone)) {
-    return Error(ErrorCode::kNeedsDecision,
-                 problem + ". Set source.on_offset_gap to " + (gone ? "rebuild or accept" : "rebuild"));
+    return Error(ErrorCode::kNeedsDecision, problem + ". Decide with: " + (gone ? kRebuildOrAccept : kRebuild));
   }
   if (policy == OffsetGapPolicy::kAccept) {
     spdlog::warn("{}; accepted", problem);

@@ -27,8 +27,13 @@ class OffsetGaps {
   // the policy is to fail.
   Status CheckCommitted(Facts& facts) const;
 
-  // Where reading begins, with the listener's `position`.
-  Result<Offset> Begin(Facts& facts, std::optional<Offset> position) const;
+  struct Beginning {
+    Offset next{};
+    Offset origin{};  // to be committed with it
+  };
+  // Where reading begins, with the listener's `position`. Without one the partition has no state: whatever was read
+  // since its origin has to be in the input still.
+  Result<Beginning> Begin(Facts& facts, std::optional<Offset> position) const;
 
   // Where reading goes on, when the brokers said that they do not hold `next`. `rebuilt`: state begins anew there.
   struct Continued {

@@ -3,6 +3,7 @@
 #include <librdkafka/rdkafka.h>
 
 #include <algorithm>
+#include <charconv>
 #include <chrono>
 #include <cstring>
 #include <string_view>
@@ -19,7 +20,16 @@ namespace {
 constexpr int kAnswersToBelieve = 3;
 constexpr std::chrono::milliseconds kBetweenAnswers{200};
 
-constexpr char kCommitMark[] = "freshet";
+constexpr std::string_view kCommitMark = "freshet from ";
+
+std::optional<Offset> OriginIn(std::string_view mark) {
+  if (!mark.starts_with(kCommitMark)) return std::nullopt;
+  mark.remove_prefix(kCommitMark.size());
+  int64_t offset = 0;
+  const auto read = std::from_chars(mark.data(), mark.data() + mark.size(), offset);
+  if (read.ec != std::errc() || read.ptr != mark.data() + mark.size()) return std::nullopt;
+  return Offset{offset};
+}
 
 }  // namespace
 
@@ -45,11 +55,12 @@ rd_kafka_topic_partition_s* AddPartition(const PartitionList& list, const std::s
   return rd_kafka_topic_partition_list_add(list.get(), topic.c_str(), Raw(partition));
 }
 
-void AddCommit(const PartitionList& list, const std::string& topic, PartitionId partition, Offset next) {
+void AddCommit(const PartitionList& list, const std::string& topic, PartitionId partition, Offset next, Offset origin) {
   rd_kafka_topic_partition_t* const entry = AddPartition(list, topic, partition);
+  const std::string mark = std::string(kCommitMark) + std::to_string(Raw(origin));
   entry->offset = Raw(next);
-  entry->metadata = ::strdup(kCommitMark);  // the list's now
-  entry->metadata_size = sizeof(kCommitMark) - 1;
+  entry->metadata = ::strdup(mark.c_str());  // the list's now
+  entry->metadata_size = mark.size();
 }
 
 std::string PartitionLookup::Name(PartitionId partition) const {
@@ -95,8 +106,8 @@ Status PartitionLookup::AskCommitted(std::vector<Facts>& all) const {
     if (answer.err != RD_KAFKA_RESP_ERR_NO_ERROR) return MakeError(Name(all[i].partition), answer.err);
     if (answer.offset < 0) continue;
     all[i].committed = Offset{answer.offset};
-    all[i].committed_by_us =
-        std::string_view(static_cast<const char*>(answer.metadata), answer.metadata_size) == kCommitMark;
+    all[i].origin = OriginIn({static_cast<const char*>(answer.metadata), answer.metadata_size});
+    all[i].committed_by_us = all[i].origin.has_value();
   }
   return {};
 }

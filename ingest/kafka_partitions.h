@@ -39,6 +39,7 @@ struct Facts {
   PartitionId partition{};
   std::optional<Offset> committed;
   bool committed_by_us = true;
+  std::optional<Offset> origin;  // where the application once began to read, as its own commits say
   Range range;
   Offset start{};  // what source.start means here
 };
@@ -52,8 +53,9 @@ struct PartitionListDeleter {
 using PartitionList = std::unique_ptr<rd_kafka_topic_partition_list_s, PartitionListDeleter>;
 PartitionList MakePartitionList();
 rd_kafka_topic_partition_s* AddPartition(const PartitionList& list, const std::string& topic, PartitionId partition);
-// A position to commit, marked as freshet's own: tools that move a group's offset leave no such mark.
-void AddCommit(const PartitionList& list, const std::string& topic, PartitionId partition, Offset next);
+// A position to commit. Its mark says that it is freshet's own (tools that move a group's offset leave none), and where
+// the application began to read this partition.
+void AddCommit(const PartitionList& list, const std::string& topic, PartitionId partition, Offset next, Offset origin);
 
 class PartitionLookup {
  public:

@@ -17,7 +17,8 @@ using std::chrono::steady_clock;
 
 constexpr char kTruncatedValue[] = "freshet.truncated_bytes";
 constexpr char kTruncatedKey[] = "freshet.truncated_key_bytes";
-constexpr auto kPatience = std::chrono::seconds(5);  // without a delivery, before the log tells of it
+constexpr auto kStillness = std::chrono::milliseconds(500);  // without a delivery, before giving up is thought of
+constexpr auto kPatience = std::chrono::seconds(5);          // without a delivery, before the log tells of it
 
 // Keeps a size that is there already: it is that of before an earlier cut.
 void AddSize(rd_kafka_headers_t* headers, const char* name, size_t bytes) {
@@ -69,12 +70,11 @@ Producer::Wait::~Wait() {
 Status Producer::Wait::GoOn() {
   const auto now = steady_clock::now();
   if (const int left = producer_.Undelivered(); std::exchange(left_, left) != left) since_ = now;
-  if (now - since_ < kPatience) return {};
-  if (!std::exchange(told_, true)) {
+  if (now - since_ > kPatience && !std::exchange(told_, true)) {
     spdlog::warn("kafka: {}: {} records wait for delivery ({})", producer_.options_.recommendations_topic, left_,
                  producer_.health_->reason());
   }
-  if (producer_.options_.keep_waiting && !producer_.options_.keep_waiting()) {
+  if (now - since_ > kStillness && producer_.options_.keep_waiting && !producer_.options_.keep_waiting()) {
     told_ = false;
     return Error(ErrorCode::kCancelled, "kafka: " + std::to_string(left_) + " records were not delivered (" +
                                             producer_.health_->reason() + ") when asked to stop");

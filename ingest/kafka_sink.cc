@@ -94,6 +94,7 @@ class TransactionalSink final : public RecordSink {
   Status SendOffsets(std::span<const PartitionPosition> positions);
   Status End();
   Status Failed(const std::string& doing, const TransactionError& error);
+  Status GaveUp(const std::string& doing, const TransactionError& error);
   std::string Needed() const;
   Status CheckFence(int code);
   void EndQuietly();
@@ -104,6 +105,7 @@ class TransactionalSink final : public RecordSink {
   // to be for most partitions. Nobody sees them before the commit anyway.
   static constexpr size_t kHeldRecords = 256;
   static constexpr auto kHoldFor = milliseconds(40);
+  static constexpr int kCallMs = 1000;  // between two looks at whether to go on waiting
 
   const KafkaOptions options_;
   const std::string id_;
@@ -125,7 +127,7 @@ Status TransactionalSink::Start() {
   bool told = false;
   const auto began = steady_clock::now();
   while (true) {
-    const TransactionError error(rd_kafka_init_transactions(producer_.client(), 1000));
+    const TransactionError error(rd_kafka_init_transactions(producer_.client(), kCallMs));
     if (error == nullptr) return {};
     const int code = rd_kafka_error_code(error.get());
     const std::string problem = "kafka: transactional.id " + id_ + ": " + rd_kafka_error_string(error.get());
@@ -227,22 +229,25 @@ Status TransactionalSink::SendOffsets(std::span<const PartitionPosition> positio
   }
   const kafka::PartitionList list = kafka::MakePartitionList();
   for (const PartitionPosition& position : positions) {
-    kafka::AddCommit(list, options_.source_topic, position.partition, position.next);
+    kafka::AddCommit(list, options_.source_topic, position.partition, position.next,
+                     member_.Origin(position.partition));
   }
   while (true) {
     const TransactionError error(
-        rd_kafka_send_offsets_to_transaction(producer_.client(), list.get(), metadata.get(), -1));
+        rd_kafka_send_offsets_to_transaction(producer_.client(), list.get(), metadata.get(), kCallMs));
     if (error == nullptr) return FailPoint("after_send_offsets");
-    if (!rd_kafka_error_is_retriable(error.get()) || !KeepWaiting()) return Failed("offsets of the input", error);
+    if (!rd_kafka_error_is_retriable(error.get())) return Failed("offsets of the input", error);
+    if (!KeepWaiting()) return GaveUp("offsets of the input", error);
   }
 }
 
 Status TransactionalSink::End() {
   while (true) {
-    // -1: librdkafka knows how long its requests may take; a shorter limit leaves them on their way.
-    const TransactionError error(rd_kafka_commit_transaction(producer_.client(), -1));
+    // A call that times out leaves its request on its way; the next one waits for the same request.
+    const TransactionError error(rd_kafka_commit_transaction(producer_.client(), kCallMs));
     if (error == nullptr) return {};
-    if (!rd_kafka_error_is_retriable(error.get()) || !KeepWaiting()) return Failed("commit", error);
+    if (!rd_kafka_error_is_retriable(error.get())) return Failed("commit", error);
+    if (!KeepWaiting()) return GaveUp("commit", error);
     std::this_thread::sleep_for(milliseconds(10));
   }
 }
@@ -258,6 +263,13 @@ Status TransactionalSink::Failed(const std::string& doing, const TransactionErro
   if (IsRefused(code)) return Error(ErrorCode::kIo, problem);
   RETURN_IF_ERROR(CheckFence(code));
   return Error(ErrorCode::kAborted, problem);
+}
+
+// Asked to stop, and the brokers do not answer: whoever starts next finds out what became of the transaction.
+Status TransactionalSink::GaveUp(const std::string& doing, const TransactionError& error) {
+  failed_ = true;
+  return Error(ErrorCode::kCancelled, "kafka: " + id_ + ": " + doing + ": " + rd_kafka_error_string(error.get()) +
+                                          ", when asked to stop; its events are processed again at the next start");
 }
 
 // librdkafka does not say which topic it was.
@@ -293,9 +305,9 @@ Status TransactionalSink::Abort() {
 // At the end of the sink: readers, and whoever takes the partitions over, need not wait for the timeout of an open
 // transaction.
 void TransactionalSink::EndQuietly() {
-  if (!open_ || producer_.client() == nullptr) return;
+  if (!open_ || producer_.client() == nullptr || !KeepWaiting()) return;
   producer_.Purge();
-  rd_kafka_error_destroy(rd_kafka_abort_transaction(producer_.client(), 1000));
+  rd_kafka_error_destroy(rd_kafka_abort_transaction(producer_.client(), kCallMs));
 }
 
 }  // namespace

@@ -22,6 +22,8 @@ class GroupMember {
   virtual ~GroupMember() = default;
   // Null where its partitions belong to others by now.
   virtual GroupMetadata Metadata() const = 0;
+  // Where the application began to read a partition, which commits of its positions carry along.
+  virtual Offset Origin(PartitionId partition) const = 0;
 };
 
 // `member` outlives the sink, and is used by the same thread.

@@ -28,6 +28,7 @@ using kafka::PartitionList;
 using kafka::Patience;
 using kafka::ToAssignment;
 using std::chrono::milliseconds;
+using std::chrono::steady_clock;
 
 class KafkaSource final : public EventSource, public kafka::GroupMember {
  public:
@@ -45,6 +46,7 @@ class KafkaSource final : public EventSource, public kafka::GroupMember {
   Status Close() override;
   bool Joined() const override { return joined_ && joining_.empty(); }
   kafka::GroupMetadata Metadata() const override;
+  Offset Origin(PartitionId partition) const override;
   std::vector<std::pair<PartitionId, int64_t>> Lag() const override;
 
  private:
@@ -54,6 +56,7 @@ class KafkaSource final : public EventSource, public kafka::GroupMember {
   };
   struct Partition {
     Offset next{};
+    Offset origin{};
     bool advanced = false;  // in the running Poll()
     bool stalled = false;   // `next` is not in the log any more
   };
@@ -70,6 +73,7 @@ class KafkaSource final : public EventSource, public kafka::GroupMember {
   Status Assign(const PartitionList& partitions);
   Status AssignAlso(const std::vector<PartitionId>& partitions);
   Status Reassign(PartitionId partition);
+  Status CheckPartitions();
   bool IsCooperative();
   void NoteLoss();
   Status Leave();
@@ -89,6 +93,8 @@ class KafkaSource final : public EventSource, public kafka::GroupMember {
   Status Resume(PartitionId partition, Partition& state);
   void ReportPositions(RecordBatch& batch);
   void ProbeAndRetryCommits();
+
+  static constexpr auto kBetweenPartitionChecks = std::chrono::seconds(10);
 
   const KafkaOptions options_;
   const bool transactional_;
@@ -113,6 +119,7 @@ class KafkaSource final : public EventSource, public kafka::GroupMember {
   kafka::Fences fences_;
   Status failure_;  // of a callback, for the running call
   kafka::Probe probe_;
+  steady_clock::time_point next_partition_check_ = steady_clock::now() + kBetweenPartitionChecks;
 };
 
 KafkaSource::~KafkaSource() {
@@ -204,6 +211,7 @@ Result<PollState> KafkaSource::PollRecords(RecordBatch& batch, size_t max_record
   }
   ReportPositions(batch);
   ProbeAndRetryCommits();
+  RETURN_IF_ERROR(CheckPartitions());
   return PollState::kMore;
 }
 
@@ -264,6 +272,17 @@ void KafkaSource::ProbeAndRetryCommits() {
   if (!health_->down()) (void)commits_->Send();  // an error comes again with the next Commit()
 }
 
+// Producers send users elsewhere as soon as they hear of a new partition, and the group would take it up: neither may
+// be answered from state that was built in another partition.
+Status KafkaSource::CheckPartitions() {
+  if (options_.source_partitions == 0 || health_->down() || steady_clock::now() < next_partition_check_) return {};
+  next_partition_check_ = steady_clock::now() + kBetweenPartitionChecks;
+  const auto found = kafka::PartitionsOf(client_.get(), options_.source_topic);
+  if (!found.ok() || *found == 0 || *found == options_.source_partitions)
+    return {};  // a topic that is gone: see OnError
+  return OtherPartitions(options_.source_topic, options_.source_partitions, *found);
+}
+
 void KafkaSource::Rebalance(rd_kafka_resp_err_t code, const rd_kafka_topic_partition_list_t& partitions) {
   if (code == RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS) {
     // Answered by Join(), which may have to ask the brokers more than once.
@@ -271,6 +290,10 @@ void KafkaSource::Rebalance(rd_kafka_resp_err_t code, const rd_kafka_topic_parti
     joining_patience_ = {};
     lost_ = false;
     for (int i = 0; i < partitions.cnt; ++i) joining_.push_back(PartitionId{partitions.elems[i].partition});
+    for (const PartitionId id : joining_) {
+      if (options_.source_partitions == 0 || Raw(id) < options_.source_partitions || !failure_.ok()) continue;
+      failure_ = OtherPartitions(options_.source_topic, options_.source_partitions, Raw(id) + 1);
+    }
     rd_kafka_yield(client_.get());
     return;
   }
@@ -400,12 +423,13 @@ Status KafkaSource::Announce(Facts facts) {
   const auto assigned = listener_->OnAssigned(ToAssignment(facts));
   if (assigned.ok() || assigned.error().retriable()) told_.insert(facts.partition);
   ASSIGN_OR_RETURN(const std::optional<Offset> position, assigned);
-  ASSIGN_OR_RETURN(const Offset begin, Gaps().Begin(facts, position));
+  ASSIGN_OR_RETURN(const kafka::OffsetGaps::Beginning begin, Gaps().Begin(facts, position));
   Partition& partition = partitions_[facts.partition] = Partition{};
-  partition.next = begin;
+  partition.next = begin.next;
+  partition.origin = begin.origin;
   // A beginning that is not the state's own is a position like any other: committed, it holds for the next start too.
-  partition.advanced = !position || *position != begin;
-  spdlog::info("kafka: {}: reading from offset {}, committed {}", lookup_->Name(facts.partition), Raw(begin),
+  partition.advanced = !position || *position != begin.next;
+  spdlog::info("kafka: {}: reading from offset {}, committed {}", lookup_->Name(facts.partition), Raw(begin.next),
                facts.committed ? std::to_string(Raw(*facts.committed)) : "nothing");
   return {};
 }
@@ -472,10 +496,16 @@ kafka::GroupMetadata KafkaSource::Metadata() const {
   return kafka::GroupMetadata(rd_kafka_consumer_group_metadata(client_.get()));
 }
 
+Offset KafkaSource::Origin(PartitionId partition) const {
+  const auto found = partitions_.find(partition);
+  return found == partitions_.end() ? Offset{} : found->second.origin;
+}
+
 Status KafkaSource::Commit(std::span<const PartitionPosition> positions) {
   if (transactional_) return {};
   for (const PartitionPosition& position : positions) {
-    if (partitions_.count(position.partition) != 0) commits_->Add(position.partition, position.next);
+    const auto found = partitions_.find(position.partition);
+    if (found != partitions_.end()) commits_->Add(position.partition, position.next, found->second.origin);
   }
   return commits_->Send();
 }

@@ -24,13 +24,26 @@ namespace {
 
 namespace fs = std::filesystem;
 
+using std::chrono::steady_clock;
+
+constexpr char kSourceFact[] = "source";
+
 std::atomic<bool> stop_requested{false};
+std::atomic<steady_clock::duration> stop_requested_at{};  // since the epoch of that clock
+
+// What is on its way to the brokers when asked to stop has so long to arrive: a process is to end within 5 s.
+constexpr auto kDrainFor = std::chrono::milliseconds(2500);
 
 void RequestStop(int signal) {
   if (stop_requested.exchange(true)) {
     std::signal(signal, SIG_DFL);
     std::raise(signal);
   }
+  stop_requested_at = steady_clock::now().time_since_epoch();
+}
+
+bool KeepWaiting() {
+  return !stop_requested || steady_clock::now().time_since_epoch() < stop_requested_at.load() + kDrainFor;
 }
 
 std::map<std::string, std::string> Environment() {
@@ -119,13 +132,18 @@ Result<std::unique_ptr<StateDirectory>> OpenStateDirectory(const Config& config,
   return StateDirectory::Open(options);
 }
 
-Status BindStateTo(StateDirectory& states, const std::string& source, const Config& config) {
-  const std::optional<std::string> bound = states.Fact("source");
-  if (!bound) return states.SetFact("source", source);
-  if (*bound == source) return {};
+Status CheckStateIsOf(const StateDirectory& states, const std::string& source, const Config& config) {
+  const std::optional<std::string> bound = states.Fact(kSourceFact);
+  if (!bound || *bound == source) return {};
   return Error(ErrorCode::kInvalidArgument, "state.directory: " + config.state.directory + ": holds the state of " +
                                                 *bound + ", expected that of " + source +
                                                 "; set another state.directory");
+}
+
+Status BindStateTo(StateDirectory& states, const std::string& source, const Config& config) {
+  RETURN_IF_ERROR(CheckStateIsOf(states, source, config));
+  if (states.Fact(kSourceFact)) return {};
+  return states.SetFact(kSourceFact, source);
 }
 
 std::string SnapshotsOf(const std::string& application, const std::string& source) {
@@ -156,7 +174,7 @@ KafkaOptions KafkaOptionsFor(const Config& config) {
   options.on_offset_gap = config.source.on_offset_gap;
   options.recommendations_topic = config.sink.topic;
   options.dead_letters_topic = config.dead_letters.topic;
-  options.keep_waiting = [] { return !stop_requested; };
+  options.keep_waiting = KeepWaiting;
   return options;
 }
 

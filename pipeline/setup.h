@@ -37,6 +37,8 @@ inline constexpr char kCommitLog[] = "commits.json";
 
 // Refuses a state directory that holds the state of another source ("log files", "Kafka topic X"): its positions and
 // partitions mean other things.
+Status CheckStateIsOf(const StateDirectory& states, const std::string& source, const Config& config);
+// The same, and takes a directory that holds nothing yet for this one.
 Status BindStateTo(StateDirectory& states, const std::string& source, const Config& config);
 
 // Whose a snapshot is: an application's state of a source, as BindStateTo() names it. Of a topic's range: the topic's.

@@ -2,10 +2,15 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
+#include <condition_variable>
 #include <cstdlib>
 #include <memory>
+#include <mutex>
+#include <stop_token>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -25,6 +30,14 @@ struct RunFlags {
   std::string snapshot;
 };
 
+constexpr char kPartitionsFact[] = "source_partitions";
+constexpr auto kStopWithin = std::chrono::milliseconds(4500);
+
+struct Topics {
+  int partitions = 0;  // of the source
+  SnapshotOptions snapshots;
+};
+
 KafkaOptions KafkaOptionsOf(const Config& config) {
   KafkaOptions options = KafkaOptionsFor(config);
   options.transaction_timeout += config.processing.commit_interval;
@@ -33,8 +46,9 @@ KafkaOptions KafkaOptionsOf(const Config& config) {
 }
 
 Result<std::vector<Worker>> MakeWorkers(const Config& config, const ServingModel& serving, StateDirectory& states,
-                                        Metrics& metrics, const SnapshotOptions& snapshots) {
+                                        Metrics& metrics, const Topics& topics) {
   KafkaOptions kafka = KafkaOptionsOf(config);
+  kafka.source_partitions = topics.partitions;
   if (const auto given = kafka.properties.extract("group.instance.id")) {  // the process's; each worker is a member
     kafka.instance = given.mapped();
   } else {
@@ -57,7 +71,7 @@ Result<std::vector<Worker>> MakeWorkers(const Config& config, const ServingModel
     PipelineOptions options = PipelineOptionsFor(config, count);
     options.keep_user_vectors = true;
     options.origin = OriginInTopic(kafka.source_topic);
-    options.snapshots = snapshots;
+    options.snapshots = topics.snapshots;
     worker.pipeline = std::make_unique<Pipeline>(std::move(options), serving, *worker.decoder, *worker.source,
                                                  *worker.sink, states, &metrics.Worker(w));
   }
@@ -77,37 +91,38 @@ ControlPlaneOptions ControlPlaneOptionsFor(const Config& config, const Model& mo
 
 std::string NameOf(const Config& config) { return "Kafka topic " + config.source.topic; }
 
-// Which partition holds a user depends on how many there are.
-Status CheckPartitions(const Config& config, StateDirectory& states, int partitions) {
-  const std::optional<std::string> before = states.Fact("source_partitions");
-  if (!before) return states.SetFact("source_partitions", std::to_string(partitions));
-  if (*before == std::to_string(partitions)) return {};
-  return Error(ErrorCode::kNeedsDecision,
-               "source.topic: " + config.source.topic + " has " + std::to_string(partitions) +
-                   " partitions, and state was built from " + *before +
-                   ": users are in other partitions now. Begin anew with another application, state.directory and "
-                   "snapshots.topic, or bring back a topic of " +
-                   *before + " partitions");
-}
-
 // The topics as they have to be, and where snapshots are.
-Result<SnapshotOptions> PrepareTopics(const RunFlags& flags, const Config& config, StateDirectory& states,
-                                      const Waiting& waiting) {
+Result<Topics> PrepareTopics(const RunFlags& flags, const Config& config, const StateDirectory& states,
+                             const Waiting& waiting) {
   const KafkaOptions kafka = KafkaOptionsOf(config);
   RETURN_IF_ERROR(CheckTopics(kafka, waiting));
-  ASSIGN_OR_RETURN(const int partitions, CountSourcePartitions(kafka, waiting));
-  RETURN_IF_ERROR(CheckPartitions(config, states, partitions));
-  SnapshotOptions snapshots;
+  Topics topics;
+  ASSIGN_OR_RETURN(topics.partitions, CountSourcePartitions(kafka, waiting));
+  // Which partition holds a user depends on how many there are.
+  const std::string before = states.Fact(kPartitionsFact).value_or(std::to_string(topics.partitions));
+  if (before != std::to_string(topics.partitions)) {
+    return OtherPartitions(config.source.topic, std::atoi(before.c_str()), topics.partitions);
+  }
+  SnapshotOptions& snapshots = topics.snapshots;
   snapshots.interval = config.snapshots.interval;
   snapshots.whose = SnapshotsOf(config.application, NameOf(config));
   if (!flags.snapshot.empty()) {
-    ASSIGN_OR_RETURN(const SnapshotFiles files, SnapshotFiles::Find(flags.snapshot, {snapshots.whose, partitions}));
+    ASSIGN_OR_RETURN(const SnapshotFiles files,
+                     SnapshotFiles::Find(flags.snapshot, {snapshots.whose, topics.partitions}));
     snapshots.file = [files](PartitionId partition) { return files.Read(partition); };
   }
-  if (kafka.snapshots_topic.empty()) return snapshots;
-  ASSIGN_OR_RETURN(snapshots.empty, MakeSnapshotTopic(kafka, partitions, waiting));
+  if (kafka.snapshots_topic.empty()) return topics;
+  ASSIGN_OR_RETURN(snapshots.empty, MakeSnapshotTopic(kafka, topics.partitions, waiting));
   snapshots.read = [kafka](PartitionId partition) { return ReadSnapshot(kafka, partition); };
-  return snapshots;
+  return topics;
+}
+
+// What the directory holds from now on. Not before the topics were found as they have to be: a name with a slip in it
+// would hold on to the directory.
+Status Bind(StateDirectory& states, const Config& config, int partitions) {
+  RETURN_IF_ERROR(BindStateTo(states, NameOf(config), config));
+  if (states.Fact(kPartitionsFact)) return {};
+  return states.SetFact(kPartitionsFact, std::to_string(partitions));
 }
 
 // One partition a call, so that those which are opened meanwhile do not wait for long.
@@ -122,14 +137,30 @@ void RemoveLostState(const Config& config, StateDirectory& states, Metrics& metr
   }
 }
 
+// Ends the process when it was asked to stop and does not: librdkafka waits for absent brokers for up to a minute, in
+// calls that nothing interrupts. It is as after kill -9: what was not committed is processed again at the next start.
+void EndInTime(const std::stop_token& ended, const std::atomic<bool>& stop) {
+  std::mutex mutex;
+  std::condition_variable_any changed;
+  std::unique_lock lock(mutex);
+  const auto wait = [&](std::chrono::milliseconds time) { changed.wait_for(lock, ended, time, [] { return false; }); };
+  while (!ended.stop_requested() && !stop) wait(std::chrono::milliseconds(100));
+  if (!ended.stop_requested()) wait(kStopWithin);
+  if (ended.stop_requested()) return;
+  spdlog::error("asked to stop, and the brokers do not answer: ends as it is; what was not committed comes again");
+  spdlog::shutdown();
+  std::_Exit(1);
+}
+
 Status Run(const RunFlags& flags) {
   const std::atomic<bool>& stop = StopOnSignals();
+  const std::jthread watch([&stop](const std::stop_token& ended) { EndInTime(ended, stop); });
   ASSIGN_OR_RETURN(const Config config, LoadEffectiveConfig(flags.config));
   ASSIGN_OR_RETURN(const ServingModel serving, ServingModel::Load(config.model.directory));
   ASSIGN_OR_RETURN(const size_t history, HistoryFor(config, *serving.model));
   RETURN_IF_ERROR(CheckRecordSizes(config, KafkaOptionsOf(config), serving, history));
   ASSIGN_OR_RETURN(const std::unique_ptr<StateDirectory> states, OpenStateDirectory(config, history));
-  RETURN_IF_ERROR(BindStateTo(*states, NameOf(config), config));
+  RETURN_IF_ERROR(CheckStateIsOf(*states, NameOf(config), config));
   const auto kept = std::strtoull(states->Fact("history").value_or("").c_str(), nullptr, 10);  // auto shortens nothing
   RETURN_IF_ERROR(CheckRecordSizes(config, KafkaOptionsOf(config), serving, kept));
   spdlog::info("model {} version {}, {} items; state in {}; {}", serving.model->name, serving.model->version,
@@ -147,15 +178,16 @@ Status Run(const RunFlags& flags) {
                    ControlPlane::Start(ControlPlaneOptionsFor(config, *serving.model), readiness, *metrics, queries));
   spdlog::info("serving /healthz, /readyz, /metrics and /v1 on port {}", control_plane->port());
 
-  const auto snapshots = PrepareTopics(flags, config, *states, [&](const std::string& reason) {
+  const auto topics = PrepareTopics(flags, config, *states, [&](const std::string& reason) {
     readiness.NotReady("kafka", reason);
     return !stop;
   });
   if (stop) return {};  // asked to stop before there was anything to drain
-  if (!snapshots.ok()) return snapshots.error();
+  if (!topics.ok()) return topics.error();
+  RETURN_IF_ERROR(Bind(*states, config, topics->partitions));
   readiness.Ready("kafka");
 
-  auto made = MakeWorkers(config, serving, *states, *metrics, *snapshots);
+  auto made = MakeWorkers(config, serving, *states, *metrics, *topics);
   if (stop) return {};  // likewise
   ASSIGN_OR_RETURN(std::vector<Worker> workers, std::move(made));
   WorkerOptions options;

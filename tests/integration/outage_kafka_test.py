@@ -3,8 +3,10 @@
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
 import tempfile
+import time
 
 OWN = pathlib.Path(tempfile.mkdtemp(prefix="freshet-outage-"))
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -46,6 +48,36 @@ class OutageKafka(KafkaCase):
         self.wait_for(lambda: len(self.covered()) == EVENTS, "answers are missing")
         self.stop(process)
         self.assert_answered(self.found(), repeats=self.guarantee == "at_least_once")
+
+
+    def stop_without_broker(self, silence):
+        """`silence` takes the broker away while commits are on their way; the seconds that SIGTERM then takes."""
+        produce(self.events, self.lines())
+        process = self.start(processing__max_batch=2, processing__commit_interval="1ms")
+        self.wait_for_answers(EVENTS // 10)
+        silence()
+        time.sleep(0.3)
+        began = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        code = process.wait(60)
+        self.assertIn(code, (0, 1), self.said(process))
+        self.processes.remove(process)
+        process.log.close()
+        return time.monotonic() - began
+
+    def test_asked_to_stop_without_a_broker_it_ends_within_5_s(self):
+        took = self.stop_without_broker(lambda: local_kafka("stop", "--now"))
+        local_kafka("fence")
+        local_kafka("start")
+        self.assertLess(took, 5)
+
+    def test_asked_to_stop_while_the_broker_hangs_it_ends_within_5_s(self):
+        broker = int((OWN / "pid").read_text())
+        try:
+            took = self.stop_without_broker(lambda: os.kill(broker, signal.SIGSTOP))
+        finally:
+            os.kill(broker, signal.SIGCONT)
+        self.assertLess(took, 5)
 
 
 class AtLeastOnceTest(OutageKafka):

@@ -238,6 +238,23 @@ class RefusalsTest(KafkaCase):
         tool("org.apache.kafka.tools.TopicCommand", "--alter", "--topic", self.events, "--partitions", "7")
         self.fails(self.events, "4", "7", "partitions", code=3)
 
+    def test_a_topic_that_gains_partitions_under_a_running_process(self):
+        self.feed()
+        process = self.start()
+        self.wait_for_answers(len(self.log))
+        tool("org.apache.kafka.tools.TopicCommand", "--alter", "--topic", self.events, "--partitions", "7")
+        produce(self.events, self.lines())
+        self.assertEqual(process.wait(60), 3, self.said(process))
+        self.assert_error(self.said(process), self.events, "4", "7", "partitions")
+        self.processes.remove(process)  # its end was wanted
+        process.log.close()
+
+    def test_a_name_with_a_slip_in_it_does_not_hold_on_to_the_state_directory(self):
+        self.feed()
+        self.fails("does not exist", "no-such", code=2, source__topic="no-such")
+        self.stop_once_answered(self.start(), len(self.log))
+        self.assert_answered(self.found())
+
     def test_input_and_output_are_the_same_topic(self):
         self.fails(self.events, "sink.topic", code=2, sink__topic=self.events)
 

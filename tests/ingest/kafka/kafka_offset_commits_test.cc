@@ -64,17 +64,17 @@ TEST(OffsetCommits, ALateRefusalForgetsWhatItRefuses) {
   kafka::Health health("consumer of mock", nullptr);
   const std::string topic = kTopic;
   kafka::OffsetCommits commits(consumer.get(), topic, health);
-  commits.Add(PartitionId{0}, Offset{1});
+  commits.Add(PartitionId{0}, Offset{1}, Offset{});
   ASSERT_TRUE(commits.Send(seconds(20)).ok()) << "it has found its coordinator from here on";
   ASSERT_TRUE(commits.empty());
 
   cluster.Answer(kOffsetCommit, RD_KAFKA_RESP_ERR_ILLEGAL_GENERATION, milliseconds(1000));
-  commits.Add(PartitionId{0}, Offset{2});
-  commits.Add(PartitionId{1}, Offset{5});
+  commits.Add(PartitionId{0}, Offset{2}, Offset{});
+  commits.Add(PartitionId{1}, Offset{5}, Offset{});
   ASSERT_TRUE(commits.Send().ok());
   commits.Forget(PartitionId{0});
-  commits.Add(PartitionId{1}, Offset{6});
-  commits.Add(PartitionId{2}, Offset{7});
+  commits.Add(PartitionId{1}, Offset{6}, Offset{});
+  commits.Add(PartitionId{2}, Offset{7}, Offset{});
   ASSERT_TRUE(commits.Send(seconds(20)).ok());
   EXPECT_FALSE(commits.empty()) << "6 and 7 were not sent yet";
   ASSERT_TRUE(commits.Send(seconds(20)).ok());

@@ -348,6 +348,54 @@ TEST_F(KafkaSourceTest, TheLogTellsOnceWhyAPartitionWaitsForLong) {
   EXPECT_EQ(log.str().find(line, first + 1), std::string::npos) << "only once";
 }
 
+// Without a state the input has to hold everything since the application began to read it.
+TEST_F(KafkaSourceTest, AStateThatIsLostWithPartOfItsInputIsAGap) {
+  const std::string topic = broker_.NewTopic("lost", 1);
+  broker_.ProduceNumbers(topic, 0, 0, 20);
+  broker_.DeleteRecords(topic, 0, 5);  // before the application begins: it never owed these
+  KafkaOptions options = OptionsFor(topic);
+  const auto read_and_commit = [&](Offset expected_begin) -> Status {
+    Member member(options);
+    RETURN_IF_ERROR(member.PollTo(kFirst, 20));
+    EXPECT_EQ(member.values[kFirst].front(), std::to_string(Raw(expected_begin)));
+    const PartitionPosition end{kFirst, Offset{20}};
+    RETURN_IF_ERROR(member.source->Commit({&end, 1}));
+    return member.source->Close();
+  };
+  ASSERT_OK(read_and_commit(Offset{5}));
+  ASSERT_EQ(broker_.Committed(options.application, topic, 0), 20);
+  ASSERT_OK(read_and_commit(Offset{5}));  // no state: silently from where it began
+
+  broker_.DeleteRecords(topic, 0, 12);
+  const Status lost = read_and_commit(Offset{12});
+  ASSERT_FALSE(lost.ok());
+  EXPECT_EQ(lost.error().code(), ErrorCode::kNeedsDecision);
+  EXPECT_EQ(
+      lost.error().message(),
+      topic +
+          "[0]: input begins at offset 12, the beginning of the state, which neither the disk nor a snapshot holds "
+          "any more, is at 5: 7 events are gone. Decide with: freshet run ... --set source.on_offset_gap=rebuild "
+          "(state begins anew) or =accept (goes on with what is there)");
+  options.on_offset_gap = OffsetGapPolicy::kAccept;
+  ASSERT_OK(read_and_commit(Offset{12}));
+  options.on_offset_gap = OffsetGapPolicy::kFail;
+  ASSERT_OK(read_and_commit(Offset{12}));  // decided once
+}
+
+TEST_F(KafkaSourceTest, OnePartitionMoreEndsIt) {
+  const std::string topic = broker_.NewTopic("grows", 2);
+  KafkaOptions options = OptionsFor(topic);
+  options.source_partitions = 2;
+  Member member(options);
+  ASSERT_OK(member.PollUntil([&] { return member.listener.current.size() == 2; }));
+  broker_.AddPartitions(topic, 3);
+  const Status status = member.PollUntil([] { return false; });
+  ASSERT_FALSE(status.ok());
+  EXPECT_EQ(status.error().code(), ErrorCode::kNeedsDecision);
+  EXPECT_THAT(status.error().message(), testing::HasSubstr(topic + " has 3 partitions, and state was built from 2"));
+  EXPECT_EQ(member.listener.current.size(), 2u) << "nothing is read of the new one";
+}
+
 class KafkaGapTest : public KafkaSourceTest {
  protected:
   // A topic of which offsets 0..11 are gone and 12..19 are there.
@@ -377,8 +425,8 @@ TEST_F(KafkaGapTest, FailsWithTheDecisionThatIsNeeded) {
   EXPECT_EQ(status.error().code(), ErrorCode::kNeedsDecision);
   EXPECT_EQ(status.error().message(),
             Name() +
-                ": input begins at offset 12, state is at 7: 5 events are gone. Set source.on_offset_gap to "
-                "rebuild or accept");
+                ": input begins at offset 12, state is at 7: 5 events are gone. Decide with: freshet run ... "
+                "--set source.on_offset_gap=rebuild (state begins anew) or =accept (goes on with what is there)");
   ASSERT_OK(member.source->Close());
   EXPECT_THAT(member.listener.revoked, ElementsAre(std::pair(kFirst, false)));
 }

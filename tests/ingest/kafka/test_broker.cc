@@ -192,6 +192,22 @@ void TestBroker::DeleteTopic(const std::string& name) {
   rd_kafka_DeleteTopic_destroy(topic);
 }
 
+void TestBroker::AddPartitions(const std::string& topic, int in_all) {
+  std::array<char, 512> message{};
+  rd_kafka_NewPartitions_t* partitions =
+      rd_kafka_NewPartitions_new(topic.c_str(), static_cast<size_t>(in_all), message.data(), message.size());
+  Administer(
+      client(), RD_KAFKA_ADMIN_OP_CREATEPARTITIONS,
+      [&](auto* options, auto* queue) { rd_kafka_CreatePartitions(client(), &partitions, 1, options, queue); },
+      [](rd_kafka_event_t* event) {
+        size_t count = 0;
+        const auto* const results =
+            rd_kafka_CreatePartitions_result_topics(rd_kafka_event_CreatePartitions_result(event), &count);
+        CheckTopicResults(results, count);
+      });
+  rd_kafka_NewPartitions_destroy(partitions);
+}
+
 void TestBroker::DeleteRecords(const std::string& topic, int32_t partition, int64_t offset) {
   const auto list = PartitionList(topic, partition, offset);
   rd_kafka_DeleteRecords_t* deletion = rd_kafka_DeleteRecords_new(list.get());

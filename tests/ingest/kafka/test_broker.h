@@ -38,6 +38,7 @@ class TestBroker {
                        const std::map<std::string, std::string>& settings = {});
   void CreateTopic(const std::string& name, int partitions, const std::map<std::string, std::string>& settings = {});
   void DeleteTopic(const std::string& name);
+  void AddPartitions(const std::string& topic, int in_all);
   // Deletes the records before `offset`.
   void DeleteRecords(const std::string& topic, int32_t partition, int64_t offset);
 
