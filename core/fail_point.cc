@@ -19,10 +19,11 @@
 namespace freshet {
 namespace {
 
-constexpr std::array<std::string_view, 14> kNames = {
+constexpr std::array<std::string_view, 19> kNames = {
     "before_begin",       "after_begin",    "before_produce", "after_produce",      "before_send_offsets",
     "after_send_offsets", "before_commit",  "after_commit",   "before_write_batch", "after_write_batch",
-    "before_snapshot",    "during_restore", "on_assigned",    "on_revoked",
+    "before_snapshot",    "after_snapshot", "before_restore", "during_restore",     "after_restore",
+    "on_assigned",        "after_assigned", "on_revoked",     "after_revoked",
 };
 
 struct Plan {

@@ -325,6 +325,7 @@ Status Pipeline::PublishSnapshots() {
     buffers_->uncommitted_snapshots += std::ssize(outputs);
     RETURN_IF_ERROR(FailPoint("before_snapshot"));
     RETURN_IF_ERROR(sink_.Publish(outputs));
+    RETURN_IF_ERROR(FailPoint("after_snapshot"));
   }
   return {};
 }

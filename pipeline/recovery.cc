@@ -28,6 +28,7 @@ Result<std::optional<Offset>> Pipeline::OnAssigned(const Assignment& assignment)
   partitions_[assignment.partition] = std::move(partition);
   ShareHotCache();
   next_gauges_ = {};
+  RETURN_IF_ERROR(FailPoint("after_assigned"));
   return position;
 }
 
@@ -123,6 +124,7 @@ Result<bool> Pipeline::Restore(PartitionId partition, Restoring& restoring) {
   const int64_t before = restoring.restore->restored();
   const Result<bool> done = restoring.restore->Step(Slice());
   if (metrics_ != nullptr) metrics_->AddRestored(restoring.restore->restored() - before);
+  if (done.ok() && *done) RETURN_IF_ERROR(FailPoint("after_restore"));
   return done;
 }
 
@@ -138,6 +140,7 @@ Result<std::unique_ptr<SnapshotRestore>> Pipeline::BeginRestore(PartitionId part
     ASSIGN_OR_RETURN(records, from.read(partition));
   }
   if (records == nullptr) return std::unique_ptr<SnapshotRestore>();
+  RETURN_IF_ERROR(FailPoint("before_restore"));
   return std::make_unique<SnapshotRestore>(std::move(records), NameOf(partition), from.whose, in_topic, store);
 }
 
@@ -151,7 +154,7 @@ Status Pipeline::OnRevoked(PartitionId partition, bool lost) {
   if (metrics_ != nullptr) metrics_->DropLag(options_.topic, Raw(partition));
   ShareHotCache();
   next_gauges_ = {};
-  return {};
+  return FailPoint("after_revoked");
 }
 
 // Lays a partition, if it is open, aside: it forgets what was not committed.

@@ -13,12 +13,13 @@ import time
 import traceback
 
 from cluster import Cluster, Failure
-from faults import Faults, Skipped, deal
+from faults import FAIL_POINTS, Faults, Skipped, deal
 from feeder import Feeder
 from verify import DIFFERENCES_SHOWN, verify
 
 FAULT_S = 7  # that one takes on average, for the rate of the events
 CONVERGED_S = 240
+ALL_POINTS = 200  # faults after which each fail point must have been passed
 PROGRESS_S = 60
 
 
@@ -89,6 +90,10 @@ class Run:
             self.cluster.note("no more faults")
             self.converge()
             verdict = verify(self.cluster, self.feeder)
+            if sum(self.done.values()) >= ALL_POINTS:
+                for name in FAIL_POINTS:
+                    if not any(kind.startswith(f"fail_point {name} ") for kind in self.done):
+                        verdict.differ("fail points that no process came by", name)
         finally:
             self.cluster.close()
         verdict.figures["longest stop"] = f"{self.cluster.longest_stop_s:.1f} s"

@@ -13,11 +13,11 @@ from cluster import SESSION_S
 
 FAIL_POINTS = (
     "before_begin", "after_begin", "before_produce", "after_produce", "before_send_offsets", "after_send_offsets",
-    "before_commit", "after_commit", "before_write_batch", "after_write_batch", "before_snapshot", "during_restore",
-    "on_assigned", "on_revoked",
+    "before_commit", "after_commit", "before_write_batch", "after_write_batch", "before_snapshot", "after_snapshot",
+    "before_restore", "during_restore", "after_restore", "on_assigned", "after_assigned", "on_revoked", "after_revoked",
 )  # fmt: skip
 ACTIONS = ("abort", "stop", "delay", "error")
-RARE = ("before_snapshot", "during_restore", "on_assigned", "on_revoked")  # come by a few times in a process's life, others with each commit or batch
+RARE = FAIL_POINTS[10:]  # come by a few times in a process's life, others with each commit or batch
 REACHED_S = 30  # within which a process comes by its fail point
 
 
@@ -284,7 +284,7 @@ class Faults:
         """The process ends, hangs, waits or fails at a named step (core/fail_point.h)."""
         instance = self.one()
         self.take_down(instance)
-        if name == "during_restore":
+        if name.endswith("_restore"):
             self.empty(instance.state)
         at = self.numbers.randint(1, 3) if name in RARE else self.numbers.randint(1, 12)
         delay_ms = self.numbers.choice((100, 2000, 12_000))  # the last: longer than transactions may last
@@ -295,7 +295,7 @@ class Faults:
         def reached():
             return instance.process is not process or f"fail point {name}: " in instance.said()
 
-        if name == "on_revoked" and self.cluster.wait_for(lambda: "reading from" in instance.said(), REACHED_S):
+        if name.endswith("_revoked") and self.cluster.wait_for(lambda: "reading from" in instance.said(), REACHED_S):
             self.wait(0.2, 1)
             instance.signal(signal.SIGTERM)  # which gives the partitions back
         if not self.cluster.wait_for(reached, REACHED_S):

@@ -148,7 +148,7 @@ def read_to_the_end(cluster, reader, *topics):
 
 def check_transactions(cluster, verdict):
     """The last stable offset is the end: no transaction is open."""
-    for topic, partitions in ((ANSWERS, PARTITIONS), (LETTERS, 1)):
+    for topic, partitions in ((ANSWERS, PARTITIONS), (LETTERS, 1), (f"{cluster.application}-snapshots", PARTITIONS)):
         def closed(topic=topic, partitions=partitions):
             return cluster.ends(topic, partitions, "read_committed") == cluster.ends(topic, partitions)
 
