@@ -33,7 +33,7 @@ def start_broker():
 
 start_broker()
 
-from kafka_support import ADDRESS, kcat, produce, read  # noqa: E402  # they read $FRESHET_TEST_KAFKA
+from kafka_support import ADDRESS, kcat, new_topics, produce, read  # noqa: E402  # they read $FRESHET_TEST_KAFKA
 from run_kafka_test import KafkaCase  # noqa: E402
 from support import main  # noqa: E402
 
@@ -254,6 +254,26 @@ class RefusalsTest(KafkaCase):
         self.fails("does not exist", "no-such", code=2, source__topic="no-such")
         self.stop_once_answered(self.start(), len(self.log))
         self.assert_answered(self.found())
+
+    def test_two_applications_of_one_name_that_read_different_topics(self):
+        self.feed()
+        process = self.start(snapshots__interval="1s")
+        self.wait_for_answers(len(self.log))
+        self.wait_for_snapshot()
+        self.stop(process)
+        (others,) = new_topics(4, "others")
+        self.fails("holds the snapshot of application", self.events, "expected that of", others, code=2,
+                   source__topic=others, state="other-state")  # fmt: skip
+
+    def test_a_snapshot_record_that_is_damaged(self):
+        self.feed()
+        process = self.start(snapshots__interval="1s")
+        self.wait_for_answers(len(self.log))
+        self.wait_for_snapshot()
+        self.stop(process)
+        topic = f"{self.application}-snapshots"
+        kcat("-P", "-t", topic, "-p", "0", "-K", "\t", input=b"uSomebody\t\x01crc!no snapshot\n")
+        self.fails(f"{topic}[0] offset ", "its checksum is not that of its bytes", state="other-state")
 
     def test_input_and_output_are_the_same_topic(self):
         self.fails(self.events, "sink.topic", code=2, sink__topic=self.events)

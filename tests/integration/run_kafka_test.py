@@ -106,6 +106,21 @@ class KafkaCase(CommandTest):
     def wait_until_ready(self, process):
         self.wait_for(lambda: self.ready(process) == 200, "it does not become ready")
 
+    def snapshot(self, topic=None):
+        """(partition, key) of what is in the snapshot topic."""
+        arguments = ["-C", "-e", "-q", "-t", topic or f"{self.application}-snapshots", "-o", "beginning", "-f", "%p %k\\n"]
+        lines = kcat(*arguments, "-X", "isolation.level=read_committed").decode().splitlines()
+        return [tuple(line.split(" ", 1)) for line in lines]
+
+    def wait_for_snapshot(self, topic=None):
+        """Until every partition has a watermark (`m...`; users are `u...`), and nothing more is written for two intervals of a second."""
+        seen = None
+        while seen is None or seen != self.snapshot(topic):
+            seen = self.snapshot(topic)
+            self.wait_for(lambda: len({p for p, key in self.snapshot(topic) if key.startswith("m")}) == PARTITIONS,
+                          "no snapshot comes")  # fmt: skip
+            time.sleep(2)
+
     def found(self):
         return [json.loads(record["payload"]) for record in read(self.answers)]
 
@@ -209,21 +224,6 @@ class RunKafka(KafkaCase):
         self.stop(accepting)
         self.assert_answered(self.found())
 
-    def snapshot(self, topic=None):
-        """(partition, key) of what is in the snapshot topic."""
-        arguments = ["-C", "-e", "-q", "-t", topic or f"{self.application}-snapshots", "-o", "beginning", "-f", "%p %k\\n"]
-        lines = kcat(*arguments, "-X", "isolation.level=read_committed").decode().splitlines()
-        return [tuple(line.split(" ", 1)) for line in lines]
-
-    def wait_for_snapshot(self, topic=None):
-        """Until every partition has a watermark (`m...`; users are `u...`), and nothing more is written for two intervals of a second."""
-        seen = None
-        while seen is None or seen != self.snapshot(topic):
-            seen = self.snapshot(topic)
-            self.wait_for(lambda: len({p for p, key in self.snapshot(topic) if key.startswith("m")}) == PARTITIONS,
-                          "no snapshot comes")  # fmt: skip
-            time.sleep(2)
-
     def delete_input(self):
         """What is in the input now is gone, as after its retention."""
         for partition in range(PARTITIONS):
@@ -243,9 +243,32 @@ class RunKafka(KafkaCase):
         second = self.start(state="elsewhere", snapshots__interval="1s")
         self.wait_for_answers(EVENTS)
         self.assertIn("restored", self.said(second))
+        metrics = self.ask(second, "/metrics")[1]
+        restored = re.search(r"(?m)^freshet_restored_records_total (\d+)$", metrics)
+        self.assertGreaterEqual(int(restored[1]), len({entry["user_id"] for entry in self.log[: EVENTS // 2]}), metrics)
+        self.assertIn("\nfreshet_restoring_partitions 0\n", metrics)
         self.stop(second)
         self.assert_answered(self.found())
         self.assertEqual(self.digest("elsewhere", application=self.application), self.digest("expected"))
+
+    def test_a_restart_moves_no_partition(self):
+        reading = lambda process: self.said(process).count("reading from offset")  # noqa: E731
+        first = self.start(state="state-1")
+        self.wait_until_ready(first)
+        second = self.start(state="state-2")
+        self.wait_for(lambda: reading(second) >= PARTITIONS // 2, "no partition moves")
+        self.wait_until_ready(first)
+        before = reading(first)
+        self.stop(second)
+        second = self.start(state="state-2")
+        self.wait_until_ready(second)
+        self.assertEqual(reading(second), PARTITIONS // 2, "its own, again")
+        produce(self.events, self.lines())
+        self.wait_for_answers(EVENTS)
+        self.assertEqual(reading(first), before)
+        self.stop(first)
+        self.stop(second)
+        self.assert_answered(self.found())
 
     def test_it_is_ready_once_it_reads(self):
         process = self.start()
