@@ -37,8 +37,10 @@ def _parser() -> argparse.ArgumentParser:
     _train_parser(_add(commands, "train", "train a model on an export", _train))
     evaluator = _add(commands, "evaluate", "HR@10 and NDCG@10 on the newest event of each user", _evaluate)
     evaluator.add_argument("--model", type=Path, required=True, metavar="DIR", help="a model directory")
-    reporter = _command(commands, "report", "draw the learning curves of --metrics files", _report_curves)
-    reporter.add_argument("--metrics", type=Path, required=True, nargs="+", metavar="FILE", help="one curve each")
+    reporter = _command(commands, "report", "draw learning curves, or what `freshet evaluate` found", _draw)
+    source = reporter.add_mutually_exclusive_group(required=True)
+    source.add_argument("--metrics", type=Path, nargs="+", metavar="FILE", help="of train: one curve each")
+    source.add_argument("--evaluation", type=Path, metavar="FILE", help="of freshet evaluate --json")
     reporter.add_argument("--output", type=Path, required=True, metavar="FILE", help="the picture: .png, .svg, .pdf")
     checker = _add(commands, "parity", "user vectors and top 10 of some users, to compare freshet with", _parity)
     checker.add_argument("--model", type=Path, required=True, metavar="DIR", help="a model directory")
@@ -73,7 +75,12 @@ def _train_parser(parser: argparse.ArgumentParser) -> None:
     add("--layers", type=int, default=model.layers)
     add("--heads", type=int, default=model.heads)
     add("--window", type=int, default=model.window, help="events that an event attends to, itself included")
-    add("--block", choices=BLOCKS, default=model.block, help="HSTU, or softmax attention and a gated FFN (not served yet)")
+    add(
+        "--block",
+        choices=BLOCKS,
+        default=model.block,
+        help="HSTU, or softmax attention and a gated FFN (not served yet)",
+    )
     add("--attention", choices=ATTENTIONS, default=model.attention, help="how a transformer scores an event")
     add("--ffn-dim", type=int, default=model.ffn_dim, help="width of a transformer's feed-forward part; 0: 2 * dim")
     add("--no-time-bias", action="store_true", help="leave out the bias by time between events")
@@ -163,8 +170,11 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     print(json.dumps(asdict(evaluate(model, cases))))
 
 
-def _report_curves(arguments: argparse.Namespace) -> None:
-    report.draw_curves(arguments.metrics, arguments.output)
+def _draw(arguments: argparse.Namespace) -> None:
+    if arguments.metrics:
+        report.draw_curves(arguments.metrics, arguments.output)
+    else:
+        report.draw_evaluation(arguments.evaluation, arguments.output)
 
 
 def _parity(arguments: argparse.Namespace) -> None:

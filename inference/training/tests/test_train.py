@@ -164,6 +164,32 @@ class Training(unittest.TestCase):
         with self.assertRaisesRegex(ValueError, "metrics.jsonl:1: expected a JSON object"):
             report.read_epochs(metrics)
 
+    def test_a_picture_of_an_evaluation(self) -> None:
+        figures = {"hr@10": 0.3, "ndcg@10": 0.2, "intervals": {"hr@10": [0.29, 0.31], "ndcg@10": [0.19, 0.21]}}
+        hours = [
+            {
+                "begin": f"2026-10-10T0{hour}:00:00Z",
+                "n": 5,
+                **{who: {"hr@10": 0.3, "ndcg@10": 0.2} for who in ("model", "popularity")},
+            }
+            for hour in range(3)
+        ]
+        evaluation = {
+            "protocol": {"name": "prequential", "cases": 1000, "exclude_seen": True},
+            "model": {"name": "shop", **figures},
+            "baselines": {"popularity": figures},
+            "compare": {"model": {"name": "new", **figures}},
+            "curves": {"day": [], "hour": hours},
+        }
+        path, picture = self.directory / "evaluation.json", self.directory / "evaluation.png"
+        for changes in ({}, {"curves": {}}):
+            path.write_text(json.dumps({**evaluation, **changes}), "utf-8")
+            report.draw_evaluation(path, picture)
+            self.assertEqual(picture.read_bytes()[:8], b"\x89PNG\r\n\x1a\n")
+        path.write_text("{}", "utf-8")
+        with self.assertRaisesRegex(ValueError, "evaluation.json: expected what `freshet evaluate --json` writes"):
+            report.draw_evaluation(path, picture)
+
     def test_all_events_without_hold_out(self) -> None:
         metrics = self.directory / "metrics.jsonl"
         self.train("model", "--hold-out", "0", "--epochs", "2", "--metrics", str(metrics))
