@@ -1,7 +1,9 @@
 #include "inference/model.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <cmath>
+#include <cstring>
 #include <fstream>
 #include <map>
 #include <span>
@@ -17,16 +19,15 @@ namespace {
 
 Result<std::string> ReadFile(const std::filesystem::path& directory, std::string_view name) {
   const std::filesystem::path path = directory / name;
+  if (const Status is_file = CheckIsFile(path); !is_file.ok()) return is_file.error().At(name);
   std::error_code failure;
-  if (!std::filesystem::is_regular_file(path, failure)) {
-    return Error(ErrorCode::kInvalidArgument, std::string(name) + ": no such file");
-  }
   const auto size = std::filesystem::file_size(path, failure);
   std::ifstream stream(path, std::ios::binary);
-  if (failure || !stream) return Error(ErrorCode::kIo, std::string(name) + ": cannot be read");
-  std::string text(size, '\0');
-  stream.read(text.data(), static_cast<std::streamsize>(size));
-  if (!stream) return Error(ErrorCode::kIo, std::string(name) + ": cannot be read");
+  std::string text(failure ? 0 : size, '\0');
+  if (stream) stream.read(text.data(), static_cast<std::streamsize>(text.size()));
+  if (failure || !stream) {
+    return Error(ErrorCode::kIo, std::string(name) + ": cannot be read: " + std::strerror(errno));
+  }
   return text;
 }
 

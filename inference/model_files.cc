@@ -2,7 +2,9 @@
 
 #include <xxhash.h>
 
+#include <cerrno>
 #include <cstdio>
+#include <cstring>
 #include <fstream>
 #include <new>
 #include <system_error>
@@ -35,7 +37,7 @@ Status WriteText(const std::filesystem::path& path, const std::string& text) {
   std::ofstream stream(path, std::ios::binary | std::ios::trunc);
   stream << text;
   stream.close();
-  if (!stream) return Error(ErrorCode::kIo, path.string() + ": cannot be written");
+  if (!stream) return Error(ErrorCode::kIo, path.string() + ": cannot be written: " + std::strerror(errno));
   return {};
 }
 

@@ -3,6 +3,7 @@
 #include "inference/safetensors.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <cstring>
 #include <limits>
 #include <nlohmann/json.hpp>
@@ -19,6 +20,10 @@ using Json = nlohmann::json;
 
 constexpr size_t kLengthBytes = sizeof(uint64_t);
 constexpr size_t kMaxHeaderBytes = 100'000'000;
+
+Error CannotBeRead(const std::string& what) {
+  return Error(ErrorCode::kIo, what + ": cannot be read: " + std::strerror(errno));
+}
 
 Error Corrupt(const std::string& message) { return Error(ErrorCode::kCorrupt, message); }
 
@@ -159,24 +164,39 @@ Status WriteSafetensors(const std::filesystem::path& path, std::span<const Tenso
   }
   stream.close();
   std::error_code failure;
+  if (!stream) failure.assign(errno, std::generic_category());
   if (stream) std::filesystem::rename(unfinished, path, failure);
   if (stream && !failure) return {};
   std::error_code ignored;
   std::filesystem::remove(unfinished, ignored);
-  return Error(ErrorCode::kIo, path.string() + ": cannot be written" + (failure ? ": " + failure.message() : ""));
+  return Error(ErrorCode::kIo, path.string() + ": cannot be written: " + failure.message());
+}
+
+Status CheckIsFile(const std::filesystem::path& path) {
+  std::error_code failure;
+  switch (std::filesystem::status(path, failure).type()) {
+    case std::filesystem::file_type::regular:
+      return {};
+    case std::filesystem::file_type::not_found:
+      return Error(ErrorCode::kInvalidArgument, "no such file");
+    case std::filesystem::file_type::directory:
+      return Error(ErrorCode::kInvalidArgument, "is a directory, expected a file");
+    case std::filesystem::file_type::none:
+      return Error(ErrorCode::kIo, "cannot be read: " + failure.message());
+    default:
+      return Error(ErrorCode::kInvalidArgument, "is not a regular file");
+  }
 }
 
 Result<SafetensorsFile> SafetensorsFile::Open(const std::filesystem::path& path) {
   SafetensorsFile file;
   file.file_name_ = path.filename().string();
   const std::string& name = file.file_name_;
+  if (const Status is_file = CheckIsFile(path); !is_file.ok()) return is_file.error().At(name);
   std::error_code failure;
-  if (!std::filesystem::is_regular_file(path, failure)) {
-    return Error(ErrorCode::kInvalidArgument, name + ": no such file");
-  }
   file.file_bytes_ = std::filesystem::file_size(path, failure);
   file.stream_.open(path, std::ios::binary);
-  if (failure || !file.stream_) return Error(ErrorCode::kIo, name + ": cannot be read");
+  if (failure || !file.stream_) return CannotBeRead(name);
   if (file.file_bytes_ < kLengthBytes) {
     return Corrupt(name + ": " + std::to_string(file.file_bytes_) + " bytes, expected a header's length of 8 bytes");
   }
@@ -191,7 +211,7 @@ Result<SafetensorsFile> SafetensorsFile::Open(const std::filesystem::path& path)
   }
   file.header_.resize(kLengthBytes + length);
   file.stream_.read(file.header_.data() + kLengthBytes, static_cast<std::streamsize>(length));
-  if (!file.stream_) return Error(ErrorCode::kIo, name + ": cannot be read");
+  if (!file.stream_) return CannotBeRead(name);
   auto tensors = ParseHeader(std::string_view(file.header_).substr(kLengthBytes), rest - length);
   if (!tensors.ok()) return tensors.error().At(name);
   file.tensors_ = std::move(tensors).value();
@@ -202,7 +222,7 @@ Status SafetensorsFile::Read(const TensorEntry& entry, std::span<std::byte> dest
   stream_.clear();
   stream_.seekg(static_cast<std::streamoff>(header_.size() + entry.begin));
   stream_.read(reinterpret_cast<char*>(destination.data()), static_cast<std::streamsize>(destination.size()));
-  if (!stream_) return Error(ErrorCode::kIo, file_name_ + ": " + entry.name + " cannot be read");
+  if (!stream_) return CannotBeRead(file_name_ + ": " + entry.name);
   return {};
 }
 

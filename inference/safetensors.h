@@ -51,6 +51,9 @@ struct TensorEntry {
 // "[64, 256]".
 std::string ShapeText(std::span<const size_t> shape);
 
+// An error, which names no file, where `path` leads to no file that can be read from beginning to end.
+[[nodiscard]] Status CheckIsFile(const std::filesystem::path& path);
+
 class SafetensorsFile {
  public:
   // Opens the file and reads its header. Errors name the file and, where there is one, the tensor.

@@ -25,7 +25,8 @@ Result<nlohmann::json> ParseStrictJson(std::string_view text) {
     if (!repeated.empty()) return Error(ErrorCode::kCorrupt, "key \"" + repeated + "\" comes twice");
     return json;
   } catch (const Json::exception& exception) {
-    return Error(ErrorCode::kCorrupt, std::string("not JSON: ") + exception.what());
+    const std::string_view what = exception.what();  // "[json.exception.….101] parse error at …"
+    return Error(ErrorCode::kCorrupt, "not JSON: " + std::string(what.substr(what.find("] ") + 2)));
   }
 }
 

@@ -122,7 +122,10 @@ Status CommitLog::Load() {
     }
     for (const auto& [output, length] : root.at("outputs").items()) output_lengths_[output] = length.get<int64_t>();
   } catch (const std::exception& problem) {
-    return Error(ErrorCode::kCorrupt, path_.string() + ": not a commit log: " + problem.what());
+    const std::string_view what = problem.what();  // nlohmann's begin with "[json.exception.….101] "
+    return Error(ErrorCode::kCorrupt,
+                 path_.string() + ": not a commit log: " +
+                     std::string(what.starts_with("[json.") ? what.substr(what.find(' ') + 1) : what));
   }
   return {};
 }

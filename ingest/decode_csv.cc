@@ -88,18 +88,26 @@ class DelimitedDecoder : public EventDecoder {
     const auto mappings = FieldMappings(options_.mapping);
     for (int field = 0; field < kFieldCount; ++field) {
       const FieldMapping& mapping = *mappings[field];
+      if (!mapping.constant && std::count(names.begin(), names.end(), ColumnName(mapping)) > 1) {
+        return Error(ErrorCode::kInvalidArgument, WithColumns(field, ": more than one column ", names));
+      }
       const bool optional =
           (field == kEventTypeField || field == kEventIdField) && mapping.path == kDefaultPaths[field];
       if (mapping.constant || optional || Place(mapping, names)) continue;
-      std::string message = "source.mapping." + std::string(FieldName(field)) + ": no column " +
-                            Excerpt(ColumnName(mapping)) + "; the columns are ";
-      for (size_t i = 0; i < names.size(); ++i) message += (i == 0 ? "" : ", ") + std::string(names[i]);
-      return Error(ErrorCode::kInvalidArgument, std::move(message));
+      return Error(ErrorCode::kInvalidArgument, WithColumns(field, ": no column ", names));
     }
     return {};
   }
 
  private:
+  // "source.mapping.item_id: no column "article"; the columns are …".
+  std::string WithColumns(int field, std::string_view problem, const std::vector<std::string_view>& names) const {
+    std::string message = "source.mapping." + std::string(FieldName(field)) + std::string(problem) +
+                          Excerpt(ColumnName(*FieldMappings(options_.mapping)[field])) + "; the columns are ";
+    for (size_t i = 0; i < names.size(); ++i) message += (i == 0 ? "" : ", ") + std::string(names[i]);
+    return message;
+  }
+
   // Where the field is among the columns of a header line (none: a file without one).
   static std::optional<size_t> Place(const FieldMapping& mapping, const std::vector<std::string_view>& names) {
     const auto name = std::find(names.begin(), names.end(), ColumnName(mapping));

@@ -3,7 +3,9 @@
 #include <charconv>
 #include <chrono>
 #include <cmath>
+#include <cstdlib>
 #include <limits>
+#include <string>
 
 namespace freshet {
 namespace {
@@ -17,7 +19,7 @@ std::optional<int64_t> ParseExponentForm(std::string_view text, TimeUnit unit) {
   double value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
   if (end != text.data() + text.size()) return std::nullopt;
-  if (error != std::errc()) return std::numeric_limits<int64_t>::max();
+  if (error != std::errc()) value = std::strtod(std::string(text).c_str(), nullptr);  // tells the huge from the tiny
   value *= static_cast<double>(MsPerUnitOrOne(unit));
   if (unit == TimeUnit::kMicroseconds) value = std::floor(value / 1000);
   if (value < 0) return -1;

@@ -2,6 +2,7 @@
 
 #include <array>
 #include <charconv>
+#include <fstream>
 #include <string>
 #include <string_view>
 
@@ -56,6 +57,28 @@ Status Check(const GenerateOptions& options) {
   return {};
 }
 
+bool Holds(const std::filesystem::path& path, const Catalogue& catalogue) {
+  std::ifstream file(path, std::ios::binary);
+  std::string expected, found;
+  for (uint32_t item = 0; item < catalogue.items(); ++item) {
+    expected.clear();
+    catalogue.AppendJson(item, expected);
+    found.resize(expected.size());
+    if (!file.read(found.data(), static_cast<std::streamsize>(found.size())) || found != expected) return false;
+  }
+  return file.peek() == std::ifstream::traits_type::eof();
+}
+
+// Refuses to replace a catalogue that is not this one, unless the log goes with it: it belongs to other events.
+Status CheckCatalogueMayGo(const GenerateOptions& options, const Catalogue& catalogue) {
+  const std::filesystem::path path = CataloguePath(options);
+  std::error_code unreadable;
+  if (!std::filesystem::exists(path, unreadable) || std::filesystem::exists(options.output, unreadable)) return {};
+  if (Holds(path, catalogue)) return {};
+  return Error(ErrorCode::kInvalidArgument, "--output: " + options.output.string() + ": " + path.string() +
+                                                " beside it would be replaced; set another directory, or remove it");
+}
+
 Status WriteCatalogue(const Catalogue& catalogue, const std::filesystem::path& path) {
   ASSIGN_OR_RETURN(auto file, TextFile::Create(path));
   std::string text;
@@ -81,6 +104,7 @@ Status Generate(const GenerateOptions& options, const std::function<bool(uint64_
   if (options.output.has_parent_path()) std::filesystem::create_directories(options.output.parent_path(), ignored);
 
   const Catalogue catalogue(static_cast<uint32_t>(options.items));
+  RETURN_IF_ERROR(CheckCatalogueMayGo(options, catalogue));
   RETURN_IF_ERROR(WriteCatalogue(catalogue, CataloguePath(options)));
   ASSIGN_OR_RETURN(auto file, TextFile::Create(options.output));
   Clickstream clicks(catalogue, static_cast<uint32_t>(options.users), options.events, options.seed);

@@ -20,9 +20,10 @@ struct GenerateOptions {
 // The catalogue that Generate() writes: items.jsonl in the folder of `output`.
 std::filesystem::path CataloguePath(const GenerateOptions& options);
 
-// Writes the catalogue and then the events; makes the folder where there is none, and replaces files that are there.
-// `go_on` hears the number of events written, every few thousand; false ends the work with kCancelled. Memory: 32 bytes
-// a user. Limits: 1 to 100 M users, 1 to 1e9 items, 1 to 1e12 events.
+// Writes the catalogue and then the events; makes the folder where there is none, and replaces files that are there,
+// but not a catalogue that is another and stands without these events' file. `go_on` hears the number of events
+// written, every few thousand; false ends the work with kCancelled. Memory: 32 bytes a user. Limits: 1 to 100 M users,
+// 1 to 1e9 items, 1 to 1e12 events.
 Status Generate(const GenerateOptions& options, const std::function<bool(uint64_t events)>& go_on);
 
 }  // namespace freshet

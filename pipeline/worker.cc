@@ -10,6 +10,8 @@
 #include <thread>
 #include <utility>
 
+#include "pipeline/refusals.h"
+
 namespace freshet {
 namespace {
 
@@ -61,7 +63,7 @@ class WorkerLoop {
         sign_(options.readiness == nullptr ? nullptr : &options.readiness->SignOf(part_)) {}
 
   void Run() {
-    const Status status = Work();
+    const Status status = CatchRefusals([this] { return Work(); });
     if (options_.queries != nullptr) options_.queries->Close(index_);
     if (options_.readiness != nullptr)
       options_.readiness->NotReady(part_, status.ok() ? "stopped" : status.error().message());
@@ -178,10 +180,19 @@ Status RunWorkers(std::vector<Worker>& workers, const std::atomic<bool>& stop, c
     if (options.readiness != nullptr) options.readiness->NotReady("worker " + std::to_string(i), kNotAssigned);
   }
   std::vector<std::thread> threads;
-  for (WorkerLoop& loop : loops) threads.emplace_back([&loop] { loop.Run(); });
+  threads.reserve(loops.size());
+  const Status started = CatchRefusals([&]() -> Status {
+    for (WorkerLoop& loop : loops) threads.emplace_back([&loop] { loop.Run(); });
+    return {};
+  });
 
   Tidier tidier(options);
   std::unique_lock lock(board.mutex);
+  if (!started.ok()) {
+    board.running -= loops.size() - threads.size();
+    if (!board.error) board.error = started.error();
+    board.failed = true;
+  }
   while (board.running > 0) {
     board.changed.wait_for(lock, kProgressInterval);
     lock.unlock();

@@ -139,6 +139,7 @@ rocksdb::Options DefaultOptions(const StateOptions& state) {
   options.level_compaction_dynamic_level_bytes = true;
   options.max_background_jobs = 2;
   options.max_open_files = 64;  // a partition's, of 64 MiB each
+  options.max_file_opening_threads = 1;  // there is little to open, and RocksDB aborts where such a thread is refused
   options.bytes_per_sync = size_t{1} << 20;
   options.stats_dump_period_sec = 0;
   options.info_log_level = rocksdb::WARN_LEVEL;

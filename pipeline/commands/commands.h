@@ -3,7 +3,10 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <filesystem>
 #include <functional>
+#include <string>
+#include <vector>
 
 #include "core/result.h"
 #include "pipeline/setup.h"
@@ -20,6 +23,16 @@ void AddEvaluate(CLI::App& app, Action& action);
 void AddModel(CLI::App& app, Action& action);
 void AddState(CLI::App& app, Action& action);
 void AddConfig(CLI::App& app, Action& action);
+
+// For CLI::Option::check(). An empty path is a mistake, as of a shell's variable that is not set, and not an absent
+// flag.
+CLI::Validator NotEmpty();
+// A number as unsigned options take it: CLI11 would turn -1 into the largest.
+CLI::Validator WholeNumber();
+
+// Refuses `output` (named `flag`) where it is one of `inputs`, which it would destroy.
+Status CheckIsNoInput(const std::string& flag, const std::filesystem::path& output,
+                      const std::vector<std::string>& inputs);
 
 // Adds -c and --set to `command`.
 void AddConfigFlags(CLI::App& command, ConfigFlags& flags);

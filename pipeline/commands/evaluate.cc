@@ -3,7 +3,6 @@
 
 #include <cstdio>
 #include <filesystem>
-#include <fstream>
 #include <memory>
 #include <optional>
 #include <string>
@@ -13,6 +12,7 @@
 #include "pipeline/commands/commands.h"
 #include "pipeline/evaluation/report.h"
 #include "pipeline/progress.h"
+#include "pipeline/text_file.h"
 
 namespace freshet {
 namespace {
@@ -55,14 +55,19 @@ Result<EventLog> ReadLog(const EvaluateFlags& flags, const Config& config) {
 }
 
 Status WriteJson(const std::string& path, const std::string& json) {
-  std::ofstream file(path);
-  file << json;
-  if (!file.flush()) return Error(ErrorCode::kIo, "--json: " + path + ": cannot be written");
-  return {};
+  auto file = TextFile::Create(path);
+  if (!file.ok()) return file.error().At("--json");
+  Status written = (*file)->Write(json);
+  if (written.ok()) written = (*file)->Close();
+  if (written.ok()) return {};
+  std::error_code ignored;  // half a file would be taken for figures
+  if (std::filesystem::is_regular_file(path, ignored)) std::filesystem::remove(path, ignored);
+  return written.error().At("--json");
 }
 
 Status EvaluateCommand(const EvaluateFlags& flags) {
   ASSIGN_OR_RETURN(const Config config, LoadEffectiveConfig(flags.config));
+  RETURN_IF_ERROR(CheckIsNoInput("--json", flags.json, flags.inputs));
   ASSIGN_OR_RETURN(const std::optional<int64_t> from_ms, FromOf(flags));
   ASSIGN_OR_RETURN(const ServingModel serving, ServingModel::Load(config.model.directory));
   ServingModel compared;
@@ -97,24 +102,28 @@ void AddEvaluate(CLI::App& app, Action& action) {
       app.add_subcommand("evaluate", "Accuracy of a model on a log, through the C++ engine, baselines beside it");
   AddConfigFlags(*command, flags->config);
   command->add_option("--input", flags->inputs, "Log files, in order; order within a user is the log's order")
-      ->required();
+      ->required()
+      ->check(NotEmpty());
   command
       ->add_option("--protocol", flags->protocol,
                    "leave-one-out: each user's last event is the target; prequential: every event is predicted from "
                    "those before it in the log")
       ->check(CLI::IsMember({kLeaveOneOut, kPrequential}))
       ->capture_default_str();
-  command->add_option("--from", flags->from,
-                      "prequential: predict events from this time on (ISO 8601, or epoch milliseconds); earlier ones "
-                      "are only taken in");
-  command->add_option("--compare", flags->compare, "A second model directory: its figures, and the difference");
+  command
+      ->add_option("--from", flags->from,
+                   "prequential: predict events from this time on (ISO 8601, or epoch milliseconds); earlier ones "
+                   "are only taken in")
+      ->check(NotEmpty());
+  command->add_option("--compare", flags->compare, "A second model directory: its figures, and the difference")
+      ->check(NotEmpty());
   command
       ->add_option("--popularity-hours", flags->popularity_hours,
                    "Hours of events that popularity_recent counts, which also stands in for a user's first event")
       ->check(CLI::Range(0.001, 1e6))
       ->capture_default_str();
-  command->add_option("--seed", flags->seed, "Of intervals and tests")->capture_default_str();
-  command->add_option("--json", flags->json, "File for the figures as JSON");
+  command->add_option("--seed", flags->seed, "Of intervals and tests")->check(WholeNumber())->capture_default_str();
+  command->add_option("--json", flags->json, "File for the figures as JSON")->check(NotEmpty());
   command->footer(
       "Example:\n"
       "  freshet evaluate --input clicks.jsonl --set model.directory=models/shop --json accuracy.json\n"

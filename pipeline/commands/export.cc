@@ -2,7 +2,6 @@
 #include <spdlog/spdlog.h>
 
 #include <filesystem>
-#include <fstream>
 #include <memory>
 #include <string>
 #include <vector>
@@ -11,11 +10,14 @@
 #include "inference/safetensors.h"
 #include "pipeline/commands/commands.h"
 #include "pipeline/event_log.h"
+#include "pipeline/text_file.h"
 
 namespace freshet {
 namespace {
 
 namespace fs = std::filesystem;
+
+constexpr const char* kFiles[] = {"sequences.safetensors", "items.tsv", "event_types.tsv", "users.tsv"};
 
 struct ExportFlags {
   ConfigFlags config;
@@ -27,13 +29,11 @@ struct ExportFlags {
 // row<TAB>name lines, as a model directory has them.
 template <typename Names, typename NameOf>
 Status WriteRows(const fs::path& path, const Names& names, NameOf name_of) {
-  std::ofstream file(path, std::ios::binary);
+  ASSIGN_OR_RETURN(const auto file, TextFile::Create(path));
   for (size_t row = 0; row < names.size(); ++row) {
-    const std::string& name = name_of(names[row]);
-    file << row << '\t' << name << '\n';
+    RETURN_IF_ERROR(file->Write(std::to_string(row) + '\t' + name_of(names[row]) + '\n'));
   }
-  if (!file.flush()) return Error(ErrorCode::kIo, path.string() + ": cannot be written");
-  return {};
+  return file->Close();
 }
 
 Status WriteSequences(const fs::path& path, const EventLog& log) {
@@ -59,6 +59,8 @@ Status WriteSequences(const fs::path& path, const EventLog& log) {
 
 Status Export(const ExportFlags& flags) {
   ASSIGN_OR_RETURN(const Config config, LoadEffectiveConfig(flags.config));
+  for (const char* name : kFiles)
+    RETURN_IF_ERROR(CheckIsNoInput("--output", fs::path(flags.output) / name, flags.inputs));
   std::unique_ptr<const Model> model;
   if (!flags.vocabulary.empty()) {
     ASSIGN_OR_RETURN(model, LoadModel(flags.vocabulary));
@@ -88,13 +90,16 @@ void AddExport(CLI::App& app, Action& action) {
   auto flags = std::make_shared<ExportFlags>();
   CLI::App* const command = app.add_subcommand("export", "Training sequences of a log, tokenised as the pipeline does");
   AddConfigFlags(*command, flags->config);
-  command->add_option("--input", flags->inputs, "Log files, in order")->required();
+  command->add_option("--input", flags->inputs, "Log files, in order")->required()->check(NotEmpty());
   command
       ->add_option("--output", flags->output,
                    "Directory for sequences.safetensors, items.tsv, event_types.tsv, users.tsv")
-      ->required();
-  command->add_option("--vocabulary", flags->vocabulary,
-                      "Model directory whose rows to use; default: every item and type of the log gets a row");
+      ->required()
+      ->check(NotEmpty());
+  command
+      ->add_option("--vocabulary", flags->vocabulary,
+                   "Model directory whose rows to use; default: every item and type of the log gets a row")
+      ->check(NotEmpty());
   command->footer("Example:\n  freshet export --input clicks.jsonl.gz --output var/training");
   command->callback([flags, &action] { action = [flags] { return Export(*flags); }; });
 }

@@ -14,16 +14,19 @@ void AddGenerate(CLI::App& app, Action& action) {
   auto options = std::make_shared<GenerateOptions>();
   CLI::App* const command =
       app.add_subcommand("generate", "A synthetic clickstream with planted structure, and its catalogue beside it");
-  command->add_option("--users", options->users, "Users")->capture_default_str();
-  command->add_option("--items", options->items, "Items")->capture_default_str();
+  command->add_option("--users", options->users, "Users")->check(WholeNumber())->capture_default_str();
+  command->add_option("--items", options->items, "Items")->check(WholeNumber())->capture_default_str();
   command->add_option("--events", options->events, "Events; they are streamed, so their number needs no memory")
+      ->check(WholeNumber())
       ->capture_default_str();
   command->add_option("--seed", options->seed, "The same seed and sizes give the same bytes, everywhere")
+      ->check(WholeNumber())
       ->capture_default_str();
   command
       ->add_option("--output", options->output,
                    "File for the events (.jsonl, .jsonl.gz, .jsonl.zst); items.jsonl goes beside it")
-      ->required();
+      ->required()
+      ->check(NotEmpty());
   command->footer(
       "Example:\n  freshet generate --users 5000 --items 2000 --events 200000 --seed 1 --output "
       "var/sample/events.jsonl");

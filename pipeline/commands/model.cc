@@ -113,7 +113,7 @@ void AddModel(CLI::App& app, Action& action) {
   auto as_json = std::make_shared<bool>(false);
   CLI::App* const inspect =
       command->add_subcommand("inspect", "Loads and checks a model directory and prints what it is");
-  inspect->add_option("directory", *directory, "Model directory")->required();
+  inspect->add_option("directory", *directory, "Model directory")->required()->check(NotEmpty());
   inspect->add_flag("--json", *as_json, "As JSON");
   inspect->footer("Example:\n  freshet model inspect models/demo");
   inspect->callback([=, &action] { action = [=] { return Inspect(*directory, *as_json); }; });
@@ -122,11 +122,11 @@ void AddModel(CLI::App& app, Action& action) {
   auto seed = std::make_shared<uint64_t>(1);
   CLI::App* const verify =
       command->add_subcommand("verify", "Its incremental step against a full recomputation, on random histories");
-  verify->add_option("directory", *directory, "Model directory")->required();
+  verify->add_option("directory", *directory, "Model directory")->required()->check(NotEmpty());
   verify->add_option("--users", *users, "Random users, of up to 3 windows of events each")
       ->check(CLI::Range(1, 1000000))
       ->capture_default_str();
-  verify->add_option("--seed", *seed, "Seed of the histories")->capture_default_str();
+  verify->add_option("--seed", *seed, "Seed of the histories")->check(WholeNumber())->capture_default_str();
   verify->footer("Example:\n  freshet model verify models/demo --users 100");
   verify->callback([=, &action] { action = [=] { return Verify(*directory, *users, *seed); }; });
 }

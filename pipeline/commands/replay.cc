@@ -83,15 +83,8 @@ std::string DeadLetterPath(const ReplayFlags& flags, const Config& config) {
 
 // An output is cut to its committed length when it is opened: that must never happen to an input.
 Status CheckOutputIsNoInput(const ReplayFlags& flags, const Config& config) {
-  for (const std::string& output : {flags.output, DeadLetterPath(flags, config)}) {
-    for (const std::string& input : flags.inputs) {
-      std::error_code absent;
-      if (!std::filesystem::equivalent(input, output, absent)) continue;
-      return Error(ErrorCode::kInvalidArgument,
-                   "--output: " + output + ": is the input " + input + ", expected a file that is not read");
-    }
-  }
-  return {};
+  RETURN_IF_ERROR(CheckIsNoInput("--output", flags.output, flags.inputs));
+  return CheckIsNoInput("--output", DeadLetterPath(flags, config), flags.inputs);
 }
 
 // Files of the state directory that freshet itself writes: an output there would destroy them.
@@ -298,14 +291,21 @@ void AddReplay(CLI::App& app, Action& action) {
   CLI::App* const command =
       app.add_subcommand("replay", "Backfill: log files, or a range of the topic, through the pipeline, to their end");
   AddConfigFlags(*command, flags->config);
-  command->add_option("--input", flags->inputs,
-                      "Log files, in order (JSON Lines, CSV or TSV by source.format; plain, gzip or zstd)");
-  command->add_option("--from", flags->range.from,
-                      "Instead of --input: reads source.topic from here on: earliest (default), latest, or an ISO 8601 "
-                      "time, that of Kafka's records");
-  command->add_option("--to", flags->range.to, "Up to here, likewise; default: latest, as of the first start");
-  command->add_option("--output", flags->output,
-                      "File for the recommendations (.jsonl, .jsonl.gz, .jsonl.zst), or kafka; default: stdout");
+  command
+      ->add_option("--input", flags->inputs,
+                   "Log files, in order (JSON Lines, CSV or TSV by source.format; plain, gzip or zstd)")
+      ->check(NotEmpty());
+  command
+      ->add_option("--from", flags->range.from,
+                   "Instead of --input: reads source.topic from here on: earliest (default), latest, or an ISO 8601 "
+                   "time, that of Kafka's records")
+      ->check(NotEmpty());
+  command->add_option("--to", flags->range.to, "Up to here, likewise; default: latest, as of the first start")
+      ->check(NotEmpty());
+  command
+      ->add_option("--output", flags->output,
+                   "File for the recommendations (.jsonl, .jsonl.gz, .jsonl.zst), or kafka; default: stdout")
+      ->check(NotEmpty());
   command
       ->add_option("--emit", flags->emit,
                    "every: a record per event (default); latest: one per user and micro-batch; final: one per user at "

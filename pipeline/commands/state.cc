@@ -256,7 +256,8 @@ void AddState(CLI::App& app, Action& action) {
       add("snapshot", "Writes the state to files, for `run --snapshot` and `replay --snapshot`",
           "snapshot --output var/backup", Snapshot);
   snapshot->add_option("--output", snapshot_flags->output, "Directory for a file per partition; a new or an empty one")
-      ->required();
+      ->required()
+      ->check(NotEmpty());
 }
 
 }  // namespace freshet

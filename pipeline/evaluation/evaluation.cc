@@ -49,7 +49,7 @@ void RunAll(std::span<const Task> tasks, int threads, int64_t total,
             const std::function<void(int64_t, int64_t)>& progress) {
   std::atomic<int64_t> done = 0;
   std::atomic<size_t> next = 0, ended = 0;
-  std::vector<std::thread> workers;
+  std::vector<std::jthread> workers;  // joined where one more cannot be started, too
   for (int i = 0; i < threads; ++i) {
     workers.emplace_back([&] {
       for (size_t task = next++; task < tasks.size(); task = next++) {
@@ -59,7 +59,7 @@ void RunAll(std::span<const Task> tasks, int threads, int64_t total,
     });
   }
   for (; ended < tasks.size(); std::this_thread::sleep_for(std::chrono::milliseconds(5))) progress(done, total);
-  for (std::thread& worker : workers) worker.join();
+  for (std::jthread& worker : workers) worker.join();
   progress(total, total);
 }
 

@@ -87,7 +87,7 @@ void UserSums::Resample(uint64_t seed, std::span<double> means) const {
 
 std::vector<double> UserSums::ResampledMeans(uint64_t seed, int threads) const {
   std::vector<double> means(kResamples * columns());
-  std::vector<std::thread> workers;
+  std::vector<std::jthread> workers;  // joined where one more cannot be started, too
   for (int worker = 0; worker < threads; ++worker) {
     workers.emplace_back([&, worker] {
       for (int i = worker; i < kResamples; i += threads) {
@@ -96,7 +96,7 @@ std::vector<double> UserSums::ResampledMeans(uint64_t seed, int threads) const {
       }
     });
   }
-  for (std::thread& worker : workers) worker.join();
+  for (std::jthread& worker : workers) worker.join();
   return means;
 }
 

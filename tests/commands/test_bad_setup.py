@@ -6,12 +6,14 @@ import fcntl
 import json
 import os
 import random
+import resource
 import shutil
 import struct
 import subprocess
 
 from support import (
     SEED,
+    TIMEOUT_S,
     CommandTest,
     as_lines,
     event,
@@ -98,6 +100,70 @@ class PathTest(SetupTest):
         self.assertEqual(self.digest(), digest)
         self.replay(self.events, output="state-2/out.jsonl", state="state-2", expect=0)
         self.assertEqual(len(read_output(self.path("state-2/out.jsonl"))), len(self.log))
+
+    def test_outputs_that_are_inputs(self):
+        content = self.events.read_bytes()
+        for name, arguments in (
+            (self.events, ["replay", "--output"]),
+            (self.write("x/sequences.safetensors", content), ["export", "--output"]),
+            (self.write("y/users.tsv", content), ["export", "--output"]),
+            (self.write("z.jsonl", content), ["evaluate", "--json"]),
+        ):  # fmt: skip
+            output = name.parent if arguments[0] == "export" else name
+            done = self.run_program(*arguments, output, "--input", name, settings=self.settings(), expect=2)
+            self.assert_error(done.stderr, f"{arguments[-1]}: {name}: is the input {name}")
+            self.assertEqual(name.read_bytes(), content)
+            self.assertFalse(self.path("state").exists())
+
+    def test_closed_standard_descriptors(self):
+        self.write("bad.jsonl", "{}\n" + self.events.read_text())
+        words = self.command(["replay", "--input", "bad.jsonl"], self.settings())
+
+        def closed(*descriptors, output=None):
+            added = ["--output", self.path(output)] if output else []
+            return subprocess.run(
+                [*words, *added], env=self.environment, cwd=self.directory, capture_output=True,
+                preexec_fn=lambda: [os.close(n) for n in descriptors],
+            )  # fmt: skip
+
+        done = closed(0, 1)
+        self.assertEqual(done.returncode, 1)
+        self.assert_error(done.stderr.decode(), "standard output: cannot write", "Bad file descriptor")
+        self.assertEqual(closed(0, 1, 2, output="out.jsonl").returncode, 0)
+        self.assert_numbered(read_output(self.path("out.jsonl")), self.log)
+        self.assertEqual(len(self.dead_letters()), 1)
+        self.assertEqual(self.digest(), self.digest())
+
+    def limited(self, limit, most, arguments, **options):
+        """The program with `limit` of its resources; where it fails, with one line and no core."""
+        done = subprocess.run(
+            arguments, env=self.environment, cwd=self.directory, capture_output=True, timeout=TIMEOUT_S,
+            preexec_fn=lambda: resource.setrlimit(limit, (most, most)), **options,
+        )  # fmt: skip
+        error = done.stderr.decode()
+        self.assertIn(done.returncode, (0, 1), (most, error))
+        if done.returncode == 1:
+            self.assertEqual(len(error.splitlines()), 1, (most, error))
+            self.assert_error(error, "the system gives no more")
+        return done.returncode
+
+    def test_no_more_threads(self):
+        root = os.geteuid() == 0  # whom the limit does not bind
+        other = {"user": 65534, "group": 65534, "extra_groups": []} if root else {}
+        self.directory.chmod(0o777)
+        failed = []
+        for most in range(1, 12 if root else 2):
+            words = self.command(["replay", "--input", self.events, "--output", self.path(f"{most}.jsonl")],
+                                 self.settings(f"state-{most}", processing__workers=4))  # fmt: skip
+            try:
+                failed.append(self.limited(resource.RLIMIT_NPROC, most, words, **other))
+            except PermissionError:
+                self.skipTest("no other user may run the program here")
+        self.assertEqual(failed[0], 1)
+
+    def test_no_more_memory(self):
+        words = self.command(["generate", "--users", 100_000_000, "--output", "x.jsonl"], {})
+        self.assertEqual(self.limited(resource.RLIMIT_AS, 1 << 30, words), 1)
 
     def test_a_full_device(self):
         with open("/dev/full", "wb") as full:
@@ -205,7 +271,7 @@ class StateDirectoryTest(SetupTest):
     def test_a_damaged_commit_log(self):
         self.replay(self.events)
         self.path("state/commits.json").write_text("{")
-        self.assert_error(self.replay(self.events, expect=1), self.path("state/commits.json"), "not a commit log")
+        self.assert_error(self.replay(self.events, expect=1), self.path("state/commits.json"), "not a commit log: parse error at")
 
     def test_nothing_there(self):
         for command in ("stats", "verify"):
@@ -276,7 +342,30 @@ class ConfigurationTest(SetupTest):
                           ["model", "verify", "x", "--users", "0"], ["replay", "--input", "x", "--sett", "a=b"],
                           ["evaluate", "--input", "x", "--protocol", "guess"], ["generate"]):  # fmt: skip
             done = self.run_program(*arguments, expect=2)
-            self.assertTrue(done.stderr.strip(), arguments)
+            self.assert_error(done.stderr, "")
+            self.assertEqual(len(done.stderr.splitlines()), 1, done.stderr)
+        done = self.run_program("state", "get", expect=2)
+        self.assert_error(done.stderr, "user is required; see freshet state get --help")
+
+    def test_empty_paths(self):
+        for command, flags in (
+            (["replay", "--input", "x"], ["-c", "--config", "--snapshot", "--output", "--from", "--to"]),
+            (["replay"], ["--input"]),
+            (["run"], ["-c", "--snapshot"]),
+            (["export", "--input", "x", "--output", "y"], ["--vocabulary"]),
+            (["export", "--input", "x"], ["--output"]),
+            (["export", "--output", "x"], ["--input"]),
+            (["generate"], ["--output"]),
+            (["evaluate", "--input", "x"], ["--json", "--compare", "--from"]),
+            (["state", "snapshot"], ["--output"]),
+        ):
+            for flag in flags:
+                done = self.run_program(*command, flag, "", expect=2)
+                named = "--config" if flag == "-c" else flag
+                self.assert_error(done.stderr, f"{named}: empty, expected a value")
+        for command in ("inspect", "verify"):
+            done = self.run_program("model", command, "", expect=2)
+            self.assert_error(done.stderr, "directory: empty, expected a value")
 
 
 class ModelDirectoryTest(SetupTest):

@@ -126,7 +126,7 @@ class EvaluateTest(CommandTest):
         done = self.run_program(
             "evaluate", "--input", events, "--json", "no/where.json", settings=self.settings(), expect=1
         )
-        self.assert_error(done.stderr, "--json: no/where.json: cannot be written")
+        self.assert_error(done.stderr, "--json: no/where.json: cannot be created: No such file or directory")
 
     def evaluate(self, log, *arguments, expect=0):
         """The report and standard output; where it fails, the error."""

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import random
 import re
 import shlex
@@ -270,8 +271,40 @@ class GenerateTest(CommandTest):
         for option in ("--users", "--items"):
             self.run_program("generate", option, 0, "--output", "events.jsonl", expect=2)
         self.run_program("generate", "--events", "many", "--output", "events.jsonl", expect=2)
+        done = self.run_program("generate", "--users", "-1", "--output", "events.jsonl", expect=2)
+        self.assert_error(done.stderr, "--users: -1: expected a whole number")
         self.write("file", "")
         self.run_program("generate", "--events", 10, "--output", "file/events.jsonl", expect=1)
+
+
+    def test_another_catalogue_is_kept(self):
+        first = self.generate("a/events.jsonl")
+        items = self.path("a/items.jsonl").read_bytes()
+        done = self.run_program("generate", "--items", 7, "--output", "a/other.jsonl", expect=2)
+        self.assert_error(done.stderr, "--output: a/other.jsonl: a/items.jsonl beside it would be replaced")
+        self.assertEqual(self.path("a/items.jsonl").read_bytes(), items)
+        self.assertEqual(self.generate("a/events.jsonl"), first, "its own it writes anew")
+
+
+class ResultsTest(CommandTest):
+    """Results go to stdout: where they cannot, the command has failed."""
+
+    def test_results_that_cannot_be_written(self):
+        write_model(self.path("model"), ITEMS)
+        self.replay(self.write("events.jsonl", as_lines([event("u", "i1")])))
+        for command in ("state get u", "state stats", "state verify", "config print", "config check",
+                        "model inspect model", "model verify model --users 1", "--help", "--help-all", "--version",
+                        "replay --help"):  # fmt: skip
+            words = command.split()
+            settings = self.settings() if words[0] in ("state", "config") else {}
+            for stdout, reason in (("/dev/full", "No space left on device"), (None, "Bad file descriptor")):
+                with open(stdout or "/dev/null", "wb") as out:
+                    done = subprocess.run(
+                        self.command(words, settings), env=self.environment, cwd=self.directory, stdout=out,
+                        stderr=subprocess.PIPE, preexec_fn=None if stdout else lambda: os.close(1),
+                    )  # fmt: skip
+                self.assertEqual(done.returncode, 1, (command, stdout))
+                self.assert_error(done.stderr.decode(), f"standard output: cannot write: {reason}")
 
 
 class HelpTest(CommandTest):

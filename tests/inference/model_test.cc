@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include <cstring>
 #include <filesystem>
@@ -146,13 +147,19 @@ TEST_F(LoadModelTest, NamesTheDirectoryThatIsMissing) {
   EXPECT_EQ(model.error().message(), (directory_ / "nothing").string() + ": no such directory");
 }
 
-TEST_F(LoadModelTest, NamesTheFileThatIsMissing) {
+TEST_F(LoadModelTest, NamesTheFileThatIsMissingOrNone) {
   for (const char* name : {"config.json", "event_types.tsv", "items.tsv", "model.safetensors"}) {
     const std::string content = ReadText(File(name));
     std::filesystem::remove(File(name));
     EXPECT_EQ(Failure(), directory_.string() + ": " + name + ": no such file");
     std::filesystem::create_directory(File(name));
-    EXPECT_EQ(Failure(), directory_.string() + ": " + name + ": no such file");
+    EXPECT_EQ(Failure(), directory_.string() + ": " + name + ": is a directory, expected a file");
+    std::filesystem::remove(File(name));
+    std::filesystem::create_symlink(name, File(name));
+    EXPECT_EQ(Failure(), directory_.string() + ": " + name + ": cannot be read: Too many levels of symbolic links");
+    std::filesystem::remove(File(name));
+    ASSERT_EQ(mkfifo(File(name).c_str(), 0600), 0);
+    EXPECT_EQ(Failure(), directory_.string() + ": " + name + ": is not a regular file");
     std::filesystem::remove(File(name));
     WriteText(File(name), content);
   }
@@ -160,7 +167,7 @@ TEST_F(LoadModelTest, NamesTheFileThatIsMissing) {
 
 TEST_F(LoadModelTest, RefusesConfigThatIsNotJson) {
   WriteText(File("config.json"), "{\"format\": ");
-  EXPECT_THAT(Failure(), HasSubstr("config.json: not JSON"));
+  EXPECT_THAT(Failure(), HasSubstr("config.json: not JSON: parse error at line 1"));
   WriteText(File("config.json"), "[1]");
   EXPECT_THAT(Failure(), HasSubstr("config.json: not a JSON object"));
   WriteText(File("config.json"), std::string(100'000, '['));

@@ -91,6 +91,20 @@ TEST(DecodeCsv, AMissingColumnIsNamedWithThoseThereAre) {
   EXPECT_TRUE(decode.decoder().CheckHeader("user_id,click_article_id,timestamp").ok());
 }
 
+TEST(DecodeCsv, AColumnThatIsMappedComesOnce) {
+  DecoderOptions options = Options(RecordFormat::kCsv);
+  const auto check = [&](std::string_view header) { return TestDecoder(options).decoder().CheckHeader(header); };
+  const Status status = check("user_id,item_id,timestamp,item_id");
+  ASSERT_FALSE(status.ok());
+  EXPECT_EQ(status.error().message(),
+            "source.mapping.item_id: more than one column \"item_id\"; the columns are user_id, item_id, timestamp, "
+            "item_id");
+  EXPECT_FALSE(check("user_id,item_id,timestamp,event_type,event_type").ok());
+  EXPECT_TRUE(check("user_id,item_id,timestamp,note,note").ok());
+  options.mapping.item_id.path = "3";
+  EXPECT_TRUE(check("user_id,item_id,timestamp,item_id").ok());
+}
+
 TEST(DecodeCsv, TypeAndEventIdColumnsAreNeededOnlyWhereMappedElsewhere) {
   DecoderOptions options = Options(RecordFormat::kCsv);
   EXPECT_TRUE(TestDecoder(options).decoder().CheckHeader("user_id,item_id,timestamp").ok());

@@ -40,6 +40,8 @@ TEST(ParseEpochMs, BeyondTheRange) {
   EXPECT_EQ(ParseEpochMs("99999999999999999999", TimeUnit::kSeconds), kMost);
   EXPECT_EQ(ParseEpochMs("1e300", TimeUnit::kSeconds), kMost);
   EXPECT_EQ(ParseEpochMs("-1e300", TimeUnit::kSeconds), -1);
+  EXPECT_EQ(ParseEpochMs("1e999999999999", TimeUnit::kMicroseconds), kMost);
+  EXPECT_EQ(ParseEpochMs("0.1e-999999999999", TimeUnit::kSeconds), 0);
 }
 
 TEST(ParseEpochMs, WhatIsNoNumber) {
