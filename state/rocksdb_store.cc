@@ -5,6 +5,7 @@
 #include <rocksdb/db.h>
 #include <rocksdb/env.h>
 #include <rocksdb/filter_policy.h>
+#include <rocksdb/listener.h>
 #include <rocksdb/merge_operator.h>
 #include <rocksdb/options.h>
 #include <rocksdb/table.h>
@@ -15,10 +16,12 @@
 #include <cstdarg>
 #include <cstdio>
 #include <ctime>
+#include <mutex>
 
 #include "core/hash.h"
 #include "state/codec.h"
 #include "state/hot_users.h"
+#include "state/partition_mark.h"
 
 namespace freshet {
 
@@ -28,6 +31,7 @@ class RocksDbResources {
   size_t history = 0;
   size_t hot_cache_bytes = 0;
   std::string snapshot_key;
+  std::string application;
   bool read_only = false;
 };
 
@@ -108,6 +112,35 @@ class LogFile final : public rocksdb::Logger {
   std::FILE* file_ = nullptr;  // null: cannot be had
 };
 
+// Keeps the partition's mark. What a flush or a compaction makes superfluous is deleted after its listeners were told,
+// so that the mark knows of the tables first. Thread-safe.
+class MarkKeeper final : public rocksdb::EventListener {
+ public:
+  explicit MarkKeeper(std::string owner) : owner_(std::move(owner)) {}
+
+  Status Renew(rocksdb::DB& db) {
+    const std::lock_guard guard(mutex_);
+    std::vector<std::string> files;
+    uint64_t bytes = 0;
+    const rocksdb::Status listed = db.GetLiveFiles(files, &bytes, /*flush_memtable=*/false);
+    if (!listed.ok()) return ToError(listed, db.GetName());
+    const auto manifest = std::find_if(files.begin(), files.end(),
+                                       [](const std::string& name) { return name.starts_with("/MANIFEST-"); });
+    if (manifest == files.end()) return Error(ErrorCode::kInternal, db.GetName() + ": RocksDB names no MANIFEST");
+    return MarkPartition(db.GetName(), owner_, manifest->substr(1), bytes);
+  }
+  // Where that fails the mark of before holds, too.
+  void TryToRenew(rocksdb::DB& db) { [[maybe_unused]] const Status renewed = Renew(db); }
+
+  const char* Name() const override { return "freshet.mark"; }
+  void OnFlushCompleted(rocksdb::DB* db, const rocksdb::FlushJobInfo&) override { TryToRenew(*db); }
+  void OnCompactionCompleted(rocksdb::DB* db, const rocksdb::CompactionJobInfo&) override { TryToRenew(*db); }
+
+ private:
+  const std::string owner_;
+  std::mutex mutex_;
+};
+
 void SetCompression(rocksdb::Options& options) {
   const std::vector<rocksdb::CompressionType> supported = rocksdb::GetSupportedCompressions();
   const auto has = [&](auto type) { return std::find(supported.begin(), supported.end(), type) != supported.end(); };
@@ -117,7 +150,6 @@ void SetCompression(rocksdb::Options& options) {
 
 rocksdb::Options DefaultOptions(const StateOptions& state) {
   rocksdb::Options options;
-  options.create_if_missing = true;
   options.merge_operator = std::make_shared<DeltaMergeOperator>(state.history);
   SetCompression(options);
 
@@ -150,13 +182,19 @@ rocksdb::Options DefaultOptions(const StateOptions& state) {
 class RocksDbStore final : public UserStateStore {
  public:
   RocksDbStore(std::unique_ptr<rocksdb::DB> db, std::string name, std::shared_ptr<const RocksDbResources> resources,
-               std::shared_ptr<void> hold)
+               std::shared_ptr<MarkKeeper> mark, std::shared_ptr<void> hold)
       : hold_(std::move(hold)),
         resources_(std::move(resources)),
         db_(std::move(db)),
         name_(std::move(name)),
+        mark_(std::move(mark)),
         hot_(resources_->history),
         hot_budget_(resources_->hot_cache_bytes) {}
+  ~RocksDbStore() override {
+    if (resources_->read_only) return;
+    rocksdb::CancelAllBackgroundWork(db_.get(), /*wait=*/true);  // of what this interrupts no listener is told
+    mark_->TryToRenew(*db_);
+  }
 
   Status ReadPositions() {
     ASSIGN_OR_RETURN(position_, ReadPosition(kPositionKey, ": position"));
@@ -408,6 +446,7 @@ class RocksDbStore final : public UserStateStore {
   const std::shared_ptr<const RocksDbResources> resources_;
   const std::unique_ptr<rocksdb::DB> db_;
   const std::string name_;  // for messages: the partition's folder
+  const std::shared_ptr<MarkKeeper> mark_;
   HotUsers hot_;
   size_t hot_budget_;
   std::vector<HotUser*> loaded_;   // what the caller holds pointers to
@@ -447,6 +486,7 @@ Result<std::shared_ptr<const RocksDbResources>> MakeRocksDbResources(const State
   resources->history = options.history;
   resources->hot_cache_bytes = options.hot_cache_bytes;
   resources->snapshot_key = std::string(kSnapshotKey) + options.snapshots;
+  resources->application = options.application;
   resources->read_only = options.read_only;
   rocksdb::ConfigOptions strict;
   strict.ignore_unsupported_options = false;
@@ -456,21 +496,33 @@ Result<std::shared_ptr<const RocksDbResources>> MakeRocksDbResources(const State
     return Error(ErrorCode::kInvalidArgument, "state.rocksdb_options: \"" + options.rocksdb_options +
                                                   "\": expected RocksDB's \"name=value;...\": " + parsed.ToString());
   }
+  // RocksDB ends the process where a memtable is full before anything is in it. It takes no buffers below 64 KiB.
+  rocksdb::Options& settled = resources->options;
+  settled.arena_block_size =
+      std::min(settled.arena_block_size, std::max(settled.write_buffer_size, size_t{64} << 10) / 4);
   return std::shared_ptr<const RocksDbResources>(std::move(resources));
 }
 
 Result<std::unique_ptr<UserStateStore>> OpenRocksDbStore(const std::filesystem::path& path, PartitionId partition,
                                                          std::shared_ptr<const RocksDbResources> resources,
                                                          std::shared_ptr<void> hold) {
+  const std::string owner = OwnerOf(partition, resources->application);
+  const auto mark = std::make_shared<MarkKeeper>(owner);
   rocksdb::DB* opened = nullptr;
   rocksdb::Options options = resources->options;
-  if (!resources->read_only) options.info_log = std::make_shared<LogFile>(path, options.info_log_level);
+  ASSIGN_OR_RETURN(options.create_if_missing, CheckPartitionFolder(path, owner));
+  if (!resources->read_only) {
+    options.info_log = std::make_shared<LogFile>(path, options.info_log_level);
+    options.listeners.push_back(mark);
+  }
   const rocksdb::Status status = resources->read_only ? rocksdb::DB::OpenForReadOnly(options, path.string(), &opened)
                                                       : rocksdb::DB::Open(options, path.string(), &opened);
   std::unique_ptr<rocksdb::DB> db(opened);
   std::string name = "state partition " + std::to_string(Raw(partition)) + " (" + path.string() + ")";
   if (!status.ok()) return ToError(status, name);
-  auto store = std::make_unique<RocksDbStore>(std::move(db), std::move(name), std::move(resources), std::move(hold));
+  if (!resources->read_only) RETURN_IF_ERROR(mark->Renew(*db));
+  auto store =
+      std::make_unique<RocksDbStore>(std::move(db), std::move(name), std::move(resources), mark, std::move(hold));
   RETURN_IF_ERROR(store->ReadPositions());
   return std::unique_ptr<UserStateStore>(std::move(store));
 }

@@ -3,7 +3,10 @@
 #include <rocksdb/db.h>
 #include <rocksdb/options.h>
 
+#include <chrono>
 #include <fstream>
+#include <map>
+#include <thread>
 
 #include "tests/state/state_test_support.h"
 
@@ -203,6 +206,139 @@ TEST_F(DamagedStore, ReportsDamagedTableFiles) {
     EXPECT_NE(loaded.error().message().find(UserName(n)), std::string::npos);
   }
   EXPECT_GT(corrupt, 0);
+}
+
+// Damage of the folder itself, of which RocksDB would make a partition that holds less, or nothing.
+class DamagedFolder : public DamagedStore {
+ protected:
+  // Tables, of which each needs the list; then a crash, or an orderly end, is the same to it.
+  void SetUp() override {
+    for (int n = 0; n < 3; ++n) {
+      Fill(partition_.store(), 5000);
+      if (n < 2) partition_.Reopen();
+    }
+    partition_.Close();
+    fs::copy(directory_.path(), whole_, fs::copy_options::recursive);
+  }
+  // Refused as often as it is tried, by writers and readers, and nothing is touched.
+  void ExpectRefused(const std::string& fragment) {
+    const auto list = [&] {
+      std::map<std::string, uintmax_t> files;
+      for (const auto& file : fs::directory_iterator(Folder())) files[file.path().filename()] = file.file_size();
+      return files;
+    };
+    const auto before = list();
+    for (const bool read_only : {false, true, false}) {
+      StateOptions options = SmallOptions(directory_.path());
+      options.read_only = read_only;
+      const auto opened = StateDirectory::Open(options).value()->OpenPartition(PartitionId{3});
+      ASSERT_FALSE(opened.ok());
+      EXPECT_EQ(opened.error().code(), ErrorCode::kCorrupt);
+      EXPECT_NE(opened.error().message().find(fragment), std::string::npos) << opened.error().message();
+    }
+    EXPECT_EQ(list(), before);
+  }
+  fs::path Manifest() const {
+    std::string name;
+    std::getline(std::ifstream(Folder() / "CURRENT"), name);
+    return Folder() / name;
+  }
+  void PutBack() const {
+    fs::remove_all(Folder());
+    fs::copy(whole_ / "partition-3", Folder());
+  }
+
+  TemporaryDirectory backup_;
+  const fs::path whole_ = backup_.path() / "whole";
+};
+
+TEST_F(DamagedFolder, IsNotTakenForANewOneWhereCurrentIsGone) {
+  fs::remove(Folder() / "CURRENT");
+  ExpectRefused(
+      "partition-3/CURRENT is missing, which the state beside it needs; put it back from a backup, or remove ");
+  fs::remove(Folder() / "PARTITION");
+  ExpectRefused("partition-3/CURRENT is missing");
+  // A crash while it was made is no loss.
+  for (const auto& file : fs::directory_iterator(Folder())) {
+    if (file.path().extension() == ".sst" || file.path().extension() == ".log") fs::remove(file);
+  }
+  EXPECT_NO_THROW(partition_.Reopen());
+}
+
+TEST_F(DamagedFolder, IsRefusedWhereTheListOfTablesIsCutOff) {
+  const auto bytes = fs::file_size(Manifest());
+  for (const auto percent : {0, 50, 70, 90}) {
+    PutBack();
+    fs::resize_file(Manifest(), bytes * static_cast<uintmax_t>(percent) / 100);
+    ExpectRefused("partition-3: the list of tables that CURRENT names (");
+  }
+  PutBack();
+  const fs::path old = Folder() / "MANIFEST-000001";
+  fs::copy(Manifest(), old, fs::copy_options::overwrite_existing);
+  std::ofstream(Folder() / "CURRENT") << "MANIFEST-000001\n";
+  ExpectRefused("is older than");
+  PutBack();
+  EXPECT_NO_THROW(partition_.Reopen());
+  EXPECT_EQ((*partition_.store().Find(UserName(4999)))->profile().events, 15);
+}
+
+// A process that is killed renews nothing when it ends.
+TEST_F(DamagedFolder, TheListIsKnownAsOfTheLastFlush) {
+  const auto mark = [&] {
+    std::ifstream file(Folder() / "PARTITION");
+    return std::string(std::istreambuf_iterator<char>(file), {});
+  };
+  partition_.Reopen();
+  const std::string opened = mark();
+  while (mark() == opened) {
+    Fill(partition_.store(), 1000);
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  const std::string last = mark();
+  partition_.Close();
+  std::ofstream(Folder() / "PARTITION") << last;
+  fs::resize_file(Manifest(), std::stoull(last.substr(last.rfind(' '))) - 1);
+  ExpectRefused("the list of tables");
+}
+
+TEST_F(DamagedFolder, IsRefusedWhereItIsAnotherPartitions) {
+  fs::copy(Folder(), directory_.path() / "partition-77");
+  const auto states = StateDirectory::Open(SmallOptions(directory_.path())).value();
+  const auto opened = states->OpenPartition(PartitionId{77});
+  ASSERT_FALSE(opened.ok());
+  EXPECT_EQ(opened.error().code(), ErrorCode::kCorrupt);
+  EXPECT_NE(
+      opened.error().message().find("partition-77: holds partition 3 of application test, expected partition 77 "),
+      std::string::npos)
+      << opened.error().message();
+  ASSERT_TRUE(states->OpenPartition(PartitionId{3}).ok());
+  for (const std::string mark :
+       {"", "x", "partition 3 of application test\n", "partition 3 of application test\nMANIFEST-",
+        "partition 3 of application test\nMANIFEST-1 2\nmore"}) {
+    std::ofstream(Folder() / "PARTITION") << mark;
+    const auto unclear = states->OpenPartition(PartitionId{3});
+    ASSERT_FALSE(unclear.ok()) << mark;
+    EXPECT_NE(unclear.error().message().find("PARTITION: not whose partition this is"), std::string::npos);
+  }
+  // From before there were marks.
+  fs::remove(Folder() / "PARTITION");
+  ASSERT_TRUE(states->OpenPartition(PartitionId{3}).ok());
+  EXPECT_TRUE(fs::exists(Folder() / "PARTITION"));
+}
+
+TEST(RocksDbOptions, MayMakeBuffersAsSmallAsTheyLike) {
+  for (const size_t bytes : {size_t{1} << 10, size_t{64} << 10, size_t{100} << 10, size_t{1} << 20}) {
+    for (const char* const more : {"", "write_buffer_size=1", "arena_block_size=1073741824"}) {
+      const TemporaryDirectory directory;
+      StateOptions options = SmallOptions(directory.path());
+      options.write_buffer_bytes = bytes;
+      options.rocksdb_options = more;
+      OnePartition partition(options);
+      Fill(partition.store(), 300);
+      partition.Reopen();
+      EXPECT_EQ((*partition.store().Find(UserName(299)))->profile().events, 5) << bytes << " " << more;
+    }
+  }
 }
 
 TEST(RocksDbOptions, AreTakenVerbatim) {
