@@ -18,7 +18,12 @@ struct ServingModel {
   std::unique_ptr<const Ranker> ranker;
   std::unique_ptr<const RecommendationEncoder> encoder;
 
+  // Also kCorrupt where CheckFinite() fails.
   static Result<ServingModel> Load(const std::filesystem::path& directory);
 };
+
+// Takes some events through the model. kCorrupt where finite weights give vectors or scores that are not: it would
+// recommend nothing.
+Status CheckFinite(const Model& model, const Engine& engine, const Ranker& ranker);
 
 }  // namespace freshet

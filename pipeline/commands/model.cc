@@ -72,6 +72,9 @@ Status Verify(const std::string& directory, int users, uint64_t seed) {
   SetUpLogging({});
   ASSIGN_OR_RETURN(const auto model, LoadModel(directory));
   ASSIGN_OR_RETURN(const auto engine, Engine::Make(*model));
+  ASSIGN_OR_RETURN(const auto ranker, Ranker::Make(*model));
+  const Status finite = CheckFinite(*model, *engine, *ranker);
+  if (!finite.ok()) return finite.error().At("model.directory: " + directory);
   const auto scratch = engine->MakeScratch(256);
   const auto dim = static_cast<size_t>(model->config.dim);
   std::mt19937_64 random(seed);
