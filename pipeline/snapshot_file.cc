@@ -8,6 +8,9 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <fstream>
+#include <iterator>
+#include <sstream>
 #include <system_error>
 #include <utility>
 #include <vector>
@@ -21,6 +24,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr char kContents[] = "CONTENTS";
+constexpr std::string_view kWhole = "whole\n";
 constexpr std::string_view kMagic = "freshet-snapshot ";
 constexpr size_t kLengthBytes = 2 * sizeof(uint32_t);
 constexpr uint32_t kMostBytes = 64 << 20;  // of a key or a value; the longest state.history takes 20 MB
@@ -172,6 +177,24 @@ class SnapshotFile final : public EventSource {
   bool done_ = false;
 };
 
+// What CONTENTS names is there: a snapshot that was interrupted, or lost a file since, is none.
+Status CheckContents(const fs::path& directory) {
+  std::ifstream file(directory / kContents, std::ios::binary);
+  const std::string contents((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+  if (!contents.ends_with(kWhole)) {
+    return Error(ErrorCode::kCorrupt, "--snapshot: " + directory.string() + ": not a whole snapshot: " + kContents +
+                                          (file.is_open() ? " breaks off" : " is missing, which is written last"));
+  }
+  std::istringstream names(contents.substr(0, contents.size() - kWhole.size()));
+  for (std::string name; std::getline(names, name);) {
+    std::error_code error;
+    if (fs::exists(directory / name, error)) continue;
+    return Error(ErrorCode::kCorrupt, "--snapshot: " + (directory / name).string() + " is missing, which " + kContents +
+                                          " names. Restore from another snapshot, or without --snapshot");
+  }
+  return {};
+}
+
 }  // namespace
 
 NewSnapshot::NewSnapshot(fs::path directory, SnapshotOwner owner)
@@ -203,6 +226,7 @@ Result<int64_t> NewSnapshot::Add(PartitionId partition, UserStateStore& store,
   const fs::path path = incomplete_ / FileName(partition);
   ASSIGN_OR_RETURN(const int64_t users, Write(path, partition, store, progress));
   RETURN_IF_ERROR(Sync(path));
+  contents_ += FileName(partition) + "\n";
   return users;
 }
 
@@ -234,10 +258,18 @@ Status NewSnapshot::AddFile(const fs::path& file) {
   if (!fs::exists(file, error)) return {};
   const fs::path copy = incomplete_ / file.filename();
   fs::copy_file(file, copy, error);
-  return error ? Status(Failed(copy, "be written", error)) : Sync(copy);
+  if (error) return Failed(copy, "be written", error);
+  contents_ += file.filename().string() + "\n";
+  return Sync(copy);
 }
 
 Status NewSnapshot::Finish() {
+  const fs::path contents = incomplete_ / kContents;
+  ASSIGN_OR_RETURN(const std::unique_ptr<TextFile> file, TextFile::Create(contents));
+  RETURN_IF_ERROR(file->Write(contents_));
+  RETURN_IF_ERROR(file->Write(kWhole));
+  RETURN_IF_ERROR(file->Close());
+  RETURN_IF_ERROR(Sync(contents));
   RETURN_IF_ERROR(Sync(incomplete_));
   std::error_code error;
   fs::rename(incomplete_, directory_, error);
@@ -266,6 +298,7 @@ Result<SnapshotFiles> SnapshotFiles::Find(const fs::path& directory, SnapshotOwn
                                                   FileName(PartitionId{0}) + " to " +
                                                   FileName(PartitionId{files.owner_.partitions - 1}));
   }
+  RETURN_IF_ERROR(CheckContents(directory));
   spdlog::info("{}: a snapshot of {} of the {} partitions of {}", directory.string(), found, files.owner_.partitions,
                files.owner_.whose);
   return files;

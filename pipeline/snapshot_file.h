@@ -1,13 +1,14 @@
 // State as files: for each partition what its snapshot topic would hold once compacted (state/snapshot.h).
 //
 //   directory := partition-<id, 5 digits>.snapshot.zst of each partition that has a position, and commits.json where
-//                the input's positions are a commit log's (ingest/log_files.h)
+//                the input's positions are a commit log's (ingest/log_files.h), and CONTENTS, written last
+//   CONTENTS  := the name of each other file, a line each, and "whole\n"
 //   file      := header record* watermark        // one zstd stream
 //   header    := "freshet-snapshot 1: partition <id> of <partitions>, <whose>\n"
 //   record    := key_bytes:u32 value_bytes:u32 key value   // little endian; key and value as in the topic, with its
 //   CRC
 //
-// Guarantees: a directory is a whole snapshot or does not exist. A file gives every record as it was written, or an
+// Guarantees: a directory is a whole snapshot or is refused. A file gives every record as it was written, or an
 //   error that names file, record and byte; its end is known by the watermark, so that nothing can be missing.
 // Threads: one owner. Memory: a record, and the batch.
 #pragma once
@@ -54,6 +55,7 @@ class NewSnapshot {
   const std::filesystem::path directory_;
   const std::filesystem::path incomplete_;
   const SnapshotOwner owner_;
+  std::string contents_;  // of CONTENTS
   bool created_ = false;  // incomplete_ is ours
 };
 
@@ -61,7 +63,8 @@ class NewSnapshot {
 class SnapshotFiles {
  public:
   // Reads every file of `directory` once, so that of a damaged snapshot nothing is restored. The error says which file
-  // is damaged, or not of `owner`, or that there is none.
+  // is damaged, or not of `owner`, or missing, or that there is none. Files that CONTENTS does not name count: they are
+  // other instances'.
   static Result<SnapshotFiles> Find(const std::filesystem::path& directory, SnapshotOwner owner);
 
   // The records of a partition, from the first to the watermark; null where it has no file. It announces no partition.

@@ -48,7 +48,7 @@ class SnapshotTest(CommandTest):
         self.replay(self.first)
         done = json.loads(self.snapshot().stdout)
         names = [f"partition-0000{p}.snapshot.zst" for p in range(PARTITIONS)]
-        self.assertEqual(list(self.content()), ["commits.json", *names])
+        self.assertEqual(list(self.content()), ["CONTENTS", "commits.json", *names])
         self.assertEqual([part["partition"] for part in done["partitions"]], [0, 1, 2, 3])
         users = {entry["user_id"] for entry in self.log[:1200]}
         self.assertEqual(sum(part["users"] for part in done["partitions"]), len(users))
@@ -107,6 +107,17 @@ class SnapshotTest(CommandTest):
             self.assertFalse([path for path in self.path("new").iterdir() if path.name.startswith("partition-")])
         last.write_bytes(whole)
         self.assertIn("replayed 800 events", self.start_from(self.second))
+
+    def test_what_is_not_a_whole_snapshot(self):
+        self.replay(self.first)
+        self.snapshot()
+        for name, says in (("CONTENTS", "not a whole snapshot"), ("commits.json", "is missing, which CONTENTS names")):
+            shutil.copytree(self.path("backup"), self.path("less"))
+            (self.path("less") / name).unlink()
+            error = self.start_from(self.first, self.second, snapshot="less", expect=1)
+            self.assert_error(error, self.path("less"), name, says)
+            shutil.rmtree(self.path("less"))
+        self.assertIn("replayed 800 events", self.start_from(self.first, self.second))
 
     def test_state_that_is_gone_needs_its_inputs_again(self):
         self.replay(self.first, self.second, output="expected.jsonl", state="expected")

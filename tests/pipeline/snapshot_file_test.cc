@@ -102,6 +102,34 @@ TEST_F(SnapshotFileTest, ADirectoryThatHoldsSomethingIsLeftAlone) {
   EXPECT_TRUE(SnapshotFiles::Find(empty, kOwner).ok());
 }
 
+TEST_F(SnapshotFileTest, WhatIsNotWholeIsRefused) {
+  const LoggedStore logged = SomeUsers(5);
+  const fs::path log = temporary_.path() / "commits.json";
+  std::ofstream(log) << "{}";
+  const fs::path incomplete = directory_.string() + ".incomplete";
+  const fs::path killed = temporary_.path() / "killed";
+  {
+    const auto snapshot = NewSnapshot::Begin(directory_, kOwner).value();
+    ASSERT_TRUE(snapshot->Add(kPartition, *logged.store, Ignore).ok());
+    fs::copy(incomplete, killed);
+    ASSERT_TRUE(snapshot->AddFile(log).ok());
+    ASSERT_TRUE(snapshot->Finish().ok());
+  }
+  const auto refused = [](const fs::path& directory) {
+    const auto found = SnapshotFiles::Find(directory, kOwner);
+    return found.ok() ? "not refused" : found.error().message();
+  };
+  EXPECT_EQ(refused(directory_), "not refused");
+  EXPECT_THAT(refused(killed), HasSubstr("killed: not a whole snapshot: CONTENTS is missing, which is written last"));
+  std::ofstream(killed / "CONTENTS") << "partition-00003.snap";
+  EXPECT_THAT(refused(killed), HasSubstr("killed: not a whole snapshot: CONTENTS breaks off"));
+  fs::copy(file_, directory_ / "partition-00001.snapshot.zst");
+  EXPECT_THAT(refused(directory_), HasSubstr("expected \"freshet-snapshot 1: partition 1 of 4"));
+  fs::remove(directory_ / "partition-00001.snapshot.zst");
+  fs::remove(directory_ / "commits.json");
+  EXPECT_THAT(refused(directory_), HasSubstr("commits.json is missing, which CONTENTS names"));
+}
+
 TEST_F(SnapshotFileTest, AnothersIsRefusedByName) {
   Write(SomeUsers(5));
   const std::string found =
