@@ -194,6 +194,12 @@ Status CommitLog::CheckState(PartitionId partition, std::optional<Offset> positi
                    "anew with another state.directory and output");
 }
 
+bool CommitLog::Begun() const {
+  const std::lock_guard lock(mutex_);
+  return std::any_of(positions_.begin(), positions_.end(),
+                     [](const auto& position) { return Raw(position.second) > 0; });
+}
+
 int64_t CommitLog::FileIndex(const std::filesystem::path& input) const {
   const std::string name = InputName(input);
   const auto known =

@@ -8,7 +8,9 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <chrono>
 #include <system_error>
+#include <thread>
 
 #include "ingest/encoder.h"
 #include "ingest/log_files.h"
@@ -153,22 +155,50 @@ class OutputFile {
   const Compression compression_;
 };
 
-Result<std::shared_ptr<OutputFile>> OpenOutputFile(const std::string& path, CommitLog& commit_log, bool anew) {
+namespace {
+
+constexpr auto kReaderPoll = std::chrono::milliseconds(20);
+
+// A descriptor for writing. open() would wait for a pipe's reader whatever signals come.
+Result<int> OpenForWriting(const std::string& path, const std::function<bool()>& keep_waiting) {
+  int descriptor = -1;
+  while ((descriptor = open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC | O_NONBLOCK, 0644)) < 0 && errno == ENXIO) {
+    if (!keep_waiting) return SystemError(path, "nobody reads this pipe", ENXIO);
+    if (!keep_waiting()) return Error(ErrorCode::kCancelled, path + ": interrupted before anybody read this pipe");
+    std::this_thread::sleep_for(kReaderPoll);
+  }
+  if (descriptor < 0) return SystemError(path, "cannot open for writing", errno);
+  const int flags = fcntl(descriptor, F_GETFL);
+  if (flags >= 0 && fcntl(descriptor, F_SETFL, flags & ~O_NONBLOCK) == 0) return descriptor;
+  const int code = errno;
+  close(descriptor);
+  return SystemError(path, "cannot open for writing", code);
+}
+
+}  // namespace
+
+Result<std::shared_ptr<OutputFile>> OpenOutputFile(const std::string& path, CommitLog& commit_log, bool anew,
+                                                   const std::function<bool()>& keep_waiting) {
   if (path.empty()) return std::make_shared<OutputFile>(path, path, -1, false, 0);
   if (path == "-") return std::make_shared<OutputFile>("standard output", path, STDOUT_FILENO, false, 0);
-  const int descriptor = open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
-  if (descriptor < 0) return SystemError(path, "cannot open for writing", errno);
+  ASSIGN_OR_RETURN(const int descriptor, OpenForWriting(path, keep_waiting));
   struct stat status {};
   const bool regular = fstat(descriptor, &status) == 0 && S_ISREG(status.st_mode);
   const std::string name = std::filesystem::absolute(path).lexically_normal().string();
-  const int64_t committed = anew ? 0 : commit_log.OutputLength(name).value_or(0);
+  const std::optional<int64_t> known = commit_log.OutputLength(name);
+  const int64_t committed = anew ? 0 : known.value_or(0);
   auto file = std::make_shared<OutputFile>(path, name, descriptor, regular, committed);  // closes it from here on
   if (!regular) return file;
   // Held until the file is closed: two programs that append by their own commit logs would ruin it.
   if (flock(descriptor, LOCK_EX | LOCK_NB) != 0)
     return Error(ErrorCode::kIo, path + ": is being written by another process");
+  if (!known && !anew && status.st_size > 0 && commit_log.Begun()) {
+    return Error(ErrorCode::kNeedsDecision,
+                 path + ": holds " + std::to_string(status.st_size) +
+                     " bytes that the commit log of this state does not know; remove the file, or name another output");
+  }
   const std::pair<std::string, int64_t> empty(name, 0);
-  if (anew) RETURN_IF_ERROR(commit_log.Commit({}, std::span(&empty, 1)));
+  if (anew || !known) RETURN_IF_ERROR(commit_log.Commit({}, std::span(&empty, 1)));
   if (status.st_size < committed) {
     return Error(ErrorCode::kNeedsDecision,
                  path + ": has " + std::to_string(status.st_size) + " bytes, but " + std::to_string(committed) +

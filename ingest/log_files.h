@@ -54,6 +54,8 @@ class CommitLog {
   // kNeedsDecision where the state's `position` is past the committed one: of what lies between nothing says that it
   // was answered.
   Status CheckState(PartitionId partition, std::optional<Offset> position) const;
+  // Whether anything was committed, ever.
+  bool Begun() const;
   // Index of an input given to Open().
   int64_t FileIndex(const std::filesystem::path& input) const;
   // Committed length of an output; absent: never written under this commit log.
@@ -116,11 +118,13 @@ PartitionId PartitionOfBadRecord(Offset offset, int partitions);
 
 // A file that several workers append to: plain, gzip (.gz) or zstd (.zst) by its name; a compressed one gets a frame
 // per commit. `path` empty: nowhere. "-" (standard output), a pipe or a device is never cut back.
-// Opening cuts the file back to its committed length, or empties it where it has none; kNeedsDecision where it is
-// shorter than that. A failed write cuts it back too, so that a restart goes on exactly. `anew`: emptied whatever was
-// committed, for an output that is written whole by every run.
+// Opening cuts the file back to its committed length, or, where nothing was committed yet, empties it; kNeedsDecision
+// where it is shorter than that, or holds what a commit log that went further does not know. A failed write cuts it
+// back too, so that a restart goes on exactly. `anew`: emptied whatever was committed, for an output that is written
+// whole by every run. A pipe is waited for until somebody reads it, while `keep_waiting` says so (kCancelled then).
 class OutputFile;
-Result<std::shared_ptr<OutputFile>> OpenOutputFile(const std::string& path, CommitLog& commit_log, bool anew = false);
+Result<std::shared_ptr<OutputFile>> OpenOutputFile(const std::string& path, CommitLog& commit_log, bool anew = false,
+                                                   const std::function<bool()>& keep_waiting = {});
 
 // Recommendations go to `recommendations`, dead letters (as JSON lines) to `dead_letters`, which are two files; one
 // sink for each worker, the files shared. What is published waits in the sink's memory for Commit(). After an error of

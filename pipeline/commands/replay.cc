@@ -110,10 +110,24 @@ struct ReplayFiles {
   std::shared_ptr<OutputFile> dead_letters;
 };
 
-Result<ReplayFiles> OpenFiles(const ReplayFlags& flags, const Config& config, int partitions) {
+// The commit log is there before the first partition is: without it, what is in the state would pass for answered, and
+// the outputs for empty.
+Status CheckCommitLogIsThere(const std::filesystem::path& commit_log, const StateDirectory& states) {
+  std::error_code unreadable;
+  if (std::filesystem::exists(commit_log, unreadable) || unreadable) return {};
+  ASSIGN_OR_RETURN(const std::vector<PartitionId> partitions, states.Partitions());
+  if (partitions.empty()) return {};
+  return Error(ErrorCode::kCorrupt, "state.directory: " + commit_log.string() + " is missing, but partition-" +
+                                        std::to_string(Raw(partitions.front())) +
+                                        " is there; put the file back, or begin with another state.directory");
+}
+
+Result<ReplayFiles> OpenFiles(const ReplayFlags& flags, const Config& config, const StateDirectory& states,
+                              int partitions, const std::function<bool()>& keep_waiting) {
   const std::vector<std::filesystem::path> inputs(flags.inputs.begin(), flags.inputs.end());
   ReplayFiles files;
   const std::filesystem::path commit_log = std::filesystem::path(config.state.directory) / kCommitLog;
+  RETURN_IF_ERROR(CheckCommitLogIsThere(commit_log, states));
   if (!flags.snapshot.empty()) {
     RETURN_IF_ERROR(CommitLog::Adopt(std::filesystem::path(flags.snapshot) / kCommitLog, commit_log));
   }
@@ -123,8 +137,9 @@ Result<ReplayFiles> OpenFiles(const ReplayFlags& flags, const Config& config, in
   const std::string output = nothing ? "" : flags.output.empty() ? "-" : flags.output;
   // What `final` writes is whole at the end of each run, so that another run does not add to it.
   const bool anew = config.processing.emit == Emit::kFinal;
-  ASSIGN_OR_RETURN(files.recommendations, OpenOutputFile(output, *files.commit_log, anew));
-  ASSIGN_OR_RETURN(files.dead_letters, OpenOutputFile(DeadLetterPath(flags, config), *files.commit_log));
+  ASSIGN_OR_RETURN(files.recommendations, OpenOutputFile(output, *files.commit_log, anew, keep_waiting));
+  ASSIGN_OR_RETURN(files.dead_letters,
+                   OpenOutputFile(DeadLetterPath(flags, config), *files.commit_log, false, keep_waiting));
   return files;
 }
 
@@ -147,6 +162,10 @@ Result<int> FilePartitions(const Config& config, const StateDirectory& states) {
   if (const auto fact = states.Fact("file_partitions")) {
     int partitions = 0;
     std::from_chars(fact->data(), fact->data() + fact->size(), partitions);
+    if (partitions > 0 && partitions != config.state.partitions) {
+      spdlog::info("state.partitions: {} is not used: the users in {} are spread over {} since it was made",
+                   config.state.partitions, config.state.directory, partitions);
+    }
     if (partitions > 0) return partitions;
     return Error(ErrorCode::kCorrupt, "state.directory: " + config.state.directory + ": FORMAT: file_partitions is \"" +
                                           *fact + "\", expected a number above 0");
@@ -262,7 +281,8 @@ Status Replay(const ReplayFlags& flags) {
   ASSIGN_OR_RETURN(const std::unique_ptr<StateDirectory> states, OpenStateDirectory(config, history));
   const Waiting waiting = [&](const std::string&) { return !stop; };
   ASSIGN_OR_RETURN(const Input input, OpenInput(flags, config, *states, waiting));
-  ASSIGN_OR_RETURN(ReplayFiles files, OpenFiles(flags, config, input.range ? 0 : input.partitions));
+  ASSIGN_OR_RETURN(ReplayFiles files,
+                   OpenFiles(flags, config, *states, input.range ? 0 : input.partitions, [&] { return !stop; }));
   ASSIGN_OR_RETURN(std::vector<Worker> workers, MakeWorkers(flags, config, serving, *states, input, files));
 
   const auto began = std::chrono::steady_clock::now();

@@ -10,6 +10,7 @@ import resource
 import shutil
 import struct
 import subprocess
+import time
 
 from support import (
     SEED,
@@ -165,6 +166,23 @@ class PathTest(SetupTest):
         words = self.command(["generate", "--users", 100_000_000, "--output", "x.jsonl"], {})
         self.assertEqual(self.limited(resource.RLIMIT_AS, 1 << 30, words), 1)
 
+    def test_a_pipe_that_nobody_reads(self):
+        pipe = self.path("pipe")
+        os.mkfifo(pipe)
+        words = self.command(["replay", "--input", self.events, "--output", pipe], self.settings())
+        with subprocess.Popen(words, env=self.environment, stderr=subprocess.PIPE) as replay:
+            while not self.path("state/commits.json").exists():
+                time.sleep(0.01)
+            with self.assertRaises(subprocess.TimeoutExpired):
+                replay.wait(0.3)
+            replay.terminate()
+            try:
+                replay.wait(20)
+            finally:
+                replay.kill()
+            self.assertEqual(replay.returncode, 1)
+            self.assert_error(replay.stderr.read().decode(), pipe, "interrupted before anybody read this pipe")
+
     def test_a_full_device(self):
         with open("/dev/full", "wb") as full:
             done = subprocess.run(
@@ -264,9 +282,50 @@ class StateDirectoryTest(SetupTest):
         error = self.replay(self.events, application="shop", expect=2)
         self.assert_error(error, 'holds the state of application "freshet", expected "shop"')
 
+    def test_other_partitions_than_the_state_has(self):
+        self.assertNotIn("state.partitions", self.replay(self.events))
+        said = self.replay(self.events, state__partitions=2)
+        self.assertIn("state.partitions: 2 is not used: the users in ", said)
+        self.assertIn("are spread over 4 since it was made", said)
+
     def test_too_short_a_history(self):
         error = self.replay(self.events, state__history=3, expect=2)
         self.assert_error(error, "state.history: 3, expected auto or at least 15")
+
+    def test_partitions_in_each_others_place(self):
+        self.replay(self.events)
+        digest = self.digest()
+        first, second, aside = (self.path("state") / f"partition-{name}" for name in ("0", "1", "9"))
+        first.rename(aside)
+        second.rename(first)
+        aside.rename(second)
+        says = f"state.directory: {first}: holds partition 1 of application freshet, expected partition 0 of"
+        self.assert_error(self.replay(self.events, expect=1), says)
+        done = self.run_program("state", "verify", settings=self.settings(), expect=1)
+        self.assert_error(done.stderr, says)
+        first.rename(aside)
+        second.rename(first)
+        aside.rename(second)
+        self.assertEqual(self.digest(), digest)
+        shutil.copytree(first, aside)
+        done = self.run_program("state", "verify", settings=self.settings(), expect=1)
+        self.assert_error(done.stderr, f"{aside}: holds partition 0 of application freshet, expected partition 9 of")
+
+    def test_a_missing_commit_log(self):
+        self.replay(self.events)
+        output, commits = self.path("out.jsonl"), self.path("state/commits.json")
+        answers, kept = output.read_bytes(), commits.read_bytes()
+        more = self.write("more.jsonl", as_lines(self.log[:100]))
+        commits.unlink()
+        for inputs in ([self.events], [more]):
+            error = self.replay(*inputs, expect=1)
+            self.assert_error(error, f"state.directory: {commits} is missing, but partition-0 is there")
+        commits.write_text(json.dumps({**json.loads(kept), "outputs": {}}))
+        self.assert_error(self.replay(self.events, more, expect=3), output, f"holds {len(answers)} bytes")
+        self.assertEqual(output.read_bytes(), answers)
+        commits.write_bytes(kept)
+        self.replay(self.events, more)
+        self.assertEqual(len(read_output(output)), len(self.log) + 100)
 
     def test_a_damaged_commit_log(self):
         self.replay(self.events)
@@ -448,6 +507,20 @@ class ModelDirectoryTest(SetupTest):
             tensors["layers.1.bias_pos"][1][3] = value
             write_safetensors(path, tensors)
             self.fails(1, f"layers.1.bias_pos[3] is {name}; file model.safetensors")
+
+    def test_weights_that_overflow(self):
+        path = self.path("model/model.safetensors")
+        whole = {name: (shape, values) for name, (_, shape, values) in read_safetensors(path).items()}
+        for chosen, says in ((whole, "a user's vector is not finite"), (["item_embedding.weight"], "not finite")):
+            tensors = {
+                name: (shape, [3e38] * len(values) if name in chosen else values)
+                for name, (shape, values) in whole.items()
+            }
+            write_safetensors(path, tensors)
+            for words in (["model", "verify", self.path("model")], ["replay", "--input", self.events]):
+                settings = {} if words[0] == "model" else self.settings()
+                done = self.run_program(*words, settings=settings, expect=1)
+                self.assert_error(done.stderr, f"model.directory: {self.path('model')}", says)
 
     def test_logs_with_nothing_to_evaluate(self):
         single = self.write("single.jsonl", as_lines([event("u1", "i1"), event("u2", "i2")]))

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <fstream>
@@ -53,6 +54,47 @@ TEST_F(FileSink, AnOutputThatIsNotKnownIsEmptied) {
   folder_.Write("out", "from another run\n");
   ASSERT_TRUE(Write(*Make("out"), "one", Offset{1}).ok());
   EXPECT_EQ(Content("out"), "one\n");
+}
+
+TEST_F(FileSink, WhatACommitLogThatWentOnDoesNotKnowNeedsADecision) {
+  ASSERT_TRUE(Write(*Make("out"), "one", Offset{1}).ok());
+  folder_.Write("other", "from another run\n");
+  const auto refused = OpenOutput("other");
+  ASSERT_FALSE(refused.ok());
+  EXPECT_EQ(refused.error().code(), ErrorCode::kNeedsDecision);
+  EXPECT_THAT(refused.error().message(), testing::HasSubstr("other: holds 17 bytes that the commit log"));
+  EXPECT_EQ(Content("other"), "from another run\n");
+  // One that is new is known from then on, so that what a crash leaves there is cut off.
+  ASSERT_TRUE(OpenOutput("new").ok());
+  folder_.Write("new", "half a rec");
+  Restart();
+  ASSERT_TRUE(Write(*Make("new"), "two", Offset{2}).ok());
+  EXPECT_EQ(Content("new"), "two\n");
+}
+
+TEST_F(FileSink, APipeIsWaitedForWhileAsked) {
+  const std::string pipe = (folder_ / "pipe").string();
+  ASSERT_EQ(mkfifo(pipe.c_str(), 0600), 0);
+  EXPECT_THAT(OpenOutput("pipe").error().message(), testing::HasSubstr("pipe: nobody reads this pipe"));
+  int asked = 0;
+  const auto cancelled = OpenOutputFile(pipe, *log_, false, [&] { return ++asked < 3; });
+  ASSERT_FALSE(cancelled.ok());
+  EXPECT_EQ(cancelled.error().code(), ErrorCode::kCancelled);
+  EXPECT_EQ(asked, 3);
+  std::string read;
+  std::thread reader;
+  const auto begin_reading = [&] {
+    if (!reader.joinable()) reader = std::thread([&] { read = TemporaryFolder::Read(pipe); });
+    return true;
+  };
+  auto output = OpenOutputFile(pipe, *log_, false, begin_reading);
+  ASSERT_TRUE(output.ok());
+  // More than a pipe holds: it waits for its reader.
+  const std::string value(1 << 20, 'x');
+  EXPECT_TRUE(
+      Write(*MakeFileSink(std::move(*output), OpenOutputFile("", *log_).value(), *log_), value, Offset{1}).ok());
+  reader.join();
+  EXPECT_EQ(read, value + "\n");
 }
 
 TEST_F(FileSink, AnOutputShorterThanWhatIsCommittedNeedsADecision) {
