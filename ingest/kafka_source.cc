@@ -290,9 +290,9 @@ void KafkaSource::Rebalance(rd_kafka_resp_err_t code, const rd_kafka_topic_parti
     joining_patience_ = {};
     lost_ = false;
     for (int i = 0; i < partitions.cnt; ++i) joining_.push_back(PartitionId{partitions.elems[i].partition});
-    for (const PartitionId id : joining_) {
-      if (options_.source_partitions == 0 || Raw(id) < options_.source_partitions || !failure_.ok()) continue;
-      failure_ = OtherPartitions(options_.source_topic, options_.source_partitions, Raw(id) + 1);
+    const auto last = std::max_element(joining_.begin(), joining_.end());
+    if (options_.source_partitions > 0 && last != joining_.end() && Raw(*last) >= options_.source_partitions) {
+      failure_ = OtherPartitions(options_.source_topic, options_.source_partitions, Raw(*last) + 1);
     }
     rd_kafka_yield(client_.get());
     return;
@@ -453,6 +453,7 @@ Status KafkaSource::Resume(PartitionId id, Partition& partition) {
     Drop(id);
     commits_->Forget(id);
   }
+  if (continued.next != partition.next) partition.origin = continued.next;  // decided: not asked about again
   partition.next = continued.next;
   return Reassign(id);
 }

@@ -35,11 +35,12 @@ std::atomic<steady_clock::duration> stop_requested_at{};  // since the epoch of 
 constexpr auto kDrainFor = std::chrono::milliseconds(2500);
 
 void RequestStop(int signal) {
-  if (stop_requested.exchange(true)) {
+  if (stop_requested) {
     std::signal(signal, SIG_DFL);
     std::raise(signal);
   }
-  stop_requested_at = steady_clock::now().time_since_epoch();
+  stop_requested_at = steady_clock::now().time_since_epoch();  // before the flag, which KeepWaiting() reads first
+  stop_requested = true;
 }
 
 bool KeepWaiting() {

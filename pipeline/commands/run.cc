@@ -147,7 +147,9 @@ void EndInTime(const std::stop_token& ended, const std::atomic<bool>& stop) {
   while (!ended.stop_requested() && !stop) wait(std::chrono::milliseconds(100));
   if (!ended.stop_requested()) wait(kStopWithin);
   if (ended.stop_requested()) return;
-  spdlog::error("asked to stop, and the brokers do not answer: ends as it is; what was not committed comes again");
+  spdlog::error(
+      "asked to stop, and not done after 4.5 s (brokers that do not answer?): ends as it is; what was not committed "
+      "comes again");
   spdlog::shutdown();
   std::_Exit(1);
 }

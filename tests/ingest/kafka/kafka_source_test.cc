@@ -542,6 +542,15 @@ TEST_P(KafkaRunningGapTest, IsNeverSilent) {
   ASSERT_EQ(values.size(), before + 10);
   for (size_t i = 0; i < 10; ++i) EXPECT_EQ(std::stoi(values[before + i]), static_cast<int>(50 + i));
   EXPECT_EQ(member.listener.rebuilt.size(), GetParam() == OffsetGapPolicy::kRebuild ? 1u : 0u);
+
+  // What was decided is not asked about again, should the state be lost later.
+  const PartitionPosition end{kFirst, Offset{60}};
+  ASSERT_OK(member.source->Commit({&end, 1}));
+  ASSERT_OK(member.source->Close());
+  options.on_offset_gap = OffsetGapPolicy::kFail;
+  Member next(options);
+  ASSERT_OK(next.PollTo(kFirst, 60));
+  EXPECT_EQ(std::stoi(next.values[kFirst].front()), 50);
 }
 
 INSTANTIATE_TEST_SUITE_P(Policies, KafkaRunningGapTest,
