@@ -94,6 +94,7 @@ class TransactionalSink final : public RecordSink {
   Status SendOffsets(std::span<const PartitionPosition> positions);
   Status End();
   Status Failed(const std::string& doing, const TransactionError& error);
+  Status Failed(std::string problem, int code);
   Status GaveUp(const std::string& doing, const TransactionError& error);
   std::string Needed() const;
   Status CheckFence(int code);
@@ -184,9 +185,7 @@ Status TransactionalSink::Produce(std::span<const OutputRecord> records) {
 // A delivery that may fare better in another transaction ends this one.
 Status TransactionalSink::OrAborted(const Status& delivered) {
   if (delivered.ok() || !delivered.error().retriable()) return delivered;
-  failed_ = true;
-  RETURN_IF_ERROR(CheckFence(rd_kafka_fatal_error(producer_.client(), nullptr, 0)));
-  return Error(ErrorCode::kAborted, delivered.error().message());
+  return Failed(delivered.error().message(), rd_kafka_fatal_error(producer_.client(), nullptr, 0));
 }
 
 Status TransactionalSink::Begin() {
@@ -252,11 +251,21 @@ Status TransactionalSink::End() {
   }
 }
 
-// What the pipeline is to do about an error: go back to the committed positions, or end.
 Status TransactionalSink::Failed(const std::string& doing, const TransactionError& error) {
+  return Failed("kafka: " + id_ + ": " + doing + ": " + rd_kafka_error_string(error.get()),
+                rd_kafka_error_code(error.get()));
+}
+
+// What the pipeline is to do about an error: go back to the committed positions, or end.
+Status TransactionalSink::Failed(std::string problem, int code) {
   failed_ = true;
-  const int code = rd_kafka_error_code(error.get());
-  const std::string problem = "kafka: " + id_ + ": " + doing + ": " + rd_kafka_error_string(error.get());
+  // What failed may not be what says why: then it is a state that is wrong, or a record that was dropped. A transaction
+  // that has failed lets nobody begin another, for the reason that it failed for.
+  const TransactionError cause(rd_kafka_begin_transaction(producer_.client()));
+  if (cause != nullptr && rd_kafka_error_txn_requires_abort(cause.get()) && rd_kafka_error_code(cause.get()) != code) {
+    code = rd_kafka_error_code(cause.get());
+    problem += std::string(": ") + rd_kafka_error_string(cause.get());
+  }
   const Status status = producer_.status();
   if (!status.ok() && !status.error().retriable()) return status;
   if (code == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED) return Error(ErrorCode::kIo, problem + Needed());

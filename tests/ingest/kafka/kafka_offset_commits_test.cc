@@ -3,15 +3,13 @@
 
 #include <gtest/gtest.h>
 #include <librdkafka/rdkafka.h>
-#include <librdkafka/rdkafka_mock.h>
 
 #include <chrono>
-#include <memory>
-#include <stdexcept>
 #include <string>
 #include <vector>
 
 #include "ingest/kafka.h"
+#include "tests/ingest/kafka/mock_cluster.h"
 #include "tests/ingest/kafka/store_listener.h"
 
 namespace freshet {
@@ -22,39 +20,7 @@ using std::chrono::seconds;
 using std::chrono::steady_clock;
 
 constexpr int16_t kOffsetCommit = 8;  // number of the request in Kafka's protocol
-constexpr char kTopic[] = "mock";
-
-class MockCluster {
- public:
-  MockCluster() : client_(MakeClient(RD_KAFKA_PRODUCER, {})), cluster_(rd_kafka_mock_cluster_new(client_.get(), 1)) {
-    rd_kafka_mock_topic_create(cluster_, kTopic, 4, 1);
-  }
-  ~MockCluster() { rd_kafka_mock_cluster_destroy(cluster_); }
-
-  std::string address() const { return rd_kafka_mock_cluster_bootstraps(cluster_); }
-  // How the next request of this kind is answered.
-  void Answer(int16_t request, rd_kafka_resp_err_t code, milliseconds after) {
-    rd_kafka_mock_broker_push_request_error_rtts(cluster_, 1, request, 1, code, static_cast<int>(after.count()));
-  }
-
-  static kafka::Client MakeClient(rd_kafka_type_t type,
-                                  const std::vector<std::pair<std::string, std::string>>& options) {
-    rd_kafka_conf_t* const conf = rd_kafka_conf_new();
-    char message[256];
-    for (const auto& [name, value] : options) {
-      if (rd_kafka_conf_set(conf, name.c_str(), value.c_str(), message, sizeof(message)) != RD_KAFKA_CONF_OK) {
-        throw std::runtime_error(message);
-      }
-    }
-    rd_kafka_t* const client = rd_kafka_new(type, conf, message, sizeof(message));
-    if (client == nullptr) throw std::runtime_error(message);
-    return kafka::Client(client);
-  }
-
- private:
-  const kafka::Client client_;
-  rd_kafka_mock_cluster_t* const cluster_;
-};
+const std::string kTopic = MockCluster::kTopic;
 
 // A refusal that comes late tells nothing of what the next generation of the group has to commit.
 TEST(OffsetCommits, ALateRefusalForgetsWhatItRefuses) {
@@ -62,8 +28,7 @@ TEST(OffsetCommits, ALateRefusalForgetsWhatItRefuses) {
   const kafka::Client consumer =
       MockCluster::MakeClient(RD_KAFKA_CONSUMER, {{"bootstrap.servers", cluster.address()}, {"group.id", "group"}});
   kafka::Health health("consumer of mock", nullptr);
-  const std::string topic = kTopic;
-  kafka::OffsetCommits commits(consumer.get(), topic, health);
+  kafka::OffsetCommits commits(consumer.get(), kTopic, health);
   commits.Add(PartitionId{0}, Offset{1}, Offset{});
   ASSERT_TRUE(commits.Send(seconds(20)).ok()) << "it has found its coordinator from here on";
   ASSERT_TRUE(commits.empty());
