@@ -101,6 +101,7 @@ def _train_parser(parser: argparse.ArgumentParser) -> None:
     add("--hold-out", type=int, choices=(0, 2), default=options.hold_out, help="newest events kept from training")
     add("--valid-users", type=int, default=options.valid_users, help="at most so many users judge each epoch")
     add("--seed", type=int, default=options.seed)
+    add("--device", choices=("cpu", "cuda"), default="cpu", help="where the arithmetic runs")
     add("--checkpoint", type=Path, metavar="FILE", help="what --resume goes on from (default OUTPUT.checkpoint)")
     add("--resume", action="store_true", help="go on from the checkpoint, where there is one")
     add("--checkpoint-minutes", type=float, default=saving.checkpoint_minutes, help="between two, within an epoch")
@@ -125,7 +126,21 @@ def _train(arguments: argparse.Namespace) -> None:
     saving = Saving(arguments.output, checkpoint, **_chosen(arguments, "resume", "checkpoint_minutes"))
     print(f"{data.users} users, {len(data.events)} events, {data.items - 1} items", file=sys.stderr)
     line = ProgressLine(sys.stderr)
-    train(data, config, options, saving, lambda record: _report(record, arguments.metrics, line), line.update)
+    train(
+        data,
+        config,
+        options,
+        saving,
+        report=lambda record: _report(record, arguments.metrics, line),
+        progress=line.update,
+        device=_device(arguments.device),
+    )
+
+
+def _device(name: str) -> torch.device:
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ValueError("--device cuda: this PyTorch finds no GPU")
+    return torch.device(name)
 
 
 def _type_weights(texts: list[str], data: Path) -> tuple[float, ...]:

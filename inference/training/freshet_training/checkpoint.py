@@ -40,7 +40,7 @@ class Checkpoint:
     def load(path: Path) -> "Checkpoint":
         """Raises ValueError, naming the file, where it is no checkpoint."""
         try:
-            values = torch.load(path, weights_only=True)
+            values = torch.load(path, map_location="cpu", weights_only=True)
         except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
             raise ValueError(f"{path}: not a checkpoint: {error}") from error
         if not isinstance(values, dict) or values.pop("format", None) != _FORMAT:

@@ -54,7 +54,7 @@ def evaluate(model: SequenceModel, cases: Sequence[Case]) -> Accuracy:
 def ranks(model: SequenceModel, cases: Sequence[Case]) -> Tensor:
     """The rank of each target, from 0: how many other unseen items score as high or higher; _MISSED where seen."""
     scores = score_unseen(model, [case.history for case in cases])
-    targets = torch.tensor([case.target for case in cases])
+    targets = torch.tensor([case.target for case in cases], device=model.device)
     wanted = scores.gather(1, targets[:, None])
     better = (scores >= wanted).sum(1) - 1
     return torch.where(torch.isinf(wanted[:, 0]), torch.full_like(better, _MISSED), better)
@@ -64,7 +64,7 @@ def user_vectors(model: SequenceModel, histories: Sequence[History]) -> Tensor:
     """After each history's newest event: [users, dim]. Only the events that count are computed."""
     model.eval()
     config = model.config
-    packed = pack([history.newest(config.exact_history) for history in histories], config.window)
+    packed = pack([history.newest(config.exact_history) for history in histories], config.window, device=model.device)
     with torch.no_grad():
         return model.normalise(model.forward_packed(packed)[packed.last])
 

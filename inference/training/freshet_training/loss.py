@@ -5,7 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_CHUNK_ELEMENTS = 1 << 20  # logits held at a time: 4 MB stay in the cache
+# Logits held at a time: 4 MB stay in a CPU's cache; a GPU is to be busy.
+_CHUNK_ELEMENTS = {"cpu": 1 << 20, "cuda": 1 << 26}
 
 
 def softmax_loss(vectors: Tensor, candidates: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
@@ -23,7 +24,7 @@ class _SoftmaxLoss(torch.autograd.Function):
         grad_vectors = torch.empty_like(vectors)
         grad_candidates = torch.zeros_like(candidates)
         total = vectors.new_zeros(())
-        chunk = max(1, _CHUNK_ELEMENTS // len(candidates))
+        chunk = max(1, _CHUNK_ELEMENTS[vectors.device.type] // len(candidates))
         for begin in range(0, len(vectors), chunk):
             part = slice(begin, begin + chunk)
             rows = (vectors[part], targets[part], weights[part], grad_vectors[part])

@@ -102,7 +102,8 @@ class Layer(nn.Module):
 
     def biases(self, times: Tensor) -> tuple[Tensor, Tensor]:
         """Of all pairs of one user's events: their sum [heads, events, events], and whether a pair is in the band."""
-        offsets = torch.arange(len(times))[:, None] - torch.arange(len(times))[None, :]
+        index = torch.arange(len(times), device=times.device)
+        offsets = index[:, None] - index[None, :]
         bias = self.bias_pos[:, offsets.clamp(0, self.config.window - 1)]
         if self.bias_time is not None:
             bias = bias + self.bias_time[:, time_bucket(times[:, None] - times[None, :])]
@@ -234,6 +235,10 @@ class SequenceModel(nn.Module):
         for layer in self.blocks():
             x = layer.forward_packed(x, packed, self.drop)
         return x
+
+    @property
+    def device(self) -> torch.device:
+        return self.item_embedding.weight.device
 
     def blocks(self) -> Iterable[Layer]:
         return cast(Iterable[Layer], self.layers)

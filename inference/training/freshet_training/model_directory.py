@@ -19,7 +19,7 @@ def save(model: SequenceModel, vocabulary_from: Path, directory: Path) -> None:
     """Writes the directory, weights as float32; the vocabulary is copied from an export."""
     directory.mkdir(parents=True, exist_ok=True)
     text = json.dumps(_keys(model.config), indent=2) + "\n"
-    weights = {name: weight.detach().float().numpy() for name, weight in model.state_dict().items()}
+    weights = {name: weight.detach().float().cpu().numpy() for name, weight in model.state_dict().items()}
     writes: dict[Path, Write] = {
         directory / "config.json": lambda new: new.write_bytes(text.encode()),
         directory / "model.safetensors": lambda new: safetensors.save(new, weights),

@@ -36,16 +36,18 @@ class ObjectiveOptions:
 class Objective:
     """Draws from PyTorch's global generator, so that a checkpoint of that is one of this."""
 
-    def __init__(self, options: ObjectiveOptions, histories: Sequence[History], items: int) -> None:
+    def __init__(
+        self, options: ObjectiveOptions, histories: Sequence[History], items: int, device: torch.device | str = "cpu"
+    ) -> None:
         """`items` rows of the table, row 0 included; `histories` are those trained on."""
         self._options = options
         counts = sum((np.bincount(history.items[1:], minlength=items) for history in histories), np.zeros(items))
         # One for each item, so that none of them is never drawn.
         shares = torch.from_numpy(counts[1:] + 1 if options.sampler == "popularity" else np.ones(items - 1))
-        self._shares = (shares / shares.sum()).float()
-        in_log = torch.from_numpy(counts[1:] + 1)
+        self._shares = (shares / shares.sum()).float().to(device)
+        in_log = torch.from_numpy(counts[1:] + 1).to(device)
         self._log_others = torch.log1p(-(in_log / in_log.sum()).clamp(max=1 - 1e-9))
-        self._type_weights = torch.tensor(options.type_weights or (1.0,), dtype=torch.float64)
+        self._type_weights = torch.tensor(options.type_weights or (1.0,), dtype=torch.float64, device=device)
 
     def loss(self, vectors: Tensor, candidates: Tensor, targets: Tensor, types: Tensor) -> Tensor:
         """A scalar, weighted mean over rows.
@@ -73,5 +75,5 @@ class Objective:
         """Sum to 1, or are all 0."""
         known = types.clamp(max=len(self._type_weights) - 1)
         beyond = types >= len(self._type_weights)
-        weights = torch.where(beyond, torch.ones((), dtype=torch.float64), self._type_weights[known])
+        weights = torch.where(beyond, torch.ones_like(self._type_weights[:1]), self._type_weights[known])
         return weights / weights.sum().clamp(min=1e-30)

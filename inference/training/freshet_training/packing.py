@@ -6,6 +6,7 @@ Every history begins at a multiple of `block` rows. The queries of a block see t
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -35,7 +36,7 @@ class Packed:
         return self.block * (self.reach + 1)
 
 
-def pack(histories: Sequence[History], window: int, block: int = 0) -> Packed:
+def pack(histories: Sequence[History], window: int, block: int = 0, device: torch.device | str = "cpu") -> Packed:
     """`block` 0: as wide as the window, but no more than 50 rows. REQUIRES: no history is empty."""
     block = block or min(window, 50)
     lengths = np.array([len(history) for history in histories])
@@ -46,23 +47,24 @@ def pack(histories: Sequence[History], window: int, block: int = 0) -> Packed:
     rows = int(blocks.sum()) * block
     reach = -(-(window - 1) // block)
     age = np.arange(blocks.sum()) - np.repeat(first_block, blocks)  # of a block in its history, in blocks
-    offsets = _offsets(block, reach)
+    offsets = _offsets(block, reach).to(device)
+    scatter = partial(_scatter, real=real, rows=rows, device=device)
     return Packed(
-        items=_scatter([history.items for history in histories], real, rows),
-        types=_scatter([history.types for history in histories], real, rows),
-        real=torch.from_numpy(real),
-        last=torch.from_numpy(begin + lengths - 1),
-        buckets=_buckets(_scatter([history.times for history in histories], real, rows), offsets, age, window, reach),
+        items=scatter([history.items for history in histories]),
+        types=scatter([history.types for history in histories]),
+        real=torch.from_numpy(real).to(device),
+        last=torch.from_numpy(begin + lengths - 1).to(device),
+        buckets=_buckets(scatter([history.times for history in histories]), offsets, age, window, reach),
         offsets=offsets.clamp(0, window - 1),
         block=block,
         reach=reach,
     )
 
 
-def _scatter(parts: list[np.ndarray], real: np.ndarray, rows: int) -> Tensor:
+def _scatter(parts: list[np.ndarray], real: np.ndarray, rows: int, device: torch.device | str) -> Tensor:
     values = np.zeros(rows, np.int64)
     values[real] = np.concatenate(parts)
-    return torch.from_numpy(values)
+    return torch.from_numpy(values).to(device)
 
 
 def _offsets(block: int, reach: int) -> Tensor:
@@ -75,10 +77,11 @@ def _buckets(times: Tensor, offsets: Tensor, age: np.ndarray, window: int, reach
     queries = times.view(-1, block, 1)
     keys = windows(torch.cat([times.new_zeros(reach * block), times])[:, None], block, reach).view(-1, 1, span)
     in_band = (offsets >= 0) & (offsets < window)
-    ages = torch.arange(reach + 1)[:, None, None]
-    in_history = torch.arange(span) >= (reach - ages) * block  # [reach + 1, 1, span]
+    ages = torch.arange(reach + 1, device=times.device)[:, None, None]
+    in_history = torch.arange(span, device=times.device) >= (reach - ages) * block  # [reach + 1, 1, span]
     hidden = ~(in_band & in_history)
-    return time_bucket(queries - keys).masked_fill_(hidden[torch.from_numpy(age).clamp(max=reach)], HIDDEN)
+    age_or_more = torch.from_numpy(age).to(times.device).clamp(max=reach)
+    return time_bucket(queries - keys).masked_fill_(hidden[age_or_more], HIDDEN)
 
 
 def windows(padded: Tensor, block: int, reach: int) -> Tensor:

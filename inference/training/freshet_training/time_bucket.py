@@ -21,4 +21,4 @@ THRESHOLDS = torch.tensor(_thresholds(), dtype=torch.int64)
 
 def time_bucket(delta: Tensor) -> Tensor:
     """Buckets of int64 differences in seconds, as int64, of the same shape."""
-    return torch.bucketize(delta.abs(), THRESHOLDS, right=True) - 1
+    return torch.bucketize(delta.abs(), THRESHOLDS.to(delta.device), right=True) - 1

@@ -56,6 +56,7 @@ def train(
     saving: Saving,
     report: Report,
     progress: Progress = lambda *_: None,
+    device: torch.device | str = "cpu",
 ) -> SequenceModel:
     """Trains a model and writes it to `saving.output` at each epoch that is the best so far (without hold-out: each).
 
@@ -68,7 +69,7 @@ def train(
         raise ValueError(
             f"{sequences.directory}: no user has {options.hold_out + 2} events or more, nothing to train on"
         )
-    run = Run(sequences, config, options, saving, histories)
+    run = Run(sequences, config, options, saving, histories, device)
     if saving.resume and saving.checkpoint and saving.checkpoint.exists():
         run.restore(Checkpoint.load(saving.checkpoint))
     valid = _draw(held_out_cases(sequences, back=2), options) if options.hold_out else []
@@ -117,8 +118,9 @@ class Run:
         options: TrainOptions,
         saving: Saving,
         histories: list[History],
+        device: torch.device | str,
     ) -> None:
-        self.model = SequenceModel(config, options.dropout)
+        self.model = SequenceModel(config, options.dropout).to(device)  # drawn on the CPU: the same everywhere
         self.best = Best(sequences.directory, saving.output)
         self.epoch = 0  # that were trained whole
         self._histories, self._options, self._saving = histories, options, saving
@@ -128,7 +130,7 @@ class Run:
             "users": len(histories),
             "events": sum(len(history) for history in histories),
         }
-        self._objective = Objective(options.objective, histories, config.items)
+        self._objective = Objective(options.objective, histories, config.items, device)
         self._optimizer = torch.optim.Adam(self.model.parameters(), lr=options.lr, betas=(0.9, 0.98), eps=1e-8)
         self._random = np.random.default_rng(options.seed)
         self._order = np.zeros(0, np.int64)  # of users in the epoch that is being trained; empty: it has not begun
@@ -210,15 +212,15 @@ class Run:
 
 def batch_loss(model: SequenceModel, batch: list[History], objective: Objective, id_dropout: float = 0.0) -> Tensor:
     """Each event predicts the user's next item; an unknown item (row 0) is nothing to predict."""
-    packed = pack(batch, model.config.window)
+    packed = pack(batch, model.config.window, device=model.device)
     following = torch.roll(packed.items, -1)
     types = torch.roll(packed.types, -1)
-    predicts = torch.zeros(len(packed.items), dtype=torch.bool)
+    predicts = torch.zeros_like(packed.items, dtype=torch.bool)
     predicts[packed.real] = True
     predicts[packed.last] = False
     predicts &= following > 0
     if id_dropout:
-        packed.items[torch.rand(len(packed.items)) < id_dropout] = 0
+        packed.items[torch.rand(len(packed.items), device=model.device) < id_dropout] = 0
     vectors = model.normalise(model.forward_packed(packed)[predicts])
     return objective.loss(vectors, model.candidates()[1:], following[predicts] - 1, types[predicts])
 
