@@ -1,0 +1,22 @@
+"""Leave-one-out accuracy of a model directory."""
+
+import argparse
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from .. import model_directory, sequences
+from ..evaluation import evaluate, held_out_cases
+from .arguments import export_command
+
+
+def add(commands: Any) -> None:
+    parser = export_command(commands, "evaluate", "HR@10 and NDCG@10 on the newest event of each user", _run)
+    parser.add_argument("--model", type=Path, required=True, metavar="DIR", help="a model directory")
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    model = model_directory.load(arguments.model)
+    cases = held_out_cases(sequences.load(arguments.data), back=1)
+    print(json.dumps(asdict(evaluate(model, cases))))

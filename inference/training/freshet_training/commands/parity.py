@@ -1,0 +1,21 @@
+"""What a model says of some users, to hold the engine against."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from .. import model_directory, parity, sequences
+from .arguments import export_command
+
+
+def add(commands: Any) -> None:
+    parser = export_command(commands, "parity", "user vectors and top 10 of some users, to compare freshet with", _run)
+    add = parser.add_argument
+    add("--model", type=Path, required=True, metavar="DIR", help="a model directory")
+    add("--output", type=Path, required=True, metavar="FILE", help="JSON to write")
+    add("--users", type=int, default=20, metavar="N", help="the first N users")
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    model = model_directory.load(arguments.model)
+    parity.write(model, sequences.load(arguments.data), arguments.users, arguments.output)

@@ -1,0 +1,134 @@
+"""The options of whatever trains: of the model, of its training, and where it is written."""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from .. import sequences
+from ..model import ATTENTIONS, BLOCKS, ModelConfig
+from ..objective import LOSSES, SAMPLERS, ObjectiveOptions
+from ..progress import ProgressLine
+from ..sequences import Sequences
+from ..train import Saving, TrainOptions
+from .arguments import chosen
+
+_MODEL = ("block", "attention", "ffn_dim", "dim", "layers", "heads", "window", "similarity", "temperature")
+_OBJECTIVE = ("loss", "negatives", "sampler", "gbce_calibration")
+_TRAIN = ("epochs", "patience", "batch_users", "lr", "dropout", "id_dropout", "hold_out", "valid_users", "seed")
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    model = ModelConfig(2, 2)
+    add = parser.add_argument
+    add("--dim", type=int, default=model.dim, help="width of the model")
+    add("--layers", type=int, default=model.layers)
+    add("--heads", type=int, default=model.heads)
+    add("--window", type=int, default=model.window, help="events that an event attends to, itself included")
+    add(
+        "--block",
+        choices=BLOCKS,
+        default=model.block,
+        help="HSTU, or softmax attention and a gated FFN (not served yet)",
+    )
+    add("--attention", choices=ATTENTIONS, default=model.attention, help="how a transformer scores an event")
+    add("--ffn-dim", type=int, default=model.ffn_dim, help="width of a transformer's feed-forward part; 0: 2 * dim")
+    add("--no-time-bias", action="store_true", help="leave out the bias by time between events")
+    add("--similarity", choices=("cosine", "dot"), default=model.similarity)
+    add("--temperature", type=float, default=model.temperature, help="of the cosine")
+
+
+def add_training_options(parser: argparse.ArgumentParser) -> None:
+    options, saving = TrainOptions(), Saving(Path())
+    objective = options.objective
+    add = parser.add_argument
+    add("--output", type=Path, required=True, metavar="DIR", help="the model directory to write")
+    add("--metrics", type=Path, metavar="FILE", help="append a JSON line per epoch here")
+    add("--loss", choices=LOSSES, default=objective.loss, help="softmax over all items, over some, or gBCE")
+    add("--negatives", type=int, default=objective.negatives, help="items a step that a sampled loss compares with")
+    add("--sampler", choices=SAMPLERS, default=objective.sampler, help="what they are drawn by")
+    add("--no-logq", action="store_true", help="leave out the correction for how often an item is drawn")
+    add("--gbce-calibration", type=float, default=objective.gbce_calibration, help="t of gBCE, 0 to 1")
+    add("--type-weight", action="append", default=[], metavar="TYPE=WEIGHT", help="of events of a type, 1 otherwise")
+    add("--epochs", type=int, default=options.epochs)
+    add("--patience", type=int, default=options.patience, help="end after so many epochs without a better; 0: never")
+    add("--batch-users", type=int, default=options.batch_users, help="users a step, with their whole histories")
+    add("--lr", type=float, default=options.lr, help="Adam's rate at the start; decays to 2 %% of it along a cosine")
+    add("--dropout", type=float, default=options.dropout)
+    add("--id-dropout", type=float, default=options.id_dropout, help="share of input items replaced by row 0, unknown")
+    add("--hold-out", type=int, choices=(0, 2), default=options.hold_out, help="newest events kept from training")
+    add("--valid-users", type=int, default=options.valid_users, help="at most so many users judge each epoch")
+    add("--seed", type=int, default=options.seed)
+    add("--device", choices=("cpu", "cuda"), default="cpu", help="where the arithmetic runs")
+    add("--checkpoint", type=Path, metavar="FILE", help="what --resume goes on from (default OUTPUT.checkpoint)")
+    add("--resume", action="store_true", help="go on from the checkpoint, where there is one")
+    add("--checkpoint-minutes", type=float, default=saving.checkpoint_minutes, help="between two, within an epoch")
+
+
+def load(arguments: argparse.Namespace) -> Sequences:
+    data = sequences.load(arguments.data)
+    print(f"{data.users} users, {len(data.events)} events, {data.items - 1} items", file=sys.stderr)
+    return data
+
+
+def model_config(arguments: argparse.Namespace, data: Sequences) -> ModelConfig:
+    return ModelConfig(
+        items=data.items,
+        event_types=data.event_types,
+        time_bias=not arguments.no_time_bias,
+        **chosen(arguments, *_MODEL),
+    )
+
+
+def train_options(arguments: argparse.Namespace) -> TrainOptions:
+    objective = ObjectiveOptions(
+        logq=not arguments.no_logq,
+        type_weights=_type_weights(arguments.type_weight, arguments.data),
+        **chosen(arguments, *_OBJECTIVE),
+    )
+    return TrainOptions(objective=objective, **chosen(arguments, *_TRAIN))
+
+
+def saving(arguments: argparse.Namespace) -> Saving:
+    checkpoint = arguments.checkpoint or arguments.output.with_name(arguments.output.name + ".checkpoint")
+    return Saving(arguments.output, checkpoint, **chosen(arguments, "resume", "checkpoint_minutes"))
+
+
+def reports(arguments: argparse.Namespace) -> dict[str, Callable[..., None]]:
+    """The arguments `report` and `progress` of train()."""
+    line = ProgressLine(sys.stderr)
+    return {"report": lambda record: _report(record, arguments.metrics, line), "progress": line.update}
+
+
+def _type_weights(texts: list[str], data: Path) -> tuple[float, ...]:
+    """By row of the export's event_types.tsv."""
+    names = sequences.vocabulary(data / "event_types.tsv")
+    weights = [1.0] * len(names) if texts else []
+    for text in texts:
+        name, _, weight = text.rpartition("=")
+        if name not in names:
+            raise ValueError(f"--type-weight {text}: expected TYPE=WEIGHT with TYPE one of {', '.join(names[1:])}")
+        weights[names.index(name)] = float(weight)
+    return tuple(weights)
+
+
+def _report(record: dict[str, Any], metrics: Path | None, line: ProgressLine) -> None:
+    line.clear()
+    if metrics is not None:
+        with metrics.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+    valid, test = (_accuracy(record.get(name)) for name in ("valid", "test"))
+    if "epoch" not in record:
+        print(f"chosen: epoch {record['chosen_epoch']}, test {test}", flush=True)
+        return
+    print(
+        f"epoch {record['epoch']:3}  loss {record['loss']:.4f}  valid {valid}"
+        f"  {record['train_seconds']:.1f} + {record['valid_seconds']:.1f} s",
+        flush=True,
+    )
+
+
+def _accuracy(record: dict[str, float] | None) -> str:
+    return f"HR@10 {record['hr']:.4f} NDCG@10 {record['ndcg']:.4f}" if record else "-"
