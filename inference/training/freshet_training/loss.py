@@ -9,6 +9,11 @@ from torch import Tensor
 _CHUNK_ELEMENTS = {"cpu": 1 << 20, "cuda": 1 << 26}
 
 
+def chunk_rows(candidates: Tensor) -> int:
+    """How many rows of logits to hold at a time."""
+    return max(1, _CHUNK_ELEMENTS[candidates.device.type] // len(candidates))
+
+
 def softmax_loss(vectors: Tensor, candidates: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
     """Σ over rows of weight · -log softmax(vectors · candidatesᵀ)[target]; a scalar.
 
@@ -24,7 +29,7 @@ class _SoftmaxLoss(torch.autograd.Function):
         grad_vectors = torch.empty_like(vectors)
         grad_candidates = torch.zeros_like(candidates)
         total = vectors.new_zeros(())
-        chunk = max(1, _CHUNK_ELEMENTS[vectors.device.type] // len(candidates))
+        chunk = chunk_rows(candidates)
         for begin in range(0, len(vectors), chunk):
             part = slice(begin, begin + chunk)
             rows = (vectors[part], targets[part], weights[part], grad_vectors[part])

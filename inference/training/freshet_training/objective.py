@@ -55,7 +55,7 @@ class Objective:
         vectors [rows, dim]; candidates [items - 1, dim], row 0 left out; targets [rows] of these; types [rows], the
         event types of the targets.
         """
-        weights = self._weights(types).to(vectors.dtype)
+        weights = self.weights(types).to(vectors.dtype)
         options = self._options
         if options.loss == "full":
             return softmax_loss(vectors, candidates, targets, weights)
@@ -71,8 +71,8 @@ class Objective:
         log_expected = log_expected.to(vectors.dtype) if options.logq else torch.zeros_like(vectors[:1, 0])
         return sampled_softmax_loss(vectors, candidates, targets, weights, negatives, log_expected)
 
-    def _weights(self, types: Tensor) -> Tensor:
-        """Sum to 1, or are all 0."""
+    def weights(self, types: Tensor) -> Tensor:
+        """What events to predict count, by their types: they sum to 1, or are all 0."""
         known = types.clamp(max=len(self._type_weights) - 1)
         beyond = types >= len(self._type_weights)
         weights = torch.where(beyond, torch.ones_like(self._type_weights[:1]), self._type_weights[known])

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from . import model_directory
 from .checkpoint import Checkpoint
+from .distillation import Teachers
 from .evaluation import Accuracy, Case, evaluate, held_out_cases
 from .model import ModelConfig, SequenceModel
 from .objective import Objective, ObjectiveOptions
@@ -57,6 +58,7 @@ def train(
     report: Report,
     progress: Progress = lambda *_: None,
     device: torch.device | str = "cpu",
+    teachers: Teachers | None = None,
 ) -> SequenceModel:
     """Trains a model and writes it to `saving.output` at each epoch that is the best so far (without hold-out: each).
 
@@ -69,7 +71,7 @@ def train(
         raise ValueError(
             f"{sequences.directory}: no user has {options.hold_out + 2} events or more, nothing to train on"
         )
-    run = Run(sequences, config, options, saving, histories, device)
+    run = Run(sequences, config, options, saving, histories, device, teachers)
     if saving.resume and saving.checkpoint and saving.checkpoint.exists():
         run.restore(Checkpoint.load(saving.checkpoint))
     valid = _draw(held_out_cases(sequences, back=2), options) if options.hold_out else []
@@ -82,7 +84,8 @@ def train(
         report({**record, **({"valid": asdict(accuracy)} if accuracy else {}), "best_epoch": run.best.epoch})
         run.save()
     run.model.load_state_dict(run.best.weights)
-    report(_summary(run.model, sequences, config, options, run.best.epoch))
+    distillation = {"distillation": asdict(teachers.options)} if teachers else {}
+    report({**_summary(run.model, sequences, config, options, run.best.epoch), **distillation})
     return run.model
 
 
@@ -119,6 +122,7 @@ class Run:
         saving: Saving,
         histories: list[History],
         device: torch.device | str,
+        teachers: Teachers | None,
     ) -> None:
         self.model = SequenceModel(config, options.dropout).to(device)  # drawn on the CPU: the same everywhere
         self.best = Best(sequences.directory, saving.output)
@@ -127,10 +131,12 @@ class Run:
         self._purpose = {
             "config": asdict(config),
             "options": asdict(options),
+            "distillation": asdict(teachers.options) if teachers else None,
             "users": len(histories),
             "events": sum(len(history) for history in histories),
         }
         self._objective = Objective(options.objective, histories, config.items, device)
+        self._teachers = teachers
         self._optimizer = torch.optim.Adam(self.model.parameters(), lr=options.lr, betas=(0.9, 0.98), eps=1e-8)
         self._random = np.random.default_rng(options.seed)
         self._order = np.zeros(0, np.int64)  # of users in the epoch that is being trained; empty: it has not begun
@@ -158,7 +164,7 @@ class Run:
         self.model.train()
         for group in self._optimizer.param_groups:
             group["lr"] = self._learning_rate()
-        loss = batch_loss(self.model, batch, self._objective, self._options.id_dropout)
+        loss = batch_loss(self.model, batch, self._objective, self._options.id_dropout, self._teachers)
         if not math.isfinite(loss.item()):
             users = min(len(batch), 3)
             raise FloatingPointError(
@@ -210,7 +216,13 @@ class Run:
         self._random.bit_generator.state = checkpoint.numpy_random
 
 
-def batch_loss(model: SequenceModel, batch: list[History], objective: Objective, id_dropout: float = 0.0) -> Tensor:
+def batch_loss(
+    model: SequenceModel,
+    batch: list[History],
+    objective: Objective,
+    id_dropout: float = 0.0,
+    teachers: Teachers | None = None,
+) -> Tensor:
     """Each event predicts the user's next item; an unknown item (row 0) is nothing to predict."""
     packed = pack(batch, model.config.window, device=model.device)
     following = torch.roll(packed.items, -1)
@@ -222,7 +234,13 @@ def batch_loss(model: SequenceModel, batch: list[History], objective: Objective,
     if id_dropout:
         packed.items[torch.rand(len(packed.items), device=model.device) < id_dropout] = 0
     vectors = model.normalise(model.forward_packed(packed)[predicts])
-    return objective.loss(vectors, model.candidates()[1:], following[predicts] - 1, types[predicts])
+    candidates = model.candidates()[1:]
+    loss = objective.loss(vectors, candidates, following[predicts] - 1, types[predicts])
+    if teachers is None:
+        return loss
+    weights = objective.weights(types[predicts]).to(vectors.dtype)
+    share = teachers.options.weight
+    return (1 - share) * loss + share * teachers.loss(batch, predicts[packed.real], vectors, candidates, weights)
 
 
 def _summary(

@@ -1,60 +1,19 @@
 """The trainer end to end, through its command line, on a pattern that it must find."""
 
-import io
+import dataclasses
 import itertools
 import json
-import sys
-import tempfile
 import unittest
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from unittest import mock
 
-import numpy as np
-
 from freshet_training import model_directory, report, safetensors
 from freshet_training import train as train_module
-from freshet_training.__main__ import main
-
-ITEMS = 20
-
-
-def write_export(directory: Path, users: int = 60, events: int = 12) -> None:
-    """After item i comes item i + 3, around a circle: no item returns within a history."""
-    starts = np.random.default_rng(5).integers(0, ITEMS, users)
-    items = 1 + (starts[:, None] + 3 * np.arange(events)) % ITEMS
-    tensors = {
-        "offsets": np.arange(users + 1) * events,
-        "items": items.ravel().astype(np.int32),
-        "types": np.ones(users * events, np.int32),
-        "times": np.arange(users * events),
-    }
-    safetensors.save(directory / "sequences.safetensors", tensors)
-    names = ["[unknown]"] + [f"i{row}" for row in range(1, ITEMS + 1)]
-    (directory / "items.tsv").write_text("".join(f"{row}\t{name}\n" for row, name in enumerate(names)), "utf-8")
-    (directory / "event_types.tsv").write_text("0\t[unknown]\n1\tview\n", "utf-8")
+from freshet_training.checkpoint import Checkpoint
+from tests.command_line import CommandLine, run
 
 
-class Training(unittest.TestCase):
-    def setUp(self) -> None:
-        directory = tempfile.TemporaryDirectory()
-        self.addCleanup(directory.cleanup)
-        self.directory = Path(directory.name)
-        write_export(self.directory)
-
-    def run_command(self, command: str, *arguments: str) -> tuple[int, str, str]:
-        line = ["freshet_training", command, "--threads", "1", "--data", str(self.directory), *arguments]
-        out, err = io.StringIO(), io.StringIO()
-        with mock.patch.object(sys, "argv", line), redirect_stdout(out), redirect_stderr(err):
-            return main(), out.getvalue(), err.getvalue()
-
-    def train(self, name: str, *arguments: str) -> Path:
-        output = self.directory / name
-        shape = ["--dim", "16", "--layers", "2", "--window", "6", "--epochs", "12", "--batch-users", "8", "--lr", ".02"]
-        code, _, errors = self.run_command("train", "--output", str(output), *shape, *arguments)
-        self.assertEqual(code, 0, errors)
-        return output
-
+class Training(CommandLine):
     def test_finds_the_pattern_and_reports(self) -> None:
         metrics = self.directory / "metrics.jsonl"
         model = self.train("model", "--metrics", str(metrics))
@@ -80,9 +39,6 @@ class Training(unittest.TestCase):
         for name, rate, trained in (("without", "0", False), ("with", "0.1", True)):
             model = model_directory.load(self.train(name, "--id-dropout", rate, "--epochs", "1"))
             self.assertEqual(bool(model.item_embedding.weight[0].any()), trained)
-
-    def weights(self, model: Path) -> bytes:
-        return (model / "model.safetensors").read_bytes()
 
     def test_a_killed_run_goes_on_as_if_nothing_had_happened(self) -> None:
         whole = self.weights(self.train("whole", "--epochs", "3", "--loss", "sampled"))
@@ -113,6 +69,14 @@ class Training(unittest.TestCase):
         code, _, errors = self.run_command("train", "--output", str(self.directory / "model"), "--resume")
         self.assertEqual(code, 1)
         self.assertIn("model.checkpoint: not a checkpoint", errors)
+
+    def test_a_checkpoint_may_be_older_than_an_option_that_is_not_used(self) -> None:
+        self.train("model", "--epochs", "1")
+        checkpoint = Checkpoint.load(self.directory / "model.checkpoint")
+        older = {name: value for name, value in checkpoint.purpose.items() if name != "distillation"}
+        dataclasses.replace(checkpoint, purpose=older).check_purpose(checkpoint.purpose)
+        with self.assertRaisesRegex(ValueError, "its users is 60, expected 61"):
+            checkpoint.check_purpose({**older, "users": 61})
 
     def test_a_loss_that_is_no_number_ends_the_run_and_spoils_nothing(self) -> None:
         model = self.train("model", "--epochs", "2")
@@ -155,9 +119,7 @@ class Training(unittest.TestCase):
     def test_learning_curves(self) -> None:
         metrics, picture = self.directory / "metrics.jsonl", self.directory / "curves.png"
         self.train("model", "--epochs", "2", "--metrics", str(metrics))
-        line = ["freshet_training", "report", "--metrics", str(metrics), "--output", str(picture)]
-        with mock.patch.object(sys, "argv", line):
-            self.assertEqual(main(), 0)
+        self.assertEqual(run("report", "--metrics", str(metrics), "--output", str(picture))[0], 0)
         self.assertEqual(picture.read_bytes()[:8], b"\x89PNG\r\n\x1a\n")
         self.assertEqual(list(report.read_epochs(metrics)), [1, 2])
         metrics.write_text("no record\n", "utf-8")

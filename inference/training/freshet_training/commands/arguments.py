@@ -5,8 +5,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
-
 Run = Callable[[argparse.Namespace], None]
 
 
@@ -28,9 +26,3 @@ def export_command(commands: Any, name: str, text: str, run: Run) -> argparse.Ar
 
 def chosen(arguments: argparse.Namespace, *names: str) -> dict[str, Any]:
     return {name: getattr(arguments, name) for name in names}
-
-
-def device(name: str) -> torch.device:
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ValueError("--device cuda: this PyTorch finds no GPU")
-    return torch.device(name)

@@ -3,9 +3,8 @@
 import argparse
 from typing import Any
 
-from ..train import train
 from . import training
-from .arguments import device, export_command
+from .arguments import export_command
 
 
 def add(commands: Any) -> None:
@@ -16,11 +15,4 @@ def add(commands: Any) -> None:
 
 def _run(arguments: argparse.Namespace) -> None:
     data = training.load(arguments)
-    train(
-        data,
-        training.model_config(arguments, data),
-        training.train_options(arguments),
-        training.saving(arguments),
-        **training.reports(arguments),
-        device=device(arguments.device),
-    )
+    training.run(arguments, data, training.model_config(arguments, data))

@@ -3,16 +3,18 @@
 import argparse
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from .. import sequences
-from ..model import ATTENTIONS, BLOCKS, ModelConfig
+from ..distillation import Teachers
+from ..model import ATTENTIONS, BLOCKS, ModelConfig, SequenceModel
 from ..objective import LOSSES, SAMPLERS, ObjectiveOptions
 from ..progress import ProgressLine
 from ..sequences import Sequences
-from ..train import Saving, TrainOptions
+from ..train import Saving, TrainOptions, train
 from .arguments import chosen
 
 _MODEL = ("block", "attention", "ffn_dim", "dim", "layers", "heads", "window", "similarity", "temperature")
@@ -96,10 +98,26 @@ def saving(arguments: argparse.Namespace) -> Saving:
     return Saving(arguments.output, checkpoint, **chosen(arguments, "resume", "checkpoint_minutes"))
 
 
-def reports(arguments: argparse.Namespace) -> dict[str, Callable[..., None]]:
-    """The arguments `report` and `progress` of train()."""
+def device(arguments: argparse.Namespace) -> torch.device:
+    if arguments.device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("--device cuda: this PyTorch finds no GPU")
+    return torch.device(arguments.device)
+
+
+def run(
+    arguments: argparse.Namespace, data: Sequences, config: ModelConfig, teachers: Teachers | None = None
+) -> SequenceModel:
     line = ProgressLine(sys.stderr)
-    return {"report": lambda record: _report(record, arguments.metrics, line), "progress": line.update}
+    return train(
+        data,
+        config,
+        train_options(arguments),
+        saving(arguments),
+        report=lambda record: _report(record, arguments.metrics, line),
+        progress=line.update,
+        device=device(arguments),
+        teachers=teachers,
+    )
 
 
 def _type_weights(texts: list[str], data: Path) -> tuple[float, ...]:

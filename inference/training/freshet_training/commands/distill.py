@@ -1,0 +1,39 @@
+"""Trains a student on an export and on what larger models think of it."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from ..distillation import DistillationOptions, Teachers
+from . import training
+from .arguments import export_command
+
+
+def add(commands: Any) -> None:
+    parser = export_command(commands, "distill", "train a model that also learns from larger ones", _run)
+    options = DistillationOptions(())
+    add = parser.add_argument
+    add(
+        "--teacher",
+        type=Path,
+        required=True,
+        action="append",
+        metavar="DIR",
+        help="a model directory; of several, the mean of their probabilities",
+    )
+    add("--teacher-weight", type=float, default=options.weight, help="of the teachers in the loss, 0 to 1")
+    add("--teacher-temperature", type=float, default=options.temperature, help="softens both sides' probabilities")
+    training.add_training_options(parser)
+    training.add_model_options(parser)
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    data = training.load(arguments)
+    teachers = Teachers.load(
+        arguments.teacher,
+        arguments.data,
+        arguments.teacher_weight,
+        arguments.teacher_temperature,
+        training.device(arguments),
+    )
+    training.run(arguments, data, training.model_config(arguments, data), teachers=teachers)
