@@ -24,6 +24,7 @@ class Packed:
 
     items: Tensor  # [rows]
     types: Tensor  # [rows]
+    targets: Tensor  # [rows] `items`, save where a history says otherwise
     real: Tensor  # [events] the rows that hold events: users in order, oldest event first
     last: Tensor  # [users] each user's newest row
     buckets: Tensor  # [blocks, block, span] time bucket of query minus key, or HIDDEN
@@ -52,6 +53,7 @@ def pack(histories: Sequence[History], window: int, block: int = 0, device: torc
     return Packed(
         items=scatter([history.items for history in histories]),
         types=scatter([history.types for history in histories]),
+        targets=scatter([history.wanted for history in histories]),
         real=torch.from_numpy(real).to(device),
         last=torch.from_numpy(begin + lengths - 1).to(device),
         buckets=_buckets(scatter([history.times for history in histories]), offsets, age, window, reach),

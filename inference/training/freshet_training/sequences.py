@@ -20,15 +20,21 @@ class History:
     items: npt.NDArray[np.int32]
     types: npt.NDArray[np.int32]
     times: Ints  # whole seconds
+    targets: npt.NDArray[np.int32] | None = None  # what the event before each is to predict, 0: nothing; None: `items`
 
     def __len__(self) -> int:
         return len(self.items)
+
+    @property
+    def wanted(self) -> npt.NDArray[np.int32]:
+        return self.items if self.targets is None else self.targets
 
     def newest(self, events: int) -> "History":
         return self.slice(max(0, len(self) - events), len(self))
 
     def slice(self, begin: int, end: int) -> "History":
-        return History(self.items[begin:end], self.types[begin:end], self.times[begin:end])
+        targets = None if self.targets is None else self.targets[begin:end]
+        return History(self.items[begin:end], self.types[begin:end], self.times[begin:end], targets)
 
 
 @dataclass(frozen=True)

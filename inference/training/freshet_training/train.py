@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from . import model_directory
+from .augmentation import Augmentation, Augmenter
 from .checkpoint import Checkpoint
 from .distillation import Teachers
 from .evaluation import Accuracy, Case, evaluate, held_out_cases
@@ -33,6 +34,7 @@ class TrainOptions:
     hold_out: int = 2  # newest events of each user kept from training: validation and test; or 0
     valid_users: int = 10_000  # at most so many, drawn at random, judge each epoch; the test is of all users
     seed: int = 1
+    augmentations: tuple[Augmentation, ...] = ()
     objective: ObjectiveOptions = field(default_factory=ObjectiveOptions)
 
 
@@ -135,6 +137,7 @@ class Run:
             "users": len(histories),
             "events": sum(len(history) for history in histories),
         }
+        self._augmenter = Augmenter(options.augmentations, histories, config.items)
         self._objective = Objective(options.objective, histories, config.items, device)
         self._teachers = teachers
         self._optimizer = torch.optim.Adam(self.model.parameters(), lr=options.lr, betas=(0.9, 0.98), eps=1e-8)
@@ -152,7 +155,8 @@ class Run:
         while len(self._losses) * size < len(self._order):
             begin = len(self._losses) * size
             progress(self.epoch + 1, begin, len(self._order))
-            self._step([self._histories[user] for user in self._order[begin : begin + size]])
+            batch = [self._histories[user] for user in self._order[begin : begin + size]]
+            self._step(self._augmenter(batch, self._random))
             if time.monotonic() - self._saved > 60 * self._saving.checkpoint_minutes:
                 self.save()
         loss = round(float(np.mean(self._losses)), 4)
@@ -223,9 +227,9 @@ def batch_loss(
     id_dropout: float = 0.0,
     teachers: Teachers | None = None,
 ) -> Tensor:
-    """Each event predicts the user's next item; an unknown item (row 0) is nothing to predict."""
+    """Each event predicts the user's next item, or what the history has for it; row 0 is nothing to predict."""
     packed = pack(batch, model.config.window, device=model.device)
-    following = torch.roll(packed.items, -1)
+    following = torch.roll(packed.targets, -1)
     types = torch.roll(packed.types, -1)
     predicts = torch.zeros_like(packed.items, dtype=torch.bool)
     predicts[packed.real] = True

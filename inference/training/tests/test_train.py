@@ -7,9 +7,13 @@ import unittest
 from pathlib import Path
 from unittest import mock
 
-from freshet_training import model_directory, report, safetensors
+import numpy as np
+
+from freshet_training import augmentation, model_directory, report, safetensors
 from freshet_training import train as train_module
+from freshet_training.augmentation import PARAMETERS
 from freshet_training.checkpoint import Checkpoint
+from freshet_training.sequences import History
 from tests.command_line import CommandLine, run
 
 
@@ -41,7 +45,8 @@ class Training(CommandLine):
             self.assertEqual(bool(model.item_embedding.weight[0].any()), trained)
 
     def test_a_killed_run_goes_on_as_if_nothing_had_happened(self) -> None:
-        whole = self.weights(self.train("whole", "--epochs", "3", "--loss", "sampled"))
+        recipe = ["--epochs", "3", "--loss", "sampled", "--augment", "crop=0.5", "--augment", "mask=0.5:0.3"]
+        whole = self.weights(self.train("whole", *recipe))
         step, steps = train_module.Run._step, itertools.count(1)
 
         def killed_in_the_second_epoch(run: train_module.Run, batch: list) -> None:
@@ -49,7 +54,7 @@ class Training(CommandLine):
                 raise KeyboardInterrupt
             step(run, batch)
 
-        flags = ["--epochs", "3", "--loss", "sampled", "--checkpoint-minutes", "0", "--resume"]
+        flags = [*recipe, "--checkpoint-minutes", "0", "--resume"]
         with (
             mock.patch.object(train_module.Run, "_step", killed_in_the_second_epoch),
             self.assertRaises(KeyboardInterrupt),
@@ -59,6 +64,31 @@ class Training(CommandLine):
         with mock.patch.object(train_module.Run, "_step", lambda run, batch: (next(steps), step(run, batch))):
             self.assertEqual(self.weights(self.train("killed", *flags)), whole)
         self.assertEqual(next(steps) - 1, 12 + 24 - 11)
+
+    def test_each_augmentation_trains(self) -> None:
+        plain = self.weights(self.train("plain", "--epochs", "1"))
+        for name in PARAMETERS:
+            texts = [f"{name}=0.5" if name != "windows" else "windows=0.5:6"]
+            one, again = (
+                self.weights(self.train(f"{name}{run}", "--epochs", "1", "--augment", *texts)) for run in "ab"
+            )
+            self.assertTrue(one == again, name)
+            self.assertFalse(one == plain, name)
+        code, _, errors = self.run_command("train", "--output", str(self.directory / "x"), "--augment", "crop=x")
+        self.assertEqual(code, 1)
+        self.assertIn("--augment crop=x: expected crop=PROBABILITY[:SHARE]", errors)
+
+    def test_held_out_events_teach_no_augmentation(self) -> None:
+        seen: list[int] = []
+        learn = augmentation.neighbours
+
+        def neighbours(histories: list[History], items: int) -> np.ndarray:
+            seen.extend(len(history) for history in histories)
+            return learn(histories, items)
+
+        with mock.patch.object(augmentation, "neighbours", neighbours):
+            self.train("model", "--epochs", "1", "--augment", "insert=1")
+        self.assertEqual(seen, [10] * 60)  # of 12 events
 
     def test_a_checkpoint_is_of_one_run_only(self) -> None:
         self.train("model", "--epochs", "1")

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from .. import sequences
+from .. import augmentation, sequences
 from ..distillation import Teachers
 from ..model import ATTENTIONS, BLOCKS, ModelConfig, SequenceModel
 from ..objective import LOSSES, SAMPLERS, ObjectiveOptions
@@ -60,6 +60,13 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
     add("--lr", type=float, default=options.lr, help="Adam's rate at the start; decays to 2 %% of it along a cosine")
     add("--dropout", type=float, default=options.dropout)
     add("--id-dropout", type=float, default=options.id_dropout, help="share of input items replaced by row 0, unknown")
+    add(
+        "--augment",
+        action="append",
+        default=[],
+        metavar="NAME=PROBABILITY[:PARAMETER...]",
+        help=f"change so many of the histories each epoch, once per --augment: {', '.join(augmentation.PARAMETERS)}",
+    )
     add("--hold-out", type=int, choices=(0, 2), default=options.hold_out, help="newest events kept from training")
     add("--valid-users", type=int, default=options.valid_users, help="at most so many users judge each epoch")
     add("--seed", type=int, default=options.seed)
@@ -90,7 +97,8 @@ def train_options(arguments: argparse.Namespace) -> TrainOptions:
         type_weights=_type_weights(arguments.type_weight, arguments.data),
         **chosen(arguments, *_OBJECTIVE),
     )
-    return TrainOptions(objective=objective, **chosen(arguments, *_TRAIN))
+    augmentations = tuple(augmentation.parse(text) for text in arguments.augment)
+    return TrainOptions(augmentations=augmentations, objective=objective, **chosen(arguments, *_TRAIN))
 
 
 def saving(arguments: argparse.Namespace) -> Saving:
