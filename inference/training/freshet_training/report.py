@@ -97,7 +97,15 @@ def _save(figure: Any, output: Path) -> None:
 
 def read_epochs(path: Path) -> dict[int, dict[str, Any]]:
     """Records by epoch. Raises ValueError, naming file and line, where a line is none."""
-    epochs = {}
+    epochs = {int(record["epoch"]): record for record in read_records(path) if "epoch" in record}
+    if not epochs:
+        raise ValueError(f"{path}: no record of an epoch")
+    return dict(sorted(epochs.items()))
+
+
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """All lines, of epochs and of ends of runs. Raises ValueError, naming file and line, where a line is none."""
+    records = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         try:
             record = json.loads(line)
@@ -105,11 +113,8 @@ def read_epochs(path: Path) -> dict[int, dict[str, Any]]:
             raise ValueError(f"{path}:{number}: expected a JSON object: {error}") from error
         if not isinstance(record, dict):
             raise ValueError(f"{path}:{number}: expected a JSON object")
-        if "epoch" in record:
-            epochs[int(record["epoch"])] = record
-    if not epochs:
-        raise ValueError(f"{path}: no record of an epoch")
-    return dict(sorted(epochs.items()))
+        records.append(record)
+    return records
 
 
 def _value(record: dict[str, Any], key: str) -> Any:

@@ -156,6 +156,27 @@ class Training(CommandLine):
         with self.assertRaisesRegex(ValueError, "metrics.jsonl:1: expected a JSON object"):
             report.read_epochs(metrics)
 
+    def test_a_table_of_recipes(self) -> None:
+        files = []
+        for name, flags in (("plain", []), ("crop", ["--augment", "crop=1"])):
+            for seed in ("1", "2"):
+                files.append(str(self.directory / f"{name}-{seed}.jsonl"))
+                self.train(name, "--epochs", "2", "--seed", seed, "--metrics", files[-1], *flags)
+        unfinished = self.directory / "mask-1.jsonl"
+        unfinished.write_text('{"epoch": 1, "train_seconds": 1.0}\n', "utf-8")
+        out = io.StringIO()
+        with (
+            mock.patch.object(sys, "argv", ["x", "report", "--recipes", *files, str(unfinished)]),
+            redirect_stdout(out),
+        ):
+            self.assertEqual(main(), 0)
+        lines = out.getvalue().splitlines()
+        self.assertEqual([line.split()[:2] for line in lines[1:3]], [["plain", "2"], ["crop", "2"]])
+        tests = [json.loads(Path(file).read_text("utf-8").splitlines()[-1])["test"]["ndcg"] for file in files]
+        self.assertIn(f"{(tests[0] + tests[1]) / 2:.4f} ± {abs(tests[0] - tests[1]) / 2:.4f}", lines[1])
+        self.assertIn(f"{50 * (tests[2] / tests[0] + tests[3] / tests[1]) - 100:+.1f} ± ", lines[2])
+        self.assertEqual(lines[3:], [f"{unfinished}: no test accuracy"])
+
     def test_a_picture_of_an_evaluation(self) -> None:
         figures = {"hr@10": 0.3, "ndcg@10": 0.2, "intervals": {"hr@10": [0.29, 0.31], "ndcg@10": [0.19, 0.21]}}
         hours = [

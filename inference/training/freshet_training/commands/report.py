@@ -1,10 +1,10 @@
-"""Pictures of training and of evaluations."""
+"""Pictures of training and of evaluations, and a table of what recipes reached."""
 
 import argparse
 from pathlib import Path
 from typing import Any
 
-from .. import report
+from .. import recipes, report
 from .arguments import command
 
 
@@ -12,12 +12,17 @@ def add(commands: Any) -> None:
     parser = command(commands, "report", "draw learning curves, or what `freshet evaluate` found", _run)
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--metrics", type=Path, nargs="+", metavar="FILE", help="of train: one curve each")
+    source.add_argument("--recipes", type=Path, nargs="+", metavar="FILE", help="of train: print a table over seeds")
     source.add_argument("--evaluation", type=Path, metavar="FILE", help="of freshet evaluate --json")
-    parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="the picture: .png, .svg, .pdf")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="the picture: .png, .svg, .pdf")
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    if arguments.metrics:
+    if arguments.recipes:
+        print(recipes.table(arguments.recipes))
+    elif arguments.output is None:
+        raise ValueError("report: --output FILE is missing")
+    elif arguments.metrics:
         report.draw_curves(arguments.metrics, arguments.output)
     else:
         report.draw_evaluation(arguments.evaluation, arguments.output)
