@@ -13,7 +13,7 @@ from .report import read_records
 
 @dataclass(frozen=True)
 class _Run:
-    recipe: str  # its options but the seed
+    recipe: str  # all of its options but the seed
     name: str  # the file's, without a number at its end
     seed: int
     chosen_epoch: int
@@ -48,9 +48,10 @@ def _read(path: Path) -> _Run | None:
             summary = record
     if not summary:
         return None
-    options = {key: value for key, value in summary["options"].items() if key != "seed"}
+    recipe = {key: value for key, value in summary.items() if key not in ("chosen_epoch", "test", "torch")}
+    recipe["options"] = {key: value for key, value in summary["options"].items() if key != "seed"}
     return _Run(
-        recipe=json.dumps([summary["config"], options], sort_keys=True),
+        recipe=json.dumps(recipe, sort_keys=True),
         name=re.sub(r"[-.]\d+$", "", path.stem),
         seed=summary["options"]["seed"],
         chosen_epoch=summary["chosen_epoch"],

@@ -164,13 +164,9 @@ class Training(CommandLine):
                 self.train(name, "--epochs", "2", "--seed", seed, "--metrics", files[-1], *flags)
         unfinished = self.directory / "mask-1.jsonl"
         unfinished.write_text('{"epoch": 1, "train_seconds": 1.0}\n', "utf-8")
-        out = io.StringIO()
-        with (
-            mock.patch.object(sys, "argv", ["x", "report", "--recipes", *files, str(unfinished)]),
-            redirect_stdout(out),
-        ):
-            self.assertEqual(main(), 0)
-        lines = out.getvalue().splitlines()
+        code, printed, _ = run("report", "--recipes", *files, str(unfinished))
+        self.assertEqual(code, 0)
+        lines = printed.splitlines()
         self.assertEqual([line.split()[:2] for line in lines[1:3]], [["plain", "2"], ["crop", "2"]])
         tests = [json.loads(Path(file).read_text("utf-8").splitlines()[-1])["test"]["ndcg"] for file in files]
         self.assertIn(f"{(tests[0] + tests[1]) / 2:.4f} ± {abs(tests[0] - tests[1]) / 2:.4f}", lines[1])
