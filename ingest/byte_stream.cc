@@ -173,6 +173,15 @@ bool IsZstd(std::string_view head) {
   return head == "\x28\xb5\x2f\xfd" || skippable;
 }
 
+// The name of a compression that is not read; empty: none is known by these bytes.
+std::string_view OtherCompression(std::string_view head) {
+  if (head.starts_with("BZh") && head.size() == 4 && head[3] >= '1' && head[3] <= '9') return "bzip2";
+  if (head == std::string_view("\xfd\x37zX")) return "xz";
+  if (head == std::string_view("PK\x03\x04")) return "zip";
+  if (head == std::string_view("\x04\x22\x4d\x18")) return "lz4";
+  return "";
+}
+
 }  // namespace
 
 Result<std::unique_ptr<ByteStream>> ByteStream::Open(const std::filesystem::path& path) {
@@ -191,6 +200,10 @@ Result<std::unique_ptr<ByteStream>> ByteStream::Open(const std::filesystem::path
   RETURN_IF_ERROR(file.Rewind());
   if (IsGzip({head, size})) return std::unique_ptr<ByteStream>(new GzipStream(std::move(file)));
   if (IsZstd({head, size})) return std::unique_ptr<ByteStream>(new ZstdStream(std::move(file)));
+  if (const std::string_view other = OtherCompression({head, size}); !other.empty()) {
+    return Error(ErrorCode::kIo,
+                 path.string() + ": is compressed with " + std::string(other) + ", expected plain, gzip or zstd");
+  }
   return std::unique_ptr<ByteStream>(new PlainStream(std::move(file)));
 }
 

@@ -14,7 +14,7 @@ namespace freshet {
 
 class ByteStream {
  public:
-  // kIo where the path is no readable regular file.
+  // kIo where the path is no readable regular file, or is compressed with something else.
   static Result<std::unique_ptr<ByteStream>> Open(const std::filesystem::path& path);
 
   virtual ~ByteStream() = default;

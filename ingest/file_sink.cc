@@ -12,6 +12,7 @@
 #include <system_error>
 #include <thread>
 
+#include "ingest/compression.h"
 #include "ingest/encoder.h"
 #include "ingest/log_files.h"
 
@@ -20,13 +21,6 @@ namespace {
 
 constexpr int kGzipLevel = 1;  // an output of megabytes a second must not make compression the bottleneck
 constexpr int kZstdLevel = 1;
-
-enum class Compression { kNone, kGzip, kZstd };
-
-Compression CompressionOf(std::string_view path) {
-  if (path.ends_with(".gz")) return Compression::kGzip;
-  return path.ends_with(".zst") ? Compression::kZstd : Compression::kNone;
-}
 
 Error SystemError(const std::string& path, const std::string& what, int code) {
   return Error(ErrorCode::kIo, path + ": " + what + ": " + std::generic_category().message(code));
@@ -65,13 +59,13 @@ Result<std::string> Zstd(std::string_view bytes) {
 // that nothing of another worker lies below a committed length.
 class OutputFile {
  public:
-  OutputFile(std::string path, std::string name, int descriptor, bool regular, int64_t length)
+  OutputFile(std::string path, std::string name, int descriptor, bool regular, int64_t length, Compression compression)
       : path_(std::move(path)),
         name_(std::move(name)),
         descriptor_(descriptor),
         regular_(regular),
         length_(length),
-        compression_(CompressionOf(path_)) {}
+        compression_(compression) {}
   OutputFile(const OutputFile&) = delete;
   OutputFile& operator=(const OutputFile&) = delete;
   ~OutputFile() {
@@ -179,15 +173,18 @@ Result<int> OpenForWriting(const std::string& path, const std::function<bool()>&
 
 Result<std::shared_ptr<OutputFile>> OpenOutputFile(const std::string& path, CommitLog& commit_log, bool anew,
                                                    const std::function<bool()>& keep_waiting) {
-  if (path.empty()) return std::make_shared<OutputFile>(path, path, -1, false, 0);
-  if (path == "-") return std::make_shared<OutputFile>("standard output", path, STDOUT_FILENO, false, 0);
+  if (path.empty()) return std::make_shared<OutputFile>(path, path, -1, false, 0, Compression::kNone);
+  if (path == "-")
+    return std::make_shared<OutputFile>("standard output", path, STDOUT_FILENO, false, 0, Compression::kNone);
+  ASSIGN_OR_RETURN(const Compression compression, CompressionByName(path));
   ASSIGN_OR_RETURN(const int descriptor, OpenForWriting(path, keep_waiting));
   struct stat status {};
   const bool regular = fstat(descriptor, &status) == 0 && S_ISREG(status.st_mode);
   const std::string name = std::filesystem::absolute(path).lexically_normal().string();
   const std::optional<int64_t> known = commit_log.OutputLength(name);
   const int64_t committed = anew ? 0 : known.value_or(0);
-  auto file = std::make_shared<OutputFile>(path, name, descriptor, regular, committed);  // closes it from here on
+  auto file =
+      std::make_shared<OutputFile>(path, name, descriptor, regular, committed, compression);  // closes it from here on
   if (!regular) return file;
   // Held until the file is closed: two programs that append by their own commit logs would ruin it.
   if (flock(descriptor, LOCK_EX | LOCK_NB) != 0)

@@ -9,6 +9,8 @@
 #include <string>
 #include <vector>
 
+#include "ingest/compression.h"
+
 namespace freshet {
 namespace {
 
@@ -109,11 +111,12 @@ class ZstdFile : public TextFile {
 }  // namespace
 
 Result<std::unique_ptr<TextFile>> TextFile::Create(const std::filesystem::path& path) {
+  ASSIGN_OR_RETURN(const Compression compression, CompressionByName(path.native()));
   FILE* const file = std::fopen(path.c_str(), "wb");
   if (file == nullptr) return Failed(path, "cannot be created");
   std::unique_ptr<TextFile> plain = std::make_unique<PlainFile>(path, file);
-  if (path.extension() == ".gz") return std::unique_ptr<TextFile>(std::make_unique<GzipFile>(std::move(plain)));
-  if (path.extension() == ".zst") return std::unique_ptr<TextFile>(std::make_unique<ZstdFile>(std::move(plain)));
+  if (compression == Compression::kGzip) return std::unique_ptr<TextFile>(std::make_unique<GzipFile>(std::move(plain)));
+  if (compression == Compression::kZstd) return std::unique_ptr<TextFile>(std::make_unique<ZstdFile>(std::move(plain)));
   return plain;
 }
 

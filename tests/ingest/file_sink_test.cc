@@ -171,6 +171,14 @@ TEST_F(FileSink, AnOutputInAFolderThatIsNotThere) {
             (folder_ / "missing/out").string() + ": cannot open for writing: No such file or directory");
 }
 
+TEST_F(FileSink, ANameThatPromisesAnotherCompressionIsRefused) {
+  const auto output = OpenOutput("out.jsonl.bz2");
+  ASSERT_FALSE(output.ok());
+  EXPECT_EQ(output.error().message(), (folder_ / "out.jsonl.bz2").string() +
+                                          ": cannot write .bz2, expected a name that ends in .gz, .zst or neither");
+  EXPECT_FALSE(std::filesystem::exists(folder_ / "out.jsonl.bz2"));
+}
+
 TEST_F(FileSink, SeveralWorkersAppendToOneFile) {
   const auto answers = OpenOutput("out").value();
   const auto letters = OpenOutput("dead").value();

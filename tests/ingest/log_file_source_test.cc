@@ -246,6 +246,19 @@ TEST_F(LogFileSource, PathsThatCannotBeReadAreErrorsAtTheStart) {
   EXPECT_EQ(opened.error().code(), ErrorCode::kIo);
 }
 
+TEST_F(LogFileSource, OtherCompressionsAreNamed) {
+  const std::pair<std::string, std::string> others[] = {
+      {"BZh91AY&SY", "bzip2"}, {"\xfd\x37zXZ", "xz"}, {"PK\x03\x04\x14", "zip"}, {"\x04\x22\x4d\x18", "lz4"}};
+  for (const auto& [bytes, name] : others) {
+    LogFileOptions options;
+    options.paths = {folder_.Write("log", bytes)};
+    const Status opened = Make(options)->Open(listener_);
+    ASSERT_FALSE(opened.ok()) << name;
+    EXPECT_EQ(opened.error().message(),
+              options.paths[0].string() + ": is compressed with " + name + ", expected plain, gzip or zstd");
+  }
+}
+
 TEST_F(LogFileSource, WorkersOwnTheirPartitions) {
   LogFileOptions options;
   options.paths = {folder_.Write("a", "a0\n")};
