@@ -64,7 +64,8 @@ Producer::Wait::Wait(const Producer& producer)
     : producer_(producer), left_(producer.Undelivered()), since_(steady_clock::now()) {}
 
 Producer::Wait::~Wait() {
-  if (told_) spdlog::info("kafka: {}: records are delivered again", producer_.options_.recommendations_topic);
+  if (told_ && producer_.failure_.ok())
+    spdlog::info("kafka: {}: records are delivered again", producer_.options_.recommendations_topic);
 }
 
 Status Producer::Wait::GoOn() {
@@ -72,7 +73,7 @@ Status Producer::Wait::GoOn() {
   if (const int left = producer_.Undelivered(); std::exchange(left_, left) != left) since_ = now;
   if (now - since_ > kPatience && !std::exchange(told_, true)) {
     spdlog::warn("kafka: {}: {} records wait for delivery ({})", producer_.options_.recommendations_topic, left_,
-                 producer_.health_->reason());
+                 producer_.Obstacle());
   }
   if (now - since_ > kStillness && producer_.options_.keep_waiting && !producer_.options_.keep_waiting()) {
     told_ = false;
@@ -144,6 +145,17 @@ Status Producer::Connect(const std::string& transactional_id) {
     if (topic == nullptr) return MakeError(name, rd_kafka_last_error());
   }
   return {};
+}
+
+// A topic that somebody deletes is not among what librdkafka reports: its records time out.
+std::string Producer::Obstacle() const {
+  for (const std::string& topic :
+       {options_.recommendations_topic, options_.dead_letters_topic, options_.snapshots_topic}) {
+    if (topic.empty() || health_->down()) continue;
+    const auto partitions = PartitionsOf(client_.get(), topic);
+    if (partitions.ok() && *partitions == 0) return "topic " + topic + " does not exist";
+  }
+  return health_->reason();
 }
 
 Status Producer::Publish(std::span<const OutputRecord> records) {

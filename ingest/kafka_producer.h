@@ -84,6 +84,7 @@ class Producer {
   void Shorten(const rd_kafka_message_s& message);
   void PublishShortened();
   int Undelivered() const;
+  std::string Obstacle() const;
   template <typename Attempt>
   Status WhileFull(const std::string& topic, Attempt attempt);
 

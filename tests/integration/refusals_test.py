@@ -252,6 +252,20 @@ class RefusalsTest(KafkaCase):
         self.processes.remove(process)  # its end was wanted
         process.log.close()
 
+    def test_a_topic_that_is_deleted_under_a_running_process(self):
+        self.feed()
+        process = self.start()
+        self.wait_for_answers(len(self.log))
+        tool("org.apache.kafka.tools.TopicCommand", "--delete", "--topic", self.answers)
+        produce(self.events, self.lines())
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(60)
+        self.assertEqual(process.poll(), 1, self.said(process))
+        self.assertIn(f"topic {self.answers} does not exist", self.said(process))
+        self.processes.remove(process)  # its end was wanted
+        process.log.close()
+        self.fails(self.answers, "does not exist", code=2)
+
     def test_a_name_with_a_slip_in_it_does_not_hold_on_to_the_state_directory(self):
         self.feed()
         self.fails("does not exist", "no-such", code=2, source__topic="no-such")
