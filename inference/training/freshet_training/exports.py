@@ -1,0 +1,56 @@
+"""Writes what `freshet export` writes, for sequences that were changed or made here."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from . import safetensors
+from .files import Write, replace
+from .sequences import History, Ints, Sequences, vocabulary
+
+
+@dataclass(frozen=True)
+class Names:
+    """By row; row 0 of items and types is [unknown], of users the first user."""
+
+    items: list[str]
+    types: list[str]
+    users: list[str]
+
+
+def names(data: Sequences) -> Names:
+    """Of an export; one without users.tsv calls its users by their row. Raises ValueError where it is of others."""
+    path = data.directory / "users.tsv"
+    users = vocabulary(path) if path.exists() else [str(row) for row in range(data.users)]
+    if len(users) != data.users:
+        raise ValueError(f"{path}: {len(users)} users, expected {data.users} as in sequences.safetensors")
+    return Names(vocabulary(data.directory / "items.tsv"), vocabulary(data.directory / "event_types.tsv"), users)
+
+
+def write(directory: Path, offsets: Ints, events: History, names: Names) -> None:
+    """All four files, or none."""
+    directory.mkdir(parents=True, exist_ok=True)
+    tensors: dict[str, npt.NDArray[Any]] = {
+        "offsets": offsets.astype(np.int64),
+        "items": events.items.astype(np.int32),
+        "types": events.types.astype(np.int32),
+        "times": events.times.astype(np.int64),
+    }
+    writes: dict[Path, Write] = {directory / "sequences.safetensors": lambda new: safetensors.save(new, tensors)}
+    for name, rows in (("items.tsv", names.items), ("event_types.tsv", names.types), ("users.tsv", names.users)):
+        writes[directory / name] = lambda new, rows=rows: new.write_bytes(_lines(rows))  # type: ignore[misc]
+    replace(writes)
+
+
+def _lines(rows: Sequence[str]) -> bytes:
+    return "".join(f"{row}\t{name}\n" for row, name in enumerate(rows)).encode()
+
+
+def refuse_itself(data: Path, output: Path) -> None:
+    """Raises ValueError where an export would be written over the one that it is made from."""
+    if output.exists() and output.samefile(data):
+        raise ValueError(f"--output {output}: is --data; expected another directory")
