@@ -110,7 +110,7 @@ def clean(log: Log, options: PrepareOptions, names: Names) -> tuple[Log, list[St
 def _sizes(log: Log) -> tuple[int, int, int]:
     """Events, users, items."""
     users, items = np.bincount(log.users), np.bincount(log.events.items)
-    return len(log.users), np.count_nonzero(users), np.count_nonzero(items[1:])
+    return len(log.users), int(np.count_nonzero(users)), int(np.count_nonzero(items[1:]))
 
 
 def _steps(options: PrepareOptions) -> Iterator[tuple[str, Callable[[Log], Mask]]]:
