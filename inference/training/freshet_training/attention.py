@@ -137,5 +137,7 @@ def _grad_bias_pos(grad_scores: Tensor, heads: int, packed: Packed, window: int)
 
 def _grad_bias_time(grad_scores: Tensor, heads: int, packed: Packed) -> Tensor:
     buckets = packed.buckets.view(-1)
+    if grad_scores.is_cuda:  # where bincount would wait for the device, once a head
+        return grad_scores.new_zeros(heads, HIDDEN + 1).index_add_(1, buckets, grad_scores.view(heads, -1))
     sums = [torch.bincount(buckets, head.reshape(-1), minlength=HIDDEN + 1) for head in grad_scores.chunk(heads)]
     return torch.stack(sums).to(grad_scores.dtype)

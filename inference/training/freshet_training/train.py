@@ -169,17 +169,18 @@ class Run:
         for group in self._optimizer.param_groups:
             group["lr"] = self._learning_rate()
         loss = batch_loss(self.model, batch, self._objective, self._options.id_dropout, self._teachers)
-        if not math.isfinite(loss.item()):
+        value = loss.item()
+        if not math.isfinite(value):
             users = min(len(batch), 3)
             raise FloatingPointError(
-                f"epoch {self.epoch + 1}, batch {len(self._losses) + 1}: the loss is {loss.item()}. Try a lower "
+                f"epoch {self.epoch + 1}, batch {len(self._losses) + 1}: the loss is {value}. Try a lower "
                 f"--lr, or look at these users' events ({users} of {len(batch)}): "
                 + "; ".join(f"items {history.items[:5].tolist()}.." for history in batch[:users])
             )
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self._optimizer.step()
-        self._losses.append(loss.item())
+        self._losses.append(value)
 
     def _learning_rate(self) -> float:
         options = self._options
