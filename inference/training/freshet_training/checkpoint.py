@@ -1,5 +1,6 @@
 """What a training run goes on from after it was killed."""
 
+import hashlib
 import json
 import pickle
 from dataclasses import dataclass, fields
@@ -7,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .files import replace
 
@@ -59,6 +60,14 @@ class Checkpoint:
             f"the checkpoint is of another run: its {name} is {found.get(name)!r}, expected {asked.get(name)!r}. "
             "Train with the same data and options, or without --resume"
         )
+
+
+def digest(model: nn.Module) -> str:
+    """Tells its weights from others."""
+    sha = hashlib.sha256()
+    for weight in model.state_dict().values():
+        sha.update(weight.cpu().numpy().tobytes())
+    return sha.hexdigest()[:16]
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """Distillation (Hinton et al. 2015): a student also learns what its teachers think of every item."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import model_directory, sequences
+from . import model_directory, vocabulary
+from .checkpoint import digest
 from .loss import chunk_rows
 from .model import SequenceModel
 from .packing import pack
@@ -18,7 +18,7 @@ from .sequences import History
 
 @dataclass(frozen=True)
 class DistillationOptions:
-    teachers: tuple[str, ...]  # what tells one from another: see Teachers.load()
+    teachers: tuple[str, ...]  # their digests
     weight: float = 0.5  # of the teachers in the loss, 0 to 1; the rest is that of the item that came next
     temperature: float = 1.0  # that divides the scores of both before the softmax
 
@@ -47,7 +47,7 @@ class Teachers:
         for directory in directories:
             _check_vocabulary(directory, data)
         models = [model_directory.load(directory).to(device) for directory in directories]
-        return Teachers(models, DistillationOptions(tuple(map(_digest, directories)), weight, temperature))
+        return Teachers(models, DistillationOptions(tuple(map(digest, models)), weight, temperature))
 
     def loss(
         self, batch: Sequence[History], chosen: Tensor, vectors: Tensor, candidates: Tensor, weights: Tensor
@@ -69,8 +69,8 @@ class Teachers:
 
 
 def _check_vocabulary(teacher: Path, data: Path) -> None:
-    for name in model_directory.VOCABULARY:
-        found, expected = (sequences.vocabulary(directory / name) for directory in (teacher, data))
+    for name in vocabulary.FILES:
+        found, expected = (vocabulary.read(directory / name) for directory in (teacher, data))
         if found == expected:
             continue
         row = next((row for row, names in enumerate(zip(found, expected)) if names[0] != names[1]), None)
@@ -82,10 +82,6 @@ def _check_vocabulary(teacher: Path, data: Path) -> None:
         raise ValueError(
             f"{teacher / name}: not the vocabulary of {data}: {difference}. Train the teacher on the same export"
         )
-
-
-def _digest(directory: Path) -> str:
-    return hashlib.sha256((directory / "model.safetensors").read_bytes()).hexdigest()[:16]
 
 
 def distillation_loss(

@@ -1,6 +1,5 @@
 """Writes what `freshet export` writes, for sequences that were changed or made here."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,9 +7,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from . import safetensors
+from . import safetensors, vocabulary
 from .files import Write, replace
-from .sequences import History, Ints, Sequences, vocabulary
+from .sequences import History, Ints, Sequences
 
 
 @dataclass(frozen=True)
@@ -25,10 +24,10 @@ class Names:
 def names(data: Sequences) -> Names:
     """Of an export; one without users.tsv calls its users by their row. Raises ValueError where it is of others."""
     path = data.directory / "users.tsv"
-    users = vocabulary(path) if path.exists() else [str(row) for row in range(data.users)]
+    users = vocabulary.read(path) if path.exists() else [str(row) for row in range(data.users)]
     if len(users) != data.users:
         raise ValueError(f"{path}: {len(users)} users, expected {data.users} as in sequences.safetensors")
-    return Names(vocabulary(data.directory / "items.tsv"), vocabulary(data.directory / "event_types.tsv"), users)
+    return Names(data.vocabulary.items, data.vocabulary.event_types, users)
 
 
 def write(directory: Path, offsets: Ints, events: History, names: Names) -> None:
@@ -42,12 +41,8 @@ def write(directory: Path, offsets: Ints, events: History, names: Names) -> None
     }
     writes: dict[Path, Write] = {directory / "sequences.safetensors": lambda new: safetensors.save(new, tensors)}
     for name, rows in (("items.tsv", names.items), ("event_types.tsv", names.types), ("users.tsv", names.users)):
-        writes[directory / name] = lambda new, rows=rows: new.write_bytes(_lines(rows))  # type: ignore[misc]
+        writes[directory / name] = lambda new, rows=rows: new.write_bytes(vocabulary.lines(rows))  # type: ignore[misc]
     replace(writes)
-
-
-def _lines(rows: Sequence[str]) -> bytes:
-    return "".join(f"{row}\t{name}\n" for row, name in enumerate(rows)).encode()
 
 
 def refuse_itself(data: Path, output: Path) -> None:

@@ -9,14 +9,14 @@ import torch
 from . import safetensors
 from .files import Write, replace
 from .model import ModelConfig, SequenceModel
+from .vocabulary import Vocabulary
 
 _FORMATS = {"hstu": "freshet-hstu-1", "transformer": "freshet-transformer-1"}
 _ONLY_OF = {"hstu": {"attention_scale"}, "transformer": {"attention", "ffn_dim"}}
-VOCABULARY = ("items.tsv", "event_types.tsv")
 
 
-def save(model: SequenceModel, vocabulary_from: Path, directory: Path) -> None:
-    """Writes the directory, weights as float32; the vocabulary is copied from an export."""
+def save(model: SequenceModel, vocabulary: Vocabulary, directory: Path) -> None:
+    """Writes the directory, weights as float32."""
     directory.mkdir(parents=True, exist_ok=True)
     text = json.dumps(_keys(model.config), indent=2) + "\n"
     weights = {name: weight.detach().float().cpu().numpy() for name, weight in model.state_dict().items()}
@@ -24,8 +24,7 @@ def save(model: SequenceModel, vocabulary_from: Path, directory: Path) -> None:
         directory / "config.json": lambda new: new.write_bytes(text.encode()),
         directory / "model.safetensors": lambda new: safetensors.save(new, weights),
     }
-    for name in VOCABULARY:
-        content = (vocabulary_from / name).read_bytes()
+    for name, content in vocabulary.files().items():
         writes[directory / name] = lambda new, content=content: new.write_bytes(content)  # type: ignore[misc]
     replace(writes)
 
@@ -49,6 +48,18 @@ def load(directory: Path) -> SequenceModel:
     except RuntimeError as error:
         raise ValueError(f"{directory / 'model.safetensors'}: {error}") from error
     return model.eval()
+
+
+def load_vocabulary(directory: Path, config: ModelConfig) -> Vocabulary:
+    """Raises ValueError, naming the file, where it is not that of the model."""
+    vocabulary = Vocabulary.load(directory)
+    for name, names, rows in (
+        ("items.tsv", vocabulary.items, config.items),
+        ("event_types.tsv", vocabulary.event_types, config.event_types),
+    ):
+        if len(names) != rows:
+            raise ValueError(f"{directory / name}: {len(names)} rows, expected {rows} by config.json")
+    return vocabulary
 
 
 def _constant(block: str) -> dict[str, str]:

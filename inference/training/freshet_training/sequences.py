@@ -1,12 +1,13 @@
 """Reads what `freshet export` writes: each user's events in log order, as rows of the vocabulary."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from . import safetensors
+from .vocabulary import Vocabulary, rows_of
 
 Ints = npt.NDArray[np.int64]
 
@@ -44,8 +45,16 @@ class Sequences:
     directory: Path
     offsets: Ints  # [users + 1]
     events: History  # of all users, end to end
-    items: int  # rows of the vocabulary, row 0 included
-    event_types: int
+    vocabulary: Vocabulary
+
+    @property
+    def items(self) -> int:
+        """Rows of the vocabulary, row 0 included."""
+        return len(self.vocabulary.items)
+
+    @property
+    def event_types(self) -> int:
+        return len(self.vocabulary.event_types)
 
     @property
     def users(self) -> int:
@@ -61,6 +70,12 @@ class Sequences:
         every = (self.history(user, hold_out) for user in range(self.users))
         return [history for history in every if len(history) >= at_least]
 
+    def translated(self, vocabulary: Vocabulary) -> "Sequences":
+        """The same events in rows of another vocabulary, by name; what that does not know becomes row 0."""
+        items = rows_of(self.vocabulary.items, vocabulary.items)[self.events.items]
+        types = rows_of(self.vocabulary.event_types, vocabulary.event_types)[self.events.types]
+        return replace(self, events=History(items, types, self.events.times), vocabulary=vocabulary)
+
 
 def load(directory: Path) -> Sequences:
     """Raises ValueError, naming file and tensor, where the directory is no export."""
@@ -73,20 +88,9 @@ def load(directory: Path) -> Sequences:
     events = History(tensors["items"], tensors["types"], tensors["times"])
     if len(offsets) < 1 or offsets[0] != 0 or offsets[-1] != len(events) or (np.diff(offsets) < 0).any():
         raise ValueError(f"{path}: offsets must rise from 0 to {len(events)}, the number of events")
-    rows = [len(vocabulary(directory / name)) for name in ("items.tsv", "event_types.tsv")]
+    vocabulary = Vocabulary.load(directory)
+    rows = (len(vocabulary.items), len(vocabulary.event_types))
     for values, limit, name in ((events.items, rows[0], "items"), (events.types, rows[1], "types")):
         if len(values) != len(events) or (len(values) and not 0 <= values.min() <= values.max() < limit):
             raise ValueError(f"{path}: {name} must be {len(events)} rows from 0 to {limit - 1}, as its .tsv says")
-    return Sequences(directory, offsets, events, rows[0], rows[1])
-
-
-def vocabulary(path: Path) -> list[str]:
-    """Names by row. Raises ValueError, naming file and line, where a line is not `row<TAB>name`."""
-    names = []
-    with path.open(encoding="utf-8", newline="\n") as file:
-        for row, line in enumerate(file):
-            number, _, name = line.rstrip("\n").partition("\t")
-            if number != str(row) or not name:
-                raise ValueError(f"{path}:{row + 1}: expected {row}, a tab and a name")
-            names.append(name)
-    return names
+    return Sequences(directory, offsets, events, vocabulary)

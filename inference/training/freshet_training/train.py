@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,14 @@ from torch import Tensor
 
 from . import model_directory
 from .augmentation import Augmentation, Augmenter
-from .checkpoint import Checkpoint
+from .checkpoint import Checkpoint, digest
 from .distillation import Teachers
 from .evaluation import Accuracy, Case, evaluate, held_out_cases
 from .model import ModelConfig, SequenceModel
 from .objective import Objective, ObjectiveOptions
 from .packing import pack
 from .sequences import History, Sequences
+from .vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)
@@ -61,9 +62,12 @@ def train(
     progress: Progress = lambda *_: None,
     device: torch.device | str = "cpu",
     teachers: Teachers | None = None,
+    start: SequenceModel | None = None,
+    others: Sequence[History] = (),
 ) -> SequenceModel:
     """Trains a model and writes it to `saving.output` at each epoch that is the best so far (without hold-out: each).
 
+    `start` is the model to begin with, which with hold-out is the best of epoch 0; `others` are trained on as well.
     Returns the best. `report` receives one record per epoch and a last one with the test's accuracy. Raises
     FloatingPointError, naming epoch and batch, where the loss is no number; what was saved before it stays.
     """
@@ -73,10 +77,14 @@ def train(
         raise ValueError(
             f"{sequences.directory}: no user has {options.hold_out + 2} events or more, nothing to train on"
         )
-    run = Run(sequences, config, options, saving, histories, device, teachers)
+    run = Run(sequences, config, options, saving, [*histories, *others], device, teachers, start)
     if saving.resume and saving.checkpoint and saving.checkpoint.exists():
         run.restore(Checkpoint.load(saving.checkpoint))
     valid = _draw(held_out_cases(sequences, back=2), options) if options.hold_out else []
+    if start is not None and valid and not run.best.weights:
+        before = evaluate(run.model, valid)
+        run.best.offer(0, before, run.model)
+        report({"epoch": 0, "valid": asdict(before), "best_epoch": 0})
     while run.epoch < options.epochs and not (options.patience and run.epoch - run.best.epoch >= options.patience):
         record = run.train_epoch(progress)
         started = time.monotonic()
@@ -99,18 +107,18 @@ def _draw(cases: list[Case], options: TrainOptions) -> list[Case]:
 class Best:
     """Keeps the weights of the epoch with the highest validation NDCG@10, in memory and on disk."""
 
-    def __init__(self, vocabulary_from: Path, output: Path) -> None:
+    def __init__(self, vocabulary: Vocabulary, output: Path) -> None:
         self.epoch = 0
         self.ndcg = -math.inf
         self.weights: dict[str, Tensor] = {}
-        self._vocabulary_from, self._output = vocabulary_from, output
+        self._vocabulary, self._output = vocabulary, output
 
     def offer(self, epoch: int, accuracy: Accuracy | None, model: SequenceModel) -> None:
         if accuracy is not None and accuracy.ndcg <= self.ndcg:
             return
         self.epoch, self.ndcg = epoch, accuracy.ndcg if accuracy else -math.inf
         self.weights = {name: weight.clone() for name, weight in model.state_dict().items()}
-        model_directory.save(model, self._vocabulary_from, self._output)
+        model_directory.save(model, self._vocabulary, self._output)
 
 
 class Run:
@@ -125,15 +133,20 @@ class Run:
         histories: list[History],
         device: torch.device | str,
         teachers: Teachers | None,
+        start: SequenceModel | None,
     ) -> None:
-        self.model = SequenceModel(config, options.dropout).to(device)  # drawn on the CPU: the same everywhere
-        self.best = Best(sequences.directory, saving.output)
+        self.model = SequenceModel(config, options.dropout)  # drawn on the CPU: the same everywhere
+        if start is not None:
+            self.model.load_state_dict(start.state_dict())
+        self.model.to(device)
+        self.best = Best(sequences.vocabulary, saving.output)
         self.epoch = 0  # that were trained whole
         self._histories, self._options, self._saving = histories, options, saving
         self._purpose = {
             "config": asdict(config),
             "options": asdict(options),
             "distillation": asdict(teachers.options) if teachers else None,
+            "start": digest(start) if start else None,
             "users": len(histories),
             "events": sum(len(history) for history in histories),
         }

@@ -13,6 +13,7 @@ from freshet_training import parity
 from freshet_training.evaluation import Case, evaluate, held_out_cases, ranks, score_unseen
 from freshet_training.model import SequenceModel
 from freshet_training.sequences import History, Sequences
+from freshet_training.vocabulary import Vocabulary
 from tests.support import columns, random_history, random_model
 
 
@@ -23,7 +24,8 @@ def history_of(*items: int) -> History:
 def sequences_of(*histories: History) -> Sequences:
     parts = [np.concatenate(column) for column in zip(*((h.items, h.types, h.times) for h in histories))]
     offsets = np.cumsum([0] + [len(history) for history in histories])
-    return Sequences(Path(), offsets, History(*parts), items=30, event_types=3)
+    names = Vocabulary([f"i{row}" for row in range(30)], ["[unknown]", "view", "buy"])
+    return Sequences(Path(), offsets, History(*parts), names)
 
 
 class Evaluation(unittest.TestCase):

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from freshet_training import model_directory, safetensors, sequences
+from freshet_training import model_directory, safetensors, sequences, vocabulary
+from freshet_training.vocabulary import Vocabulary
 from tests.support import columns, random_history, random_model
 
 
@@ -92,11 +93,9 @@ class Exports(InTemporaryDirectory):
 class ModelDirectories(InTemporaryDirectory):
     def setUp(self) -> None:
         super().setUp()
-        for name in model_directory.VOCABULARY:
-            (self.directory / name).write_text("0\t[unknown]\n", encoding="utf-8")
         self.model = random_model(1, time_bias=False, similarity="dot").float()
         self.saved = self.directory / "model"
-        model_directory.save(self.model, self.directory, self.saved)
+        model_directory.save(self.model, Vocabulary(["[unknown]"], ["[unknown]"]), self.saved)
 
     def test_round_trip(self) -> None:
         loaded = model_directory.load(self.saved)
@@ -127,6 +126,49 @@ class ModelDirectories(InTemporaryDirectory):
             path.write_text(json.dumps({**good, **changes}), encoding="utf-8")
             with self.assertRaisesRegex(ValueError, file):
                 model_directory.load(self.saved)
+        with self.assertRaisesRegex(ValueError, r"items\.tsv: 1 rows, expected 30 by config\.json"):
+            model_directory.load_vocabulary(self.saved, self.model.config)
+
+
+class Vocabularies(InTemporaryDirectory):
+    def test_names_are_kept_to_the_byte(self) -> None:
+        names = [
+            "[unknown]",
+            "a b",
+            " a",
+            "a ",
+            "é",
+            "e\u0301",
+            "a\u2028b",
+            "\x85",
+            "\x0b",
+            '"',
+            "0",
+            "[unknown ]",
+            "\U0001f600",
+        ]
+        for name, content in Vocabulary(names, ["[unknown]"]).files().items():
+            (self.directory / name).write_bytes(content)
+        self.assertEqual(Vocabulary.load(self.directory).items, names)
+
+    def test_bad_lines_are_named(self) -> None:
+        path = self.directory / "items.tsv"
+        for text, message in (
+            ("0\t[unknown]\n2\ta\n", "items.tsv:2: expected 1, a tab and a name"),
+            ("0\t[unknown]\n1\t\n", "items.tsv:2: expected 1, a tab and a name"),
+            ("0\t[unknown]\n1\ta\n2\ta\n", "items.tsv:3: a is row 1 already"),
+        ):
+            path.write_text(text, encoding="utf-8")
+            with self.assertRaisesRegex(ValueError, message):
+                vocabulary.read(path)
+
+    def test_growing_keeps_the_rows(self) -> None:
+        old = Vocabulary(["[unknown]", "a", "b"], ["[unknown]", "view"])
+        new = Vocabulary(["[unknown]", "c", "b", "d"], ["[unknown]", "buy", "view"])
+        grown = old.grown_by(new)
+        self.assertEqual(grown, Vocabulary(["[unknown]", "a", "b", "c", "d"], ["[unknown]", "view", "buy"]))
+        self.assertEqual(vocabulary.rows_of(new.items, grown.items).tolist(), [0, 3, 2, 4])
+        self.assertEqual(vocabulary.rows_of(new.items, old.items).tolist(), [0, 0, 2, 0])
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,11 @@ from ..distillation import Teachers
 from ..model import ATTENTIONS, BLOCKS, ModelConfig, SequenceModel
 from ..objective import LOSSES, SAMPLERS, ObjectiveOptions
 from ..progress import ProgressLine
-from ..sequences import Sequences
+from ..sequences import History, Sequences
 from ..train import Saving, TrainOptions, train
 from .arguments import chosen
 
-_MODEL = ("block", "attention", "ffn_dim", "dim", "layers", "heads", "window", "similarity", "temperature")
+MODEL = ("block", "attention", "ffn_dim", "dim", "layers", "heads", "window", "similarity", "temperature")
 _OBJECTIVE = ("loss", "negatives", "sampler", "gbce_calibration")
 _TRAIN = ("epochs", "patience", "batch_users", "lr", "dropout", "id_dropout", "hold_out", "valid_users", "seed")
 
@@ -78,8 +79,12 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
 
 def load(arguments: argparse.Namespace) -> Sequences:
     data = sequences.load(arguments.data)
-    print(f"{data.users} users, {len(data.events)} events, {data.items - 1} items", file=sys.stderr)
+    say(f"{data.users} users, {len(data.events)} events, {data.items - 1} items")
     return data
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr)
 
 
 def model_config(arguments: argparse.Namespace, data: Sequences) -> ModelConfig:
@@ -87,14 +92,14 @@ def model_config(arguments: argparse.Namespace, data: Sequences) -> ModelConfig:
         items=data.items,
         event_types=data.event_types,
         time_bias=not arguments.no_time_bias,
-        **chosen(arguments, *_MODEL),
+        **chosen(arguments, *MODEL),
     )
 
 
-def train_options(arguments: argparse.Namespace) -> TrainOptions:
+def train_options(arguments: argparse.Namespace, data: Sequences) -> TrainOptions:
     objective = ObjectiveOptions(
         logq=not arguments.no_logq,
-        type_weights=_type_weights(arguments.type_weight, arguments.data),
+        type_weights=_type_weights(arguments.type_weight, data.vocabulary.event_types),
         **chosen(arguments, *_OBJECTIVE),
     )
     augmentations = tuple(augmentation.parse(text) for text in arguments.augment)
@@ -113,24 +118,31 @@ def device(arguments: argparse.Namespace) -> torch.device:
 
 
 def run(
-    arguments: argparse.Namespace, data: Sequences, config: ModelConfig, teachers: Teachers | None = None
+    arguments: argparse.Namespace,
+    data: Sequences,
+    config: ModelConfig,
+    teachers: Teachers | None = None,
+    start: SequenceModel | None = None,
+    others: Sequence[History] = (),
 ) -> SequenceModel:
+    """train() as the arguments say."""
     line = ProgressLine(sys.stderr)
     return train(
         data,
         config,
-        train_options(arguments),
+        train_options(arguments, data),
         saving(arguments),
         report=lambda record: _report(record, arguments.metrics, line),
         progress=line.update,
         device=device(arguments),
         teachers=teachers,
+        start=start,
+        others=others,
     )
 
 
-def _type_weights(texts: list[str], data: Path) -> tuple[float, ...]:
-    """By row of the export's event_types.tsv."""
-    names = sequences.vocabulary(data / "event_types.tsv")
+def _type_weights(texts: list[str], names: list[str]) -> tuple[float, ...]:
+    """By row of `names`."""
     weights = [1.0] * len(names) if texts else []
     for text in texts:
         name, _, weight = text.rpartition("=")
@@ -145,7 +157,10 @@ def _report(record: dict[str, Any], metrics: Path | None, line: ProgressLine) ->
     if metrics is not None:
         with metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
-    valid, test = (_accuracy(record.get(name)) for name in ("valid", "test"))
+    valid, test = (accuracy_text(record.get(name)) for name in ("valid", "test"))
+    if record.get("epoch") == 0:
+        print(f"before     valid {valid}", flush=True)
+        return
     if "epoch" not in record:
         print(f"chosen: epoch {record['chosen_epoch']}, test {test}", flush=True)
         return
@@ -156,5 +171,5 @@ def _report(record: dict[str, Any], metrics: Path | None, line: ProgressLine) ->
     )
 
 
-def _accuracy(record: dict[str, float] | None) -> str:
+def accuracy_text(record: dict[str, float] | None) -> str:
     return f"HR@10 {record['hr']:.4f} NDCG@10 {record['ndcg']:.4f}" if record else "-"

@@ -1,0 +1,98 @@
+"""Trains a model that is there on a newer log."""
+
+import argparse
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from .. import model_directory, sequences
+from ..evaluation import Accuracy, evaluate, held_out_cases
+from ..finetuning import draw, grow
+from ..model import ModelConfig, SequenceModel
+from ..sequences import History
+from ..vocabulary import Vocabulary
+from . import training
+from .arguments import chosen, export_command
+
+_EPOCHS = 4
+
+
+def add(commands: Any) -> None:
+    parser = export_command(commands, "finetune", "train a model on a newer log; new items get rows of their own", _run)
+    add = parser.add_argument
+    add("--from", dest="start", type=Path, required=True, metavar="DIR", help="the model directory to begin with")
+    add(
+        "--keep",
+        action="append",
+        default=[],
+        metavar="EXPORT:SHARE",
+        help="also train on this share of the users of an old export, so that what it taught is not forgotten",
+    )
+    add(
+        "--forgetting",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="EXPORT",
+        help="print the accuracy on an old export's newest events before and after",
+    )
+    training.add_training_options(parser)
+    training.add_model_options(parser)
+    parser.set_defaults(epochs=_EPOCHS, no_time_bias=None, **dict.fromkeys(training.MODEL))
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    device = training.device(arguments)
+    model = model_directory.load(arguments.start).to(device)
+    _check_sizes(arguments, model.config)
+    known = model_directory.load_vocabulary(arguments.start, model.config)
+    data = training.load(arguments)
+    vocabulary = known.grown_by(data.vocabulary)
+    kept = [history for text in arguments.keep for history in _keep(text, vocabulary, arguments)]
+    before = {old: _accuracy(model, old, known) for old in arguments.forgetting}
+    items, types = (len(now) - len(then) for now, then in zip(asdict(vocabulary).values(), asdict(known).values()))
+    training.say(f"{items} new items, {types} new event types; {len(kept)} users of old exports")
+    larger = grow(model.cpu(), vocabulary, arguments.seed)
+    tuned = training.run(arguments, data.translated(vocabulary), larger.config, start=larger, others=kept)
+    for old, accuracy in before.items():
+        _report_forgetting(arguments, old, accuracy, _accuracy(tuned, old, vocabulary))
+
+
+def _check_sizes(arguments: argparse.Namespace, config: ModelConfig) -> None:
+    wanted = chosen(arguments, *training.MODEL)
+    if arguments.no_time_bias:
+        wanted["time_bias"] = False
+    for name, value in wanted.items():
+        if value is not None and value != getattr(config, name):
+            raise ValueError(
+                f"{arguments.start}: its {name} is {getattr(config, name)}, expected {value}: fine-tuning keeps the "
+                "model as it is but for its rows. Train one of other sizes"
+            )
+
+
+def _keep(text: str, vocabulary: Vocabulary, arguments: argparse.Namespace) -> list[History]:
+    directory, _, share = text.rpartition(":")
+    try:
+        part = float(share)
+    except ValueError:
+        part = 0
+    if not directory or not part:
+        raise ValueError(f"--keep {text}: expected EXPORT:SHARE, a directory and a number, such as var/old:0.1")
+    histories = sequences.load(Path(directory)).translated(vocabulary).histories(arguments.hold_out, at_least=2)
+    return draw(histories, part, arguments.seed)
+
+
+def _accuracy(model: SequenceModel, export: Path, vocabulary: Vocabulary) -> Accuracy:
+    return evaluate(model, held_out_cases(sequences.load(export).translated(vocabulary), back=1))
+
+
+def _report_forgetting(arguments: argparse.Namespace, old: Path, before: Accuracy, after: Accuracy) -> None:
+    print(
+        f"{old}: test {training.accuracy_text(asdict(before))} before, {training.accuracy_text(asdict(after))} after",
+        flush=True,
+    )
+    if arguments.metrics is not None:
+        record = {"forgetting": str(old), "before": asdict(before), "after": asdict(after)}
+        with arguments.metrics.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")

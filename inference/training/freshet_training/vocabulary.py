@@ -1,0 +1,57 @@
+"""Names by row: items.tsv and event_types.tsv, of exports and of model directories alike."""
+
+from collections.abc import Iterable
+from dataclasses import astuple, dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+FILES = ("items.tsv", "event_types.tsv")
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The names of each table's rows. Row 0 is [unknown]."""
+
+    items: list[str]
+    event_types: list[str]
+
+    @staticmethod
+    def load(directory: Path) -> "Vocabulary":
+        return Vocabulary(*(read(directory / name) for name in FILES))
+
+    def files(self) -> dict[str, bytes]:
+        """Their contents."""
+        return {name: lines(names) for name, names in zip(FILES, astuple(self))}
+
+    def grown_by(self, other: "Vocabulary") -> "Vocabulary":
+        """What `other` has besides is appended: rows that are there keep their place."""
+        return Vocabulary(_grown(self.items, other.items), _grown(self.event_types, other.event_types))
+
+
+def read(path: Path) -> list[str]:
+    """Raises ValueError, naming file and line, where a line is not `row<TAB>name`, or names what another one names."""
+    names: dict[str, int] = {}
+    with path.open(encoding="utf-8", newline="\n") as file:
+        for row, line in enumerate(file):
+            number, _, name = line.removesuffix("\n").partition("\t")
+            if number != str(row) or not name:
+                raise ValueError(f"{path}:{row + 1}: expected {row}, a tab and a name")
+            if names.setdefault(name, row) != row:
+                raise ValueError(f"{path}:{row + 1}: {name} is row {names[name]} already")
+    return list(names)
+
+
+def rows_of(names: Iterable[str], among: list[str]) -> npt.NDArray[np.int32]:
+    """The row of each name; 0, unknown, for those that are not `among` them."""
+    rows = {name: row for row, name in enumerate(among)}
+    return np.array([rows.get(name, 0) for name in names], np.int32)
+
+
+def _grown(names: list[str], other: list[str]) -> list[str]:
+    return list(dict.fromkeys(names + other))
+
+
+def lines(names: list[str]) -> bytes:
+    return "".join(f"{row}\t{name}\n" for row, name in enumerate(names)).encode()
