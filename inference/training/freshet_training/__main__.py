@@ -5,7 +5,7 @@ import sys
 
 import torch
 
-from .commands import distill, evaluate, finetune, parity, prepare, report, train
+from .commands import distill, evaluate, finetune, parity, prepare, report, synthesize, train
 
 
 def main() -> int:
@@ -23,7 +23,7 @@ def main() -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="freshet_training", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in (prepare, train, finetune, distill, evaluate, report, parity):
+    for command in (prepare, synthesize, train, finetune, distill, evaluate, report, parity):
         command.add(commands)
     return parser
 

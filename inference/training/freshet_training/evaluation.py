@@ -32,9 +32,9 @@ class Accuracy:
 
 
 def held_out_cases(sequences: Sequences, back: int) -> list[Case]:
-    """The newest event but `back` (1: test, 2: validation) of each user that has one and a history before it."""
+    """The newest event but `back` (1: test, 2: validation) of each real user that has one and a history before it."""
     cases = []
-    for user in range(sequences.users):
+    for user in np.flatnonzero(~sequences.synthetic).tolist():
         whole = sequences.history(user, back - 1)
         if len(whole) >= 2 and sequences.offsets[user + 1] - sequences.offsets[user] > back:
             cases.append(Case(whole.slice(0, len(whole) - 1), int(whole.items[-1])))

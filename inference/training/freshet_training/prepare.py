@@ -84,7 +84,8 @@ def prepare(data: Sequences, options: PrepareOptions, output: Path, report: Path
     rows = np.searchsorted(kept_items, log.events.items).astype(np.int32)
     offsets = np.concatenate([[0], np.cumsum(np.unique(log.users, return_counts=True)[1])])
     kept = Names([names.items[row] for row in kept_items], names.types, [names.users[row] for row in kept_users])
-    exports.write(output, offsets, History(rows, log.events.types, log.events.times), kept)
+    events = History(rows, log.events.types, log.events.times)
+    exports.write(output, offsets, events, kept, data.synthetic[kept_users])
 
 
 def _supported_items(log: Log, options: PrepareOptions, items: int) -> Ints:

@@ -46,6 +46,7 @@ class Sequences:
     offsets: Ints  # [users + 1]
     events: History  # of all users, end to end
     vocabulary: Vocabulary
+    made_up: npt.NDArray[np.bool_] | None = None  # [users], by `synthesize`; None: nobody is
 
     @property
     def items(self) -> int:
@@ -60,14 +61,22 @@ class Sequences:
     def users(self) -> int:
         return len(self.offsets) - 1
 
+    @property
+    def synthetic(self) -> npt.NDArray[np.bool_]:
+        """[users] Whom to train on whole, and never to judge by."""
+        return np.zeros(self.users, np.bool_) if self.made_up is None else self.made_up
+
     def history(self, user: int, hold_out: int = 0) -> History:
         """The user's events without the newest `hold_out`; may be empty."""
         begin, end = int(self.offsets[user]), int(self.offsets[user + 1])
         return self.events.slice(begin, max(begin, end - hold_out))
 
     def histories(self, hold_out: int, at_least: int) -> list[History]:
-        """Of all users, without the newest `hold_out` events; those with fewer than `at_least` left are left out."""
-        every = (self.history(user, hold_out) for user in range(self.users))
+        """Of all users, without the newest `hold_out` events (of synthetic ones with all).
+
+        Those with fewer than `at_least` left are left out.
+        """
+        every = (self.history(user, 0 if whole else hold_out) for user, whole in enumerate(self.synthetic.tolist()))
         return [history for history in every if len(history) >= at_least]
 
     def translated(self, vocabulary: Vocabulary) -> "Sequences":
@@ -93,4 +102,7 @@ def load(directory: Path) -> Sequences:
     for values, limit, name in ((events.items, rows[0], "items"), (events.types, rows[1], "types")):
         if len(values) != len(events) or (len(values) and not 0 <= values.min() <= values.max() < limit):
             raise ValueError(f"{path}: {name} must be {len(events)} rows from 0 to {limit - 1}, as its .tsv says")
-    return Sequences(directory, offsets, events, vocabulary)
+    made_up = tensors.get("synthetic")
+    if made_up is not None and (made_up.shape != (len(offsets) - 1,) or made_up.dtype != np.int32):
+        raise ValueError(f"{path}: expected a vector `synthetic` of int32, one for each of {len(offsets) - 1} users")
+    return Sequences(directory, offsets, events, vocabulary, None if made_up is None else made_up != 0)
