@@ -5,7 +5,29 @@ import sys
 
 import torch
 
-from .commands import distill, evaluate, finetune, parity, prepare, report, synthesize, train
+from .commands import (
+    distill,
+    evaluate,
+    finetune,
+    parity,
+    prepare,
+    prune,
+    report,
+    synthesize,
+    train,
+)
+
+_COMMANDS = (
+    prepare,
+    synthesize,
+    train,
+    finetune,
+    distill,
+    prune,
+    evaluate,
+    report,
+    parity,
+)
 
 
 def main() -> int:
@@ -23,7 +45,7 @@ def main() -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="freshet_training", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in (prepare, synthesize, train, finetune, distill, evaluate, report, parity):
+    for command in _COMMANDS:
         command.add(commands)
     return parser
 
