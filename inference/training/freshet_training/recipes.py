@@ -43,7 +43,7 @@ def _read(path: Path) -> _Run | None:
     summary: dict[str, Any] = {}
     for record in read_records(path):
         if "epoch" in record:
-            epochs[record["epoch"]] = record["train_seconds"]
+            epochs[record["epoch"]] = record.get("train_seconds", 0.0)  # fine-tuning begins with an epoch 0
         elif "test" in record:
             summary = record
     if not summary:

@@ -118,4 +118,4 @@ def read_records(path: Path) -> list[dict[str, Any]]:
 
 
 def _value(record: dict[str, Any], key: str) -> Any:
-    return record["loss"] if key == "loss" else record.get("valid", {}).get(key)
+    return record.get("loss") if key == "loss" else record.get("valid", {}).get(key)

@@ -28,7 +28,7 @@ class Sampling(unittest.TestCase):
 
     def test_histories_are_within_what_was_observed(self) -> None:
         random = np.random.default_rng(2)
-        model = random_model(2, items=30).float()
+        model = random_model(2, items=30, temperature=1.0).float()
         observed = [random_history(random, int(length)) for length in random.integers(0, 20, 40)]
         made = synthesize(model, observed, SynthesisOptions(50, max_events=12, seed=3))
         lengths = {min(12, len(history)) for history in observed if len(history)}

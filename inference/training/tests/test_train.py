@@ -156,6 +156,17 @@ class Training(CommandLine):
         with self.assertRaisesRegex(ValueError, "metrics.jsonl:1: expected a JSON object"):
             report.read_epochs(metrics)
 
+    def test_reports_take_what_finetune_writes(self) -> None:
+        metrics, picture = self.directory / "metrics.jsonl", self.directory / "curves.png"
+        self.train("model", "--epochs", "1")
+        output = ["--output", str(self.directory / "tuned"), "--epochs", "1", "--metrics", str(metrics)]
+        code, _, errors = self.run_command("finetune", "--from", str(self.directory / "model"), *output)
+        self.assertEqual(code, 0, errors)
+        self.assertEqual(list(report.read_epochs(metrics)), [0, 1])
+        self.assertEqual(run("report", "--metrics", str(metrics), "--output", str(picture))[0], 0)
+        code, printed, _ = run("report", "--recipes", str(metrics))
+        self.assertEqual((code, len(printed.splitlines())), (0, 2))
+
     def test_a_table_of_recipes(self) -> None:
         files = []
         for name, flags in (("plain", []), ("crop", ["--augment", "crop=1"])):
