@@ -393,6 +393,10 @@ Result<std::unique_ptr<StateDirectory>> StateDirectory::Open(const StateOptions&
   }
   auto holdings = std::make_shared<Holdings>();
   ASSIGN_OR_RETURN(holdings->lock, DirectoryLock::Take(options.directory, options.read_only));
+  // Its owner may open LOCK all the same, and would find out with the first partition.
+  if (!options.read_only && ::access(options.directory.c_str(), W_OK) != 0) {
+    return IoError(options.directory, "cannot write", errno);
+  }
   ASSIGN_OR_RETURN(Format format, OpenFormat(options));
   if (format.application != options.application) {
     return Error(ErrorCode::kInvalidArgument, "state.directory: " + options.directory.string() +
