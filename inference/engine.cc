@@ -7,78 +7,12 @@
 #include <utility>
 
 #include "inference/kernels.h"
-#include "inference/matrix_product.h"
+#include "inference/network.h"
 
 namespace freshet {
 namespace {
 
-constexpr size_t kSlots = KeyValueCache::kRowsPerBlock;
-constexpr size_t kMaxRows = 256;  // at a time: enough for full speed, and what a layer needs of them stays in L2
-
-size_t RoundUp(size_t count, size_t multiple) { return (count + multiple - 1) / multiple * multiple; }
-
-// Position biases [heads, stride] such that those of slots 0.. lie in a row, whatever slot is the newest: offset o is
-// in slot (newest - o) mod W, so entry W - newest + s is bias_pos[(newest - s) mod W].
-size_t SlotBiasStride(const ModelConfig& config) {
-  return RoundUp(2 * static_cast<size_t>(config.window), kPad) + kPad;
-}
-
-std::vector<float> SlotBiases(const ModelConfig& config, const std::vector<float>& bias_pos) {
-  const size_t window = static_cast<size_t>(config.window), stride = SlotBiasStride(config);
-  std::vector<float> biases(static_cast<size_t>(config.heads) * stride);
-  for (size_t head = 0; head < static_cast<size_t>(config.heads); ++head) {
-    for (size_t i = 0; i < 2 * window; ++i) {
-      biases[head * stride + i] = bias_pos[head * window + (2 * window - i) % window];
-    }
-  }
-  return biases;
-}
-
-// Columns v and k of uvqk [d, 4d], side by side: all that a row without output needs of the last layer.
-std::vector<float> ValueKeyColumns(const std::vector<float>& uvqk, size_t d) {
-  std::vector<float> columns(d * 2 * d);
-  for (size_t row = 0; row < d; ++row) {
-    std::copy_n(&uvqk[row * 4 * d + d], d, &columns[row * 2 * d]);
-    std::copy_n(&uvqk[row * 4 * d + 3 * d], d, &columns[row * 2 * d + d]);
-  }
-  return columns;
-}
-
-// Where a row of the chunk goes in its ring.
-struct Place {
-  size_t slot = 0;   // of the row's own keys and values
-  size_t slots = 0;  // in use, the row's own among them
-};
-
-// What an engine is made of; immutable.
-struct Network {
-  const Model* model = nullptr;
-  AttentionShape shape;
-  size_t block_floats = 0;
-  std::vector<std::vector<float>> slot_biases;  // by layer
-  std::vector<float> last_value_key;            // [d, 2d]
-  std::unique_ptr<const MatrixProduct> uvqk_product, value_key_product, out_product;
-
-  size_t layers() const { return model->layers.size(); }
-  size_t window() const { return static_cast<size_t>(model->config.window); }
-  size_t LayerOffset(size_t layer) const { return layer * 2 * shape.dim * kSlots; }
-};
-
-// A thread's memory.
-struct Buffers {
-  size_t max_rows = 0;
-  AlignedFloats x;               // [rows, d] the residual stream
-  AlignedFloats normed;          // [rows, d]
-  AlignedFloats z;               // [rows, 4d] u, v, q, k; or [rows, 2d] v, k
-  AlignedFloats gated;           // [rows, d]
-  AlignedFloats attended;        // [d]
-  AlignedFloats weights;         // [heads, window rounded up]
-  std::vector<uint8_t> buckets;  // [rows, bucket_stride]
-  size_t bucket_stride = 0;
-  std::vector<Place> places;   // [rows]
-  std::vector<size_t> wanted;  // rows of the chunk whose output is asked for
-  std::unique_ptr<MatrixProduct::Context> uvqk_context, value_key_context, out_context;
-};
+constexpr size_t kSlots = Network::kSlots;
 
 // One chunk's way through the layers. Rows go side by side through the products, and in order through the rings: a row
 // stores its key and value before it attends, so that several events of one user make an exact causal chunk.
@@ -103,9 +37,11 @@ class Pass {
  private:
   void Embed();
   void TakePlaces();
-  void NormaliseRows();
+  void NormaliseRows(size_t rows);
   void RunLayer(size_t layer, bool wanted_only);
+  void FeedForward(size_t layer, size_t rows);
   void StoreLastKeyValues();
+  void Activate(size_t columns, size_t scored);
   void StoreKeyValue(size_t row, size_t layer, const float* key, const float* value);
   void Attend(size_t row, size_t layer, float* gated);
   void PrefetchRing(size_t row, size_t layer);
@@ -160,41 +96,65 @@ void Pass::TakePlaces() {
   }
 }
 
-void Pass::NormaliseRows() {
+void Pass::NormaliseRows(size_t rows) {
   const float eps = static_cast<float>(config_.ln_eps);
-  for (size_t row = 0; row < rows_.size(); ++row) LayerNorm(&buffers_.x[row * d_], d_, eps, &buffers_.normed[row * d_]);
+  for (size_t row = 0; row < rows; ++row) LayerNorm(&buffers_.x[row * d_], d_, eps, &buffers_.normed[row * d_]);
 }
 
 // With `wanted_only`, rows without output only store their keys and values, and the others' x move together.
 void Pass::RunLayer(size_t layer, bool wanted_only) {
   const LayerWeights& weights = network_.model->layers[layer];
-  NormaliseRows();
-  network_.uvqk_product->Run(rows_.size(), buffers_.normed.get(), weights.uvqk.data(), nullptr, buffers_.z.get(),
-                             *buffers_.uvqk_context);
-  Silu(buffers_.z.get(), rows_.size() * 4 * d_);
+  const ProjectionColumns& columns = network_.columns;
+  NormaliseRows(rows_.size());
+  network_.project->Run(rows_.size(), buffers_.normed.get(), weights.projection.data(), nullptr, buffers_.z.get(),
+                        *buffers_.project);
+  Activate(columns.all, 2 * d_);
   size_t active = 0;
   for (size_t row = 0; row < rows_.size(); ++row) {
     if (row + 1 < rows_.size() && rows_[row + 1].cache != rows_[row].cache) PrefetchRing(row + 1, layer);
-    const float* const z = &buffers_.z[row * 4 * d_];
-    StoreKeyValue(row, layer, z + 3 * d_, z + d_);
+    const float* const z = &buffers_.z[row * columns.all];
+    StoreKeyValue(row, layer, z + columns.key, z + columns.value);
     if (wanted_only && rows_[row].user_vector == nullptr) continue;
     Attend(row, layer, &buffers_.gated[active * d_]);
     if (active != row) std::memcpy(&buffers_.x[active * d_], &buffers_.x[row * d_], d_ * sizeof(float));
     ++active;
   }
-  network_.out_product->Run(active, buffers_.gated.get(), weights.out.data(), weights.out_bias.data(), buffers_.x.get(),
-                            *buffers_.out_context);
+  network_.out->Run(active, buffers_.gated.get(), weights.out.data(), weights.out_bias.data(), buffers_.x.get(),
+                    *buffers_.out);
+  if (network_.is_transformer()) FeedForward(layer, active);
+}
+
+void Pass::FeedForward(size_t layer, size_t rows) {
+  const LayerWeights& weights = network_.model->layers[layer];
+  const size_t width = network_.ffn_dim();
+  NormaliseRows(rows);
+  network_.ffn_in->Run(rows, buffers_.normed.get(), weights.ffn_in.data(), nullptr, buffers_.z.get(), *buffers_.ffn_in);
+  for (size_t row = 0; row < rows; ++row) {
+    const float* const gate = &buffers_.z[row * 2 * width];
+    GatedSilu(gate, gate + width, width, &buffers_.gated[row * width]);
+  }
+  network_.ffn_out->Run(rows, buffers_.gated.get(), weights.ffn_out.data(), weights.ffn_out_bias.data(),
+                        buffers_.x.get(), *buffers_.ffn_out);
 }
 
 void Pass::StoreLastKeyValues() {
-  NormaliseRows();
-  network_.value_key_product->Run(rows_.size(), buffers_.normed.get(), network_.last_value_key.data(), nullptr,
-                                  buffers_.z.get(), *buffers_.value_key_context);
-  Silu(buffers_.z.get(), rows_.size() * 2 * d_);
+  NormaliseRows(rows_.size());
+  network_.project_key_value->Run(rows_.size(), buffers_.normed.get(), network_.last_key_value.data(), nullptr,
+                                  buffers_.z.get(), *buffers_.project_key_value);
+  Activate(2 * d_, d_);
   for (size_t row = 0; row < rows_.size(); ++row) {
     const float* const z = &buffers_.z[row * 2 * d_];
-    StoreKeyValue(row, network_.layers() - 1, z + d_, z);
+    StoreKeyValue(row, network_.layers() - 1, z, z + d_);
   }
+}
+
+// What follows the projection of all rows, z [rows, columns]: of HSTU SiLU, everywhere; of additive attention the
+// factors of tanh, of queries and keys, which are the first `scored` columns.
+void Pass::Activate(size_t columns, size_t scored) {
+  float* const z = buffers_.z.get();
+  if (!network_.is_transformer()) Silu(z, rows_.size() * columns);
+  if (!network_.is_additive()) return;
+  for (size_t row = 0; row < rows_.size(); ++row) TanhFactors(z + row * columns, scored);
 }
 
 void Pass::StoreKeyValue(size_t row, size_t layer, const float* key, const float* value) {
@@ -206,25 +166,36 @@ void Pass::StoreKeyValue(size_t row, size_t layer, const float* key, const float
 }
 
 void Pass::Attend(size_t row, size_t layer, float* gated) {
-  const Place& place = buffers_.places[row];
+  const Buffers::Place& place = buffers_.places[row];
   const LayerWeights& weights = network_.model->layers[layer];
-  const float* const z = &buffers_.z[row * 4 * d_];
+  const float* const z = &buffers_.z[row * network_.columns.all];
   AttentionRow attention;
-  attention.query = z + 2 * d_;
+  attention.query = z + network_.columns.query;
   attention.blocks = rows_[row].cache->blocks.data();
   attention.layer_offset = network_.LayerOffset(layer);
   attention.slots = place.slots;
   attention.bias_pos = network_.slot_biases[layer].data() + (network_.window() - place.slot);
-  attention.bias_pos_stride = SlotBiasStride(config_);
+  attention.bias_pos_stride = network_.slot_bias_stride;
   if (config_.time_bias) {
     attention.bias_time = weights.bias_time.data();
     attention.buckets = &buffers_.buckets[row * buffers_.bucket_stride];
   }
-  attention.inverse_scale = 1.0f / config_.scale();
   attention.weights = buffers_.weights.get();
-  attention.out = buffers_.attended.get();
-  SiluAttention(network_.shape, attention);
-  GatedLayerNorm(z, buffers_.attended.get(), d_, static_cast<float>(config_.ln_eps), gated);
+  if (!network_.is_transformer()) {
+    attention.scale = 1.0f / config_.scale();
+    attention.out = buffers_.attended.get();
+    SiluAttention(network_.shape, attention);
+    GatedLayerNorm(z, buffers_.attended.get(), d_, static_cast<float>(config_.ln_eps), gated);
+    return;
+  }
+  attention.out = gated;
+  if (network_.is_additive()) {
+    attention.score = weights.score.data();
+    AdditiveAttention(network_.shape, attention);
+  } else {
+    attention.scale = 1.0f / std::sqrt(static_cast<float>(network_.shape.head_dim()));
+    SoftmaxAttention(network_.shape, attention);
+  }
 }
 
 // Asks for what Attend() will read of a user that is not in the CPU's caches.
@@ -256,51 +227,22 @@ void Pass::Output() {
 }  // namespace
 
 struct Engine::Parts : Network {};
-struct Engine::Scratch::Parts : Buffers {};
+struct Engine::Scratch::Parts : Buffers {
+  using Buffers::Buffers;
+};
 
-Engine::Scratch::Scratch() : parts_(std::make_unique<Parts>()) {}
+Engine::Scratch::Scratch(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
 Engine::Scratch::~Scratch() = default;
 Engine::Engine(std::unique_ptr<const Parts> parts) : parts_(std::move(parts)) {}
 Engine::~Engine() = default;
 
 Result<std::unique_ptr<const Engine>> Engine::Make(const Model& model) {
-  const ModelConfig& config = model.config;
-  const size_t d = static_cast<size_t>(config.dim);
-  auto parts = std::make_unique<Parts>();
-  parts->model = &model;
-  parts->shape = {.dim = d, .heads = static_cast<size_t>(config.heads)};
-  // The attention kernel reads past a last head that is no multiple of its vectors.
-  const size_t pad = parts->shape.head_dim() % kPad == 0 ? 0 : kPad;
-  parts->block_floats = parts->LayerOffset(parts->layers()) + pad;
-  for (const LayerWeights& layer : model.layers) parts->slot_biases.push_back(SlotBiases(config, layer.bias_pos));
-  parts->last_value_key = ValueKeyColumns(model.layers.back().uvqk, d);
-  ASSIGN_OR_RETURN(parts->uvqk_product, MatrixProduct::Make({.inner = d, .columns = 4 * d, .max_rows = kMaxRows}));
-  ASSIGN_OR_RETURN(parts->value_key_product, MatrixProduct::Make({.inner = d, .columns = 2 * d, .max_rows = kMaxRows}));
-  ASSIGN_OR_RETURN(parts->out_product,
-                   MatrixProduct::Make({.inner = d, .columns = d, .max_rows = kMaxRows, .accumulate = true}));
-  return std::unique_ptr<const Engine>(new Engine(std::move(parts)));
+  ASSIGN_OR_RETURN(std::unique_ptr<Network> network, Network::Make(model));
+  return std::unique_ptr<const Engine>(new Engine(std::make_unique<const Parts>(std::move(*network))));
 }
 
 std::unique_ptr<Engine::Scratch> Engine::MakeScratch(size_t max_rows) const {
-  std::unique_ptr<Scratch> scratch(new Scratch());
-  Buffers& buffers = *scratch->parts_;
-  buffers.max_rows = std::clamp<size_t>(max_rows, 1, kMaxRows);
-  const size_t rows = MatrixProduct::RoundedRows(buffers.max_rows), d = parts_->shape.dim;
-  const size_t slots = RoundUp(parts_->window(), kSlots);
-  buffers.x = AllocateAligned(rows * d + kPad);
-  buffers.normed = AllocateAligned(rows * d + kPad);
-  buffers.z = AllocateAligned(rows * 4 * d + kPad);
-  buffers.gated = AllocateAligned(rows * d + kPad);
-  buffers.attended = AllocateAligned(d + kPad);
-  buffers.weights = AllocateAligned(parts_->shape.heads * slots);
-  buffers.bucket_stride = slots + kPad;
-  buffers.buckets.resize(rows * buffers.bucket_stride);
-  buffers.places.resize(buffers.max_rows);
-  buffers.wanted.reserve(buffers.max_rows);
-  buffers.uvqk_context = parts_->uvqk_product->MakeContext();
-  buffers.value_key_context = parts_->value_key_product->MakeContext();
-  buffers.out_context = parts_->out_product->MakeContext();
-  return scratch;
+  return std::unique_ptr<Scratch>(new Scratch(std::make_unique<Scratch::Parts>(*parts_, max_rows)));
 }
 
 void Engine::Step(std::span<const StepRow> rows, Scratch& scratch) const {

@@ -28,42 +28,91 @@ std::vector<double> Multiply(const std::vector<double>& x, const std::vector<flo
   return y;
 }
 
-// Outputs o [d] of row i's attention over rows i-W+1..i. z [tokens][4d]: u, v, q, k.
+// What a query and a key [h] of one head have in common, before biases.
+double Score(const ModelConfig& config, const LayerWeights& layer, size_t head, const double* query,
+             const double* key) {
+  const size_t h = static_cast<size_t>(config.head_dim());
+  const bool is_additive = config.block == Block::kTransformer && config.attention == Attention::kAdditive;
+  double score = 0;
+  for (size_t c = 0; c < h; ++c) {
+    score += is_additive ? layer.score[head * h + c] * std::tanh(query[c] + key[c]) : query[c] * key[c];
+  }
+  const bool is_softmax = config.block == Block::kTransformer && !is_additive;
+  return is_softmax ? score / std::sqrt(static_cast<double>(h)) : score;
+}
+
+// Scores of one head become what values are summed with: SiLU(s) / C, or softmax.
+void Weigh(const ModelConfig& config, std::vector<double>& scores) {
+  if (config.block == Block::kHstu) {
+    for (double& score : scores) score = Silu(score) / config.scale();
+    return;
+  }
+  const double largest = *std::max_element(scores.begin(), scores.end());
+  double sum = 0;
+  for (double& score : scores) sum += score = std::exp(score - largest);
+  for (double& score : scores) score /= sum;
+}
+
+// Outputs o [d] of row i's attention over rows i-W+1..i. z [tokens][columns]: projected rows.
 std::vector<double> Attend(const ModelConfig& config, const LayerWeights& layer, std::span<const ModelToken> tokens,
                            const std::vector<std::vector<double>>& z, size_t i) {
-  const size_t d = static_cast<size_t>(config.dim), h = static_cast<size_t>(config.head_dim());
-  const size_t window = static_cast<size_t>(config.window);
-  std::vector<double> o(d);
+  const size_t h = static_cast<size_t>(config.head_dim()), window = static_cast<size_t>(config.window);
+  const ProjectionColumns columns = ProjectionColumns::Of(config);
+  const size_t first = i + 1 >= window ? i + 1 - window : 0;
+  std::vector<double> o(static_cast<size_t>(config.dim));
   for (size_t head = 0; head < static_cast<size_t>(config.heads); ++head) {
-    for (size_t j = i + 1 >= window ? i + 1 - window : 0; j <= i; ++j) {
+    std::vector<double> weights;
+    for (size_t j = first; j <= i; ++j) {
       double score = layer.bias_pos[head * window + (i - j)];
       if (config.time_bias) {
         const int bucket = TimeBucket(tokens[i].time_s - tokens[j].time_s);
         score += layer.bias_time[head * Model::kTimeBuckets + static_cast<size_t>(bucket)];
       }
-      for (size_t c = head * h; c < (head + 1) * h; ++c) score += z[i][2 * d + c] * z[j][3 * d + c];
-      const double weight = Silu(score) / config.scale();
-      for (size_t c = head * h; c < (head + 1) * h; ++c) o[c] += weight * z[j][d + c];
+      weights.push_back(score +
+                        Score(config, layer, head, &z[i][columns.query + head * h], &z[j][columns.key + head * h]));
+    }
+    Weigh(config, weights);
+    for (size_t j = first; j <= i; ++j) {
+      for (size_t c = head * h; c < (head + 1) * h; ++c) o[c] += weights[j - first] * z[j][columns.value + c];
     }
   }
   return o;
+}
+
+// x += y · W + bias
+void Add(double* x, const std::vector<double>& y, const std::vector<float>& matrix, const std::vector<float>& bias) {
+  const std::vector<double> product = Multiply(y, matrix, bias.size());
+  for (size_t c = 0; c < bias.size(); ++c) x[c] += product[c] + bias[c];
+}
+
+// x [d] += (SiLU(gate) ⊙ up) · ffn_out + bias
+void FeedForward(const ModelConfig& config, const LayerWeights& layer, double* x) {
+  const size_t d = static_cast<size_t>(config.dim), width = static_cast<size_t>(config.ffn_dim);
+  std::vector<double> hidden = Multiply(LayerNorm(x, d, config.ln_eps), layer.ffn_in, 2 * width);
+  for (size_t f = 0; f < width; ++f) hidden[f] = Silu(hidden[f]) * hidden[width + f];
+  hidden.resize(width);
+  Add(x, hidden, layer.ffn_out, layer.ffn_out_bias);
 }
 
 // x [tokens, d] becomes the layer's output.
 void ApplyLayer(const ModelConfig& config, const LayerWeights& layer, std::span<const ModelToken> tokens,
                 std::vector<double>& x) {
   const size_t d = static_cast<size_t>(config.dim);
+  const bool is_hstu = config.block == Block::kHstu;
   std::vector<std::vector<double>> z;
   for (size_t i = 0; i < tokens.size(); ++i) {
-    z.push_back(Multiply(LayerNorm(&x[i * d], d, config.ln_eps), layer.uvqk, 4 * d));
+    z.push_back(Multiply(LayerNorm(&x[i * d], d, config.ln_eps), layer.projection, ProjectionColumns::Of(config).all));
+    if (!is_hstu) continue;
     for (double& value : z.back()) value = Silu(value);
   }
   for (size_t i = 0; i < tokens.size(); ++i) {
-    const std::vector<double> o = Attend(config, layer, tokens, z, i);
-    std::vector<double> gated = LayerNorm(o.data(), d, config.ln_eps);
-    for (size_t c = 0; c < d; ++c) gated[c] *= z[i][c];
-    const std::vector<double> y = Multiply(gated, layer.out, d);
-    for (size_t c = 0; c < d; ++c) x[i * d + c] += y[c] + layer.out_bias[c];
+    std::vector<double> o = Attend(config, layer, tokens, z, i);
+    if (is_hstu) {
+      o = LayerNorm(o.data(), d, config.ln_eps);
+      for (size_t c = 0; c < d; ++c) o[c] *= z[i][c];
+    }
+    Add(&x[i * d], o, layer.out, layer.out_bias);
+    if (!is_hstu) FeedForward(config, layer, &x[i * d]);
   }
 }
 

@@ -10,165 +10,11 @@
 #include <cmath>
 #include <limits>
 
-#include "inference/model.h"
+#include "inference/kernels-inl.h"
 #include "inference/time_bucket.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace freshet::HWY_NAMESPACE {
-namespace hn = hwy::HWY_NAMESPACE;
-
-constexpr size_t kRows = KeyValueCache::kRowsPerBlock;
-using Floats = hn::CappedTag<float, kRows>;
-using Vector = hn::Vec<Floats>;
-constexpr size_t kLanes = hn::MaxLanes(Floats());
-constexpr size_t kVectorsPerBlock = kRows / kLanes;
-
-// exp(x), |x| <= 86: 2^n · exp(r) with |r| <= ln(2)/2, the latter by its Taylor series (error below 1e-8).
-HWY_INLINE Vector Exp(Vector x) {
-  const Floats d;
-  const hn::RebindToSigned<Floats> di;
-  const Vector n = hn::Round(hn::Mul(x, hn::Set(d, 1.44269504f)));
-  // ln(2) in two parts, the first exact for every n that occurs.
-  Vector r = hn::NegMulAdd(n, hn::Set(d, 0.693359375f), x);
-  r = hn::NegMulAdd(n, hn::Set(d, -2.12194440e-4f), r);
-  Vector p = hn::Set(d, 1.0f / 5040);
-  p = hn::MulAdd(p, r, hn::Set(d, 1.0f / 720));
-  p = hn::MulAdd(p, r, hn::Set(d, 1.0f / 120));
-  p = hn::MulAdd(p, r, hn::Set(d, 1.0f / 24));
-  p = hn::MulAdd(p, r, hn::Set(d, 1.0f / 6));
-  p = hn::MulAdd(p, r, hn::Set(d, 0.5f));
-  p = hn::MulAdd(p, r, hn::Set(d, 1.0f));
-  p = hn::MulAdd(p, r, hn::Set(d, 1.0f));
-  const auto exponent = hn::ShiftLeft<23>(hn::Add(hn::ConvertTo(di, n), hn::Set(di, 127)));
-  return hn::Mul(p, hn::BitCast(d, exponent));
-}
-
-// The reciprocal is an estimate of at least 11 bits with one Newton step: 1e-7 relative, a fifth of a division's time.
-HWY_INLINE Vector SiluOf(Vector x) {
-  const Floats d;
-  const Vector bounded = hn::Min(hn::Max(hn::Neg(x), hn::Set(d, -86.0f)), hn::Set(d, 86.0f));
-  const Vector denominator = hn::Add(hn::Set(d, 1.0f), Exp(bounded));
-  const Vector estimate = hn::ApproximateReciprocal(denominator);
-  return hn::Mul(x, hn::Mul(estimate, hn::NegMulAdd(denominator, estimate, hn::Set(d, 2.0f))));
-}
-
-HWY_INLINE const float* Keys(const AttentionRow& row, size_t block) {
-  return row.blocks[block].get() + row.layer_offset;
-}
-
-// Biases and SiLU on the scores of one vector of slots: the weights that values are summed with.
-HWY_INLINE Vector Weigh(const AttentionRow& row, size_t head, size_t slot, Vector score) {
-  const Floats d;
-  score = hn::Add(score, hn::LoadU(d, row.bias_pos + head * row.bias_pos_stride + slot));
-  if (row.bias_time != nullptr) {
-    const hn::RebindToSigned<Floats> di;
-    const auto buckets = hn::PromoteTo(di, hn::LoadU(hn::Rebind<uint8_t, Floats>(), row.buckets + slot));
-    score = hn::Add(score, hn::GatherIndex(d, row.bias_time + head * Model::kTimeBuckets, buckets));
-  }
-  return hn::Mul(SiluOf(score), hn::Set(d, row.inverse_scale));
-}
-
-// Weights of the slots of kBlocks blocks, for one head. Scores of 16 slots come from keys [dim, 16] without horizontal
-// sums; even and odd columns add up apart where registers allow, to hide latency.
-template <size_t kBlocks>
-HWY_INLINE void WeightsOfBlocks(const AttentionShape& shape, const AttentionRow& row, size_t head, size_t first_block,
-                                float* HWY_RESTRICT weights) {
-  constexpr size_t kVectors = kBlocks * kVectorsPerBlock;
-  constexpr size_t kChains = kVectors <= 4 ? 2 : 1;
-  const Floats d;
-  const size_t h = shape.head_dim();
-  const float* HWY_RESTRICT query = row.query + head * h;
-  const float* keys[kBlocks];
-  for (size_t b = 0; b < kBlocks; ++b) keys[b] = Keys(row, first_block + b) + head * h * kRows;
-  Vector sums[kChains][kVectors];
-  for (auto& chain : sums) {
-    for (Vector& sum : chain) sum = hn::Zero(d);
-  }
-  size_t c = 0;
-  for (; c + kChains <= h; c += kChains) {
-    HWY_UNROLL(2)
-    for (size_t chain = 0; chain < kChains; ++chain) {
-      const Vector q = hn::Set(d, query[c + chain]);
-      for (size_t v = 0; v < kVectors; ++v) {
-        const float* const at = keys[v / kVectorsPerBlock] + (c + chain) * kRows + v % kVectorsPerBlock * kLanes;
-        sums[chain][v] = hn::MulAdd(q, hn::LoadU(d, at), sums[chain][v]);
-      }
-    }
-  }
-  for (; c < h; ++c) {
-    const Vector q = hn::Set(d, query[c]);
-    for (size_t v = 0; v < kVectors; ++v) {
-      const float* const at = keys[v / kVectorsPerBlock] + c * kRows + v % kVectorsPerBlock * kLanes;
-      sums[0][v] = hn::MulAdd(q, hn::LoadU(d, at), sums[0][v]);
-    }
-  }
-  for (size_t v = 0; v < kVectors; ++v) {
-    Vector score = sums[0][v];
-    for (size_t chain = 1; chain < kChains; ++chain) score = hn::Add(score, sums[chain][v]);
-    const size_t slot = first_block * kRows + v * kLanes;
-    hn::StoreU(Weigh(row, head, slot, score), d, weights + slot);
-  }
-}
-
-// out[column..] of kVectors vectors = Σ_slots weight · value.
-template <size_t kVectors>
-HWY_INLINE void SumValues(const AttentionShape& shape, const AttentionRow& row, const float* HWY_RESTRICT weights,
-                          size_t column) {
-  constexpr size_t kChains = kVectors >= 4 ? 2 : 4;
-  const Floats d;
-  Vector sums[kChains][kVectors];
-  for (auto& chain : sums) {
-    for (Vector& sum : chain) sum = hn::Zero(d);
-  }
-  const auto add = [&](Vector* HWY_RESTRICT sum, const float* HWY_RESTRICT value, float weight) HWY_ATTR {
-    const Vector w = hn::Set(d, weight);
-    for (size_t v = 0; v < kVectors; ++v) sum[v] = hn::MulAdd(w, hn::LoadU(d, value + v * kLanes), sum[v]);
-  };
-  for (size_t first = 0; first < row.slots; first += kRows) {
-    const float* HWY_RESTRICT values = Keys(row, first / kRows) + shape.dim * kRows + column;
-    const size_t slots = HWY_MIN(kRows, row.slots - first);
-    size_t slot = 0;
-    for (; slot + kChains <= slots; slot += kChains) {
-      for (size_t chain = 0; chain < kChains; ++chain) {
-        add(sums[chain], values + (slot + chain) * shape.dim, weights[first + slot + chain]);
-      }
-    }
-    for (; slot < slots; ++slot) add(sums[0], values + slot * shape.dim, weights[first + slot]);
-  }
-  for (size_t v = 0; v < kVectors; ++v) {
-    Vector sum = sums[0][v];
-    for (size_t chain = 1; chain < kChains; ++chain) sum = hn::Add(sum, sums[chain][v]);
-    hn::StoreU(sum, d, row.out + column + v * kLanes);
-  }
-}
-
-void SiluAttention(const AttentionShape& shape, const AttentionRow& row) {
-  const size_t blocks = (row.slots + kRows - 1) / kRows;
-  const size_t h = shape.head_dim();
-  for (size_t head = 0; head < shape.heads; ++head) {
-    float* const weights = row.weights + head * blocks * kRows;
-    size_t block = 0;
-    for (; block + 4 <= blocks; block += 4) WeightsOfBlocks<4>(shape, row, head, block, weights);
-    if (block + 2 <= blocks) {
-      WeightsOfBlocks<2>(shape, row, head, block, weights);
-      block += 2;
-    }
-    if (block < blocks) WeightsOfBlocks<1>(shape, row, head, block, weights);
-  }
-  // A head's last vector may reach into the next head's columns; that head, coming later, overwrites them.
-  for (size_t head = 0; head < shape.heads; ++head) {
-    const float* const weights = row.weights + head * blocks * kRows;
-    const size_t end = (head + 1) * h;
-    for (size_t column = head * h; column < end;) {
-      const size_t vectors = (end - column + kLanes - 1) / kLanes;
-      const size_t now = vectors >= 4 ? 4 : vectors >= 2 ? 2 : 1;
-      if (now == 4) SumValues<4>(shape, row, weights, column);
-      if (now == 2) SumValues<2>(shape, row, weights, column);
-      if (now == 1) SumValues<1>(shape, row, weights, column);
-      column += now * kLanes;
-    }
-  }
-}
 
 // y = (x - mean) / sqrt(variance + eps), times u where there is one.
 template <bool kGated>
@@ -209,6 +55,25 @@ void GatedLayerNorm(const float* u, const float* x, size_t dim, float eps, float
 void Silu(float* x, size_t count) {
   const Floats d;
   for (size_t i = 0; i < count; i += kLanes) hn::StoreU(SiluOf(hn::LoadU(d, x + i)), d, x + i);
+}
+
+void GatedSilu(const float* gate, const float* up, size_t count, float* y) {
+  const Floats d;
+  for (size_t i = 0; i < count; i += kLanes) {
+    hn::StoreU(hn::Mul(SiluOf(hn::LoadU(d, gate + i)), hn::LoadU(d, up + i)), d, y + i);
+  }
+}
+
+void TanhFactors(float* x, size_t count) {
+  const Floats d;
+  const auto factor = [&](size_t i) HWY_ATTR {
+    const Vector value = hn::LoadU(d, x + i);
+    const Vector bounded = hn::Min(hn::Max(value, hn::Set(d, -kTanhBound)), hn::Set(d, kTanhBound));
+    return Exp(hn::Add(bounded, bounded));
+  };
+  size_t i = 0;
+  for (; i + kLanes <= count; i += kLanes) hn::StoreU(factor(i), d, x + i);
+  if (i < count) hn::BlendedStore(factor(i), hn::FirstN(d, count - i), d, x + i);
 }
 
 using Times = hn::CappedTag<int64_t, 8>;
@@ -303,10 +168,11 @@ HWY_AFTER_NAMESPACE();
 namespace freshet {
 namespace {
 
-HWY_EXPORT(SiluAttention);
 HWY_EXPORT(LayerNorm);
 HWY_EXPORT(GatedLayerNorm);
 HWY_EXPORT(Silu);
+HWY_EXPORT(GatedSilu);
+HWY_EXPORT(TanhFactors);
 HWY_EXPORT(TimeBuckets);
 HWY_EXPORT(OrderScores);
 HWY_EXPORT(ScanAbove);
@@ -319,10 +185,6 @@ const hwy::Sorter& Sorter() {
 
 }  // namespace
 
-void SiluAttention(const AttentionShape& shape, const AttentionRow& row) {
-  HWY_DYNAMIC_DISPATCH(SiluAttention)(shape, row);
-}
-
 void LayerNorm(const float* x, size_t dim, float eps, float* y) { HWY_DYNAMIC_DISPATCH(LayerNorm)(x, dim, eps, y); }
 
 void GatedLayerNorm(const float* u, const float* x, size_t dim, float eps, float* y) {
@@ -330,6 +192,12 @@ void GatedLayerNorm(const float* u, const float* x, size_t dim, float eps, float
 }
 
 void Silu(float* x, size_t count) { HWY_DYNAMIC_DISPATCH(Silu)(x, count); }
+
+void GatedSilu(const float* gate, const float* up, size_t count, float* y) {
+  HWY_DYNAMIC_DISPATCH(GatedSilu)(gate, up, count, y);
+}
+
+void TanhFactors(float* x, size_t count) { HWY_DYNAMIC_DISPATCH(TanhFactors)(x, count); }
 
 void TimeBuckets(const int64_t* times_s, size_t count, int64_t now_s, uint8_t* buckets) {
   HWY_DYNAMIC_DISPATCH(TimeBuckets)(times_s, count, now_s, buckets, BucketTable::Get());

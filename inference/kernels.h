@@ -32,13 +32,27 @@ struct AttentionRow {
   size_t bias_pos_stride = 0;
   const float* bias_time = nullptr;  // [heads, 129], by bucket; null: none
   const uint8_t* buckets = nullptr;  // [slots] time bucket of each slot; kPad more are read; used with bias_time
-  float inverse_scale = 1;           // 1 / C
+  float scale = 1;                   // SiLU: 1 / C; softmax: 1 / √head_dim
+  const float* score = nullptr;      // [dim] additive attention's weights
   float* weights = nullptr;          // scratch, [heads, slots rounded up to 16]
   float* out = nullptr;              // [dim]
 };
 
 // out = Σ_slots SiLU(query · key + bias_pos + bias_time) / C · value, for each head.
 void SiluAttention(const AttentionShape& shape, const AttentionRow& row);
+
+// out = Σ_slots softmax(query · key / √head_dim + bias_pos + bias_time) · value, for each head.
+void SoftmaxAttention(const AttentionShape& shape, const AttentionRow& row);
+
+// out = Σ_slots softmax(score · tanh(q + k) + bias_pos + bias_time) · value, for each head; query and keys are the
+// TanhFactors() of q and k. tanh(q + k) = 1 - 2 / (1 + e^2q · e^2k): one exponential for each key that is stored in
+// place of one for each pair.
+void AdditiveAttention(const AttentionShape& shape, const AttentionRow& row);
+
+// x = e^(2x), in place, with x first brought to ±kTanhBound, which float32 can hold: tanh(q + k) is then right unless q
+// and k are both beyond ±34, on opposite sides. Writes nothing past `count`.
+inline constexpr float kTanhBound = 43;
+void TanhFactors(float* x, size_t count);
 
 // y = LN(x) = (x - mean) / sqrt(variance + eps) over `dim` values.
 void LayerNorm(const float* x, size_t dim, float eps, float* y);
@@ -48,6 +62,9 @@ void GatedLayerNorm(const float* u, const float* x, size_t dim, float eps, float
 
 // x = x / (1 + exp(-x)), in place.
 void Silu(float* x, size_t count);
+
+// y = SiLU(gate) ⊙ up.
+void GatedSilu(const float* gate, const float* up, size_t count, float* y);
 
 // buckets[i] = TimeBucket(now_s - times_s[i]).
 void TimeBuckets(const int64_t* times_s, size_t count, int64_t now_s, uint8_t* buckets);
@@ -78,9 +95,13 @@ const char* KernelTarget();
 namespace plain {
 
 void SiluAttention(const AttentionShape& shape, const AttentionRow& row);
+void SoftmaxAttention(const AttentionShape& shape, const AttentionRow& row);
+void AdditiveAttention(const AttentionShape& shape, const AttentionRow& row);
+void TanhFactors(float* x, size_t count);
 void LayerNorm(const float* x, size_t dim, float eps, float* y);
 void GatedLayerNorm(const float* u, const float* x, size_t dim, float eps, float* y);
 void Silu(float* x, size_t count);
+void GatedSilu(const float* gate, const float* up, size_t count, float* y);
 void TimeBuckets(const int64_t* times_s, size_t count, int64_t now_s, uint8_t* buckets);
 void OrderScores(const float* scores, size_t count, uint32_t* ordered);
 size_t ScanAbove(const float* scores, size_t count, uint32_t first_row, float threshold, size_t limit, RankKey* keys,

@@ -1,5 +1,7 @@
+#include <algorithm>
 #include <bit>
 #include <cmath>
+#include <vector>
 
 #include "inference/engine.h"
 #include "inference/kernels.h"
@@ -30,23 +32,76 @@ namespace {
 
 double SiluOf(double y) { return y / (1 + std::exp(-y)); }
 
+constexpr size_t kRows = KeyValueCache::kRowsPerBlock;
+
+// Scores of one head by slot. `pair(c, key)`: what column c of the query and of a key give.
+template <typename Pair>
+std::vector<double> Scores(const AttentionShape& shape, const AttentionRow& row, size_t head, double scale,
+                           const Pair& pair) {
+  const size_t h = shape.head_dim();
+  std::vector<double> scores(row.slots);
+  for (size_t slot = 0; slot < row.slots; ++slot) {
+    const float* const keys = row.blocks[slot / kRows].get() + row.layer_offset;
+    for (size_t c = head * h; c < (head + 1) * h; ++c) scores[slot] += pair(c, keys[c * kRows + slot % kRows]);
+    scores[slot] = scores[slot] * scale + row.bias_pos[head * row.bias_pos_stride + slot];
+    if (row.bias_time != nullptr) scores[slot] += row.bias_time[head * Model::kTimeBuckets + row.buckets[slot]];
+  }
+  return scores;
+}
+
+void SumValues(const AttentionShape& shape, const AttentionRow& row, size_t head, const std::vector<double>& weights) {
+  const size_t h = shape.head_dim();
+  for (size_t c = head * h; c < (head + 1) * h; ++c) {
+    double sum = 0;
+    for (size_t slot = 0; slot < row.slots; ++slot) {
+      const float* const values = row.blocks[slot / kRows].get() + row.layer_offset + shape.dim * kRows;
+      sum += weights[slot] * values[slot % kRows * shape.dim + c];
+    }
+    row.out[c] = static_cast<float>(sum);
+  }
+}
+
+void Softmax(std::vector<double>& scores) {
+  const double largest = *std::max_element(scores.begin(), scores.end());
+  double sum = 0;
+  for (double& score : scores) sum += score = std::exp(score - largest);
+  for (double& score : scores) score /= sum;
+}
+
 }  // namespace
 
 void SiluAttention(const AttentionShape& shape, const AttentionRow& row) {
-  constexpr size_t kRows = KeyValueCache::kRowsPerBlock;
-  const size_t h = shape.head_dim();
-  for (size_t c = 0; c < shape.dim; ++c) {
-    const size_t head = c / h;
-    double sum = 0;
-    for (size_t slot = 0; slot < row.slots; ++slot) {
-      const float* const keys = row.blocks[slot / kRows].get() + row.layer_offset;
-      const float* const values = keys + shape.dim * kRows;
-      double score = row.bias_pos[head * row.bias_pos_stride + slot];
-      if (row.bias_time != nullptr) score += row.bias_time[head * Model::kTimeBuckets + row.buckets[slot]];
-      for (size_t i = head * h; i < (head + 1) * h; ++i) score += row.query[i] * keys[i * kRows + slot % kRows];
-      sum += SiluOf(score) * row.inverse_scale * values[slot % kRows * shape.dim + c];
-    }
-    row.out[c] = static_cast<float>(sum);
+  for (size_t head = 0; head < shape.heads; ++head) {
+    const auto product = [&](size_t c, double key) { return row.query[c] * key; };
+    std::vector<double> weights = Scores(shape, row, head, 1, product);
+    for (double& weight : weights) weight = SiluOf(weight) * row.scale;
+    SumValues(shape, row, head, weights);
+  }
+}
+
+void SoftmaxAttention(const AttentionShape& shape, const AttentionRow& row) {
+  for (size_t head = 0; head < shape.heads; ++head) {
+    const auto product = [&](size_t c, double key) { return row.query[c] * key; };
+    std::vector<double> weights = Scores(shape, row, head, row.scale, product);
+    Softmax(weights);
+    SumValues(shape, row, head, weights);
+  }
+}
+
+void AdditiveAttention(const AttentionShape& shape, const AttentionRow& row) {
+  for (size_t head = 0; head < shape.heads; ++head) {
+    const auto tanh_of_sum = [&](size_t c, double key) {  // from the factors e^2q and e^2k
+      return row.score[c] * std::tanh((std::log(row.query[c]) + std::log(key)) / 2);
+    };
+    std::vector<double> weights = Scores(shape, row, head, 1, tanh_of_sum);
+    Softmax(weights);
+    SumValues(shape, row, head, weights);
+  }
+}
+
+void TanhFactors(float* x, size_t count) {
+  for (size_t i = 0; i < count; ++i) {
+    x[i] = static_cast<float>(std::exp(2 * std::clamp<double>(x[i], -kTanhBound, kTanhBound)));
   }
 }
 
@@ -66,6 +121,10 @@ void GatedLayerNorm(const float* u, const float* x, size_t dim, float eps, float
 
 void Silu(float* x, size_t count) {
   for (size_t i = 0; i < count; ++i) x[i] = static_cast<float>(SiluOf(x[i]));
+}
+
+void GatedSilu(const float* gate, const float* up, size_t count, float* y) {
+  for (size_t i = 0; i < count; ++i) y[i] = static_cast<float>(SiluOf(gate[i]) * up[i]);
 }
 
 void TimeBuckets(const int64_t* times_s, size_t count, int64_t now_s, uint8_t* buckets) {

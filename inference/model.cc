@@ -104,8 +104,11 @@ Status CheckTensors(const ModelConfig& config, const SafetensorsFile& file) {
     found.erase(entry);
   }
   if (found.empty()) return {};
+  const bool is_transformer = config.block == Block::kTransformer;
   return refuse(std::string(found.begin()->first) + " is no tensor of a model with " + std::to_string(config.layers) +
-                " layers" + (config.time_bias ? "" : " and without time_bias"));
+                " layers" +
+                (is_transformer ? " of " + std::string(AttentionName(config.attention)) + " attention" : "") +
+                (config.time_bias ? "" : " and without time_bias"));
 }
 
 Status CheckFinite(const TensorEntry& tensor, const std::vector<float>& values) {

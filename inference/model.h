@@ -16,10 +16,13 @@
 
 namespace freshet {
 
+enum class Block { kHstu, kTransformer };
+enum class Attention { kSoftmax, kAdditive };  // of a transformer block
 enum class Similarity { kCosine, kDot };
 
 // config.json. Defaults are none: the file says everything but what is optional.
 struct ModelConfig {
+  Block block = Block::kHstu;
   int items = 0;        // rows of the item table, row 0 included
   int event_types = 0;  // rows of the type table, row 0 included
   int dim = 0;          // d; heads must divide it
@@ -27,7 +30,9 @@ struct ModelConfig {
   int heads = 0;        // H
   int window = 0;       // W: events that a row attends to, itself included
   bool time_bias = true;
-  std::optional<double> attention_scale;  // C; absent: W
+  std::optional<double> attention_scale;      // C, of HSTU; absent: W
+  Attention attention = Attention::kSoftmax;  // of a transformer block
+  int ffn_dim = 0;                            // F, likewise
   double ln_eps = 1e-6;
   Similarity similarity = Similarity::kCosine;
   double temperature = 1;  // cosine only
@@ -39,12 +44,28 @@ struct ModelConfig {
   size_t exact_history() const { return static_cast<size_t>(layers) * (static_cast<size_t>(window) - 1) + 1; }
 };
 
+// What the other kind of block has is empty.
 struct LayerWeights {
-  std::vector<float> uvqk;       // [d, 4d]; columns u, v, q, k
-  std::vector<float> out;        // [d, d]
-  std::vector<float> out_bias;   // [d]
-  std::vector<float> bias_pos;   // [H, W], by events back
-  std::vector<float> bias_time;  // [H, 129], by time bucket; empty without time_bias
+  std::vector<float> projection;    // HSTU: uvqk [d, 4d]; transformer: qkv [d, 3d]
+  std::vector<float> out;           // [d, d]
+  std::vector<float> out_bias;      // [d]
+  std::vector<float> score;         // [H, h]; of additive attention
+  std::vector<float> ffn_in;        // [d, 2F]; columns gate, up
+  std::vector<float> ffn_out;       // [F, d]
+  std::vector<float> ffn_out_bias;  // [d]
+  std::vector<float> bias_pos;      // [H, W], by events back
+  std::vector<float> bias_time;     // [H, 129], by time bucket; empty without time_bias
+};
+
+// Where each part of a projected row begins; u, of HSTU, is at 0.
+struct ProjectionColumns {
+  size_t all = 0, query = 0, key = 0, value = 0;
+
+  static ProjectionColumns Of(const ModelConfig& config) {
+    const size_t d = static_cast<size_t>(config.dim);
+    if (config.block == Block::kHstu) return {.all = 4 * d, .query = 2 * d, .key = 3 * d, .value = d};
+    return {.all = 3 * d, .query = 0, .key = d, .value = 2 * d};
+  }
 };
 
 struct Model {

@@ -1,9 +1,9 @@
 #include "inference/model_config.h"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <span>
 
 #include "inference/strict_json.h"
 
@@ -12,9 +12,14 @@ namespace {
 
 using Json = nlohmann::json;
 
-constexpr std::array<std::string_view, 15> kKeys = {
-    "format",     "block",       "items",    "event_types",     "dim",       "layers",   "heads", "window", "ln_eps",
-    "similarity", "temperature", "norm_eps", "attention_scale", "time_bias", "time_unit"};
+constexpr std::string_view kKeys[] = {"format",      "block",    "items",     "event_types", "dim",
+                                      "layers",      "heads",    "window",    "ln_eps",      "similarity",
+                                      "temperature", "norm_eps", "time_bias", "time_unit"};
+constexpr std::string_view kKeysOfHstu[] = {"attention_scale"};
+constexpr std::string_view kKeysOfTransformer[] = {"attention", "ffn_dim"};
+constexpr int kMaxFfnDim = 1 << 14;
+
+std::string_view FormatName(Block block) { return block == Block::kHstu ? "freshet-hstu-1" : "freshet-transformer-1"; }
 
 Error Wrong(std::string_view key, const Json& value, const std::string& expected) {
   return Error(ErrorCode::kInvalidArgument,
@@ -52,6 +57,28 @@ Status RequireText(const Json& json, std::string_view key, std::string_view expe
   return Wrong(key, value, "\"" + std::string(expected) + "\"");
 }
 
+Status CheckKeys(const Json& json, Block block) {
+  const std::span<const std::string_view> more =
+      block == Block::kHstu ? std::span<const std::string_view>(kKeysOfHstu) : kKeysOfTransformer;
+  const auto is_among = [](std::span<const std::string_view> keys, std::string_view key) {
+    return std::find(keys.begin(), keys.end(), key) != keys.end();
+  };
+  for (const auto& [key, value] : json.items()) {
+    if (is_among(kKeys, key) || is_among(more, key)) continue;
+    return Error(ErrorCode::kInvalidArgument,
+                 key + ": unknown key for block \"" + std::string(BlockName(block)) + "\"");
+  }
+  return {};
+}
+
+Status ReadBlock(const Json& json, ModelConfig& config) {
+  const Json block = At(json, "block");
+  if (block != "hstu" && block != "transformer") return Wrong("block", block, "\"hstu\" or \"transformer\"");
+  config.block = block == "hstu" ? Block::kHstu : Block::kTransformer;
+  RETURN_IF_ERROR(RequireText(json, "format", FormatName(config.block)));
+  return CheckKeys(json, config.block);
+}
+
 Status ReadSizes(const Json& json, ModelConfig& config) {
   RETURN_IF_ERROR(ReadSize(json, "items", 1, 1 << 30, config.items));
   RETURN_IF_ERROR(ReadSize(json, "event_types", 1, 1 << 20, config.event_types));
@@ -79,7 +106,7 @@ Status ReadAttention(const Json& json, ModelConfig& config) {
   const Json time_bias = At(json, "time_bias");
   if (!time_bias.is_boolean()) return Wrong("time_bias", time_bias, "true or false");
   config.time_bias = time_bias.get<bool>();
-  const Json scale = At(json, "attention_scale");
+  const Json scale = At(json, "attention_scale");  // a key of HSTU only
   if (!scale.is_null() && !scale.is_discarded()) {
     double number = 0;
     RETURN_IF_ERROR(ReadPositive(json, "attention_scale", number));
@@ -88,30 +115,40 @@ Status ReadAttention(const Json& json, ModelConfig& config) {
   return ReadPositive(json, "ln_eps", config.ln_eps);
 }
 
+Status ReadTransformer(const Json& json, ModelConfig& config) {
+  const Json attention = At(json, "attention");
+  if (attention != "softmax" && attention != "additive") {
+    return Wrong("attention", attention, "\"softmax\" or \"additive\"");
+  }
+  config.attention = attention == "softmax" ? Attention::kSoftmax : Attention::kAdditive;
+  return ReadSize(json, "ffn_dim", 1, kMaxFfnDim, config.ffn_dim);
+}
+
 }  // namespace
 
 Result<ModelConfig> ParseModelConfig(std::string_view text) {
   ASSIGN_OR_RETURN(const Json json, ParseStrictJson(text));
   if (!json.is_object()) return Error(ErrorCode::kInvalidArgument, "not a JSON object");
-  for (const auto& [key, value] : json.items()) {
-    if (std::find(kKeys.begin(), kKeys.end(), key) == kKeys.end()) {
-      return Error(ErrorCode::kInvalidArgument, key + ": unknown key");
-    }
-  }
   ModelConfig config;
-  RETURN_IF_ERROR(RequireText(json, "format", "freshet-hstu-1"));
-  RETURN_IF_ERROR(RequireText(json, "block", "hstu"));
+  RETURN_IF_ERROR(ReadBlock(json, config));
   RETURN_IF_ERROR(RequireText(json, "time_unit", "s"));
   RETURN_IF_ERROR(ReadSizes(json, config));
   RETURN_IF_ERROR(ReadAttention(json, config));
+  if (config.block == Block::kTransformer) RETURN_IF_ERROR(ReadTransformer(json, config));
   RETURN_IF_ERROR(ReadScoring(json, config));
   return config;
 }
 
+std::string_view BlockName(Block block) { return block == Block::kHstu ? "hstu" : "transformer"; }
+
+std::string_view AttentionName(Attention attention) {
+  return attention == Attention::kSoftmax ? "softmax" : "additive";
+}
+
 std::string ModelConfigText(const ModelConfig& config) {
   nlohmann::ordered_json json;
-  json["format"] = "freshet-hstu-1";
-  json["block"] = "hstu";
+  json["format"] = FormatName(config.block);
+  json["block"] = BlockName(config.block);
   json["items"] = config.items;
   json["event_types"] = config.event_types;
   json["dim"] = config.dim;
@@ -119,8 +156,13 @@ std::string ModelConfigText(const ModelConfig& config) {
   json["heads"] = config.heads;
   json["window"] = config.window;
   json["time_bias"] = config.time_bias;
-  json["attention_scale"] = nullptr;
-  if (config.attention_scale) json["attention_scale"] = *config.attention_scale;
+  if (config.block == Block::kTransformer) {
+    json["attention"] = AttentionName(config.attention);
+    json["ffn_dim"] = config.ffn_dim;
+  } else {
+    json["attention_scale"] = nullptr;
+    if (config.attention_scale) json["attention_scale"] = *config.attention_scale;
+  }
   json["ln_eps"] = config.ln_eps;
   json["similarity"] = config.similarity == Similarity::kCosine ? "cosine" : "dot";
   json["temperature"] = config.temperature;

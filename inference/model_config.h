@@ -9,6 +9,10 @@
 
 namespace freshet {
 
+// As the file has them: "hstu", "softmax".
+std::string_view BlockName(Block block);
+std::string_view AttentionName(Attention attention);
+
 // Errors name the key, the value, and what was expected.
 Result<ModelConfig> ParseModelConfig(std::string_view text);
 

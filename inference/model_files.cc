@@ -16,6 +16,8 @@
 namespace freshet {
 namespace {
 
+size_t Size(int number) { return static_cast<size_t>(number); }
+
 std::string VocabularyText(const std::vector<std::string>& ids) {
   std::string text;
   for (size_t row = 0; row < ids.size(); ++row) text += std::to_string(row) + '\t' + ids[row] + '\n';
@@ -43,21 +45,42 @@ Status WriteText(const std::filesystem::path& path, const std::string& text) {
 
 }  // namespace
 
-std::vector<TensorSpec> TensorSpecs(const ModelConfig& config) {
-  const auto size = [](int number) { return static_cast<size_t>(number); };
-  const size_t d = size(config.dim);
-  std::vector<TensorSpec> specs = {
-      {"item_embedding.weight", {size(config.items), d}, "[items, dim]"},
-      {"type_embedding.weight", {size(config.event_types), d}, "[event_types, dim]"},
+std::vector<LayerTensor> LayerTensors(const ModelConfig& config) {
+  using Layer = LayerWeights;
+  const size_t d = Size(config.dim), heads = Size(config.heads), ffn = Size(config.ffn_dim);
+  const bool is_hstu = config.block == Block::kHstu;
+  std::vector<LayerTensor> tensors = {
+      is_hstu ? LayerTensor{{"uvqk.weight", {d, 4 * d}, "[dim, 4·dim]"}, &Layer::projection}
+              : LayerTensor{{"qkv.weight", {d, 3 * d}, "[dim, 3·dim]"}, &Layer::projection},
+      {{"out.weight", {d, d}, "[dim, dim]"}, &Layer::out},
+      {{"out.bias", {d}, "[dim]"}, &Layer::out_bias},
   };
+  if (!is_hstu && config.attention == Attention::kAdditive) {
+    tensors.push_back({{"score.weight", {heads, Size(config.head_dim())}, "[heads, dim / heads]"}, &Layer::score});
+  }
+  if (!is_hstu) {
+    tensors.push_back({{"ffn_in.weight", {d, 2 * ffn}, "[dim, 2·ffn_dim]"}, &Layer::ffn_in});
+    tensors.push_back({{"ffn_out.weight", {ffn, d}, "[ffn_dim, dim]"}, &Layer::ffn_out});
+    tensors.push_back({{"ffn_out.bias", {d}, "[dim]"}, &Layer::ffn_out_bias});
+  }
+  tensors.push_back({{"bias_pos", {heads, Size(config.window)}, "[heads, window]"}, &Layer::bias_pos});
+  if (!config.time_bias) return tensors;
+  tensors.push_back({{"bias_time", {heads, Size(Model::kTimeBuckets)}, "[heads, 129]"}, &Layer::bias_time});
+  return tensors;
+}
+
+std::vector<TensorSpec> TensorSpecs(const ModelConfig& config) {
+  const size_t d = Size(config.dim);
+  std::vector<TensorSpec> specs = {
+      {"item_embedding.weight", {Size(config.items), d}, "[items, dim]"},
+      {"type_embedding.weight", {Size(config.event_types), d}, "[event_types, dim]"},
+  };
+  const std::vector<LayerTensor> tensors = LayerTensors(config);
   for (int l = 0; l < config.layers; ++l) {
-    const std::string layer = "layers." + std::to_string(l) + ".";
-    specs.push_back({layer + "uvqk.weight", {d, 4 * d}, "[dim, 4·dim]"});
-    specs.push_back({layer + "out.weight", {d, d}, "[dim, dim]"});
-    specs.push_back({layer + "out.bias", {d}, "[dim]"});
-    specs.push_back({layer + "bias_pos", {size(config.heads), size(config.window)}, "[heads, window]"});
-    if (!config.time_bias) continue;
-    specs.push_back({layer + "bias_time", {size(config.heads), size(Model::kTimeBuckets)}, "[heads, 129]"});
+    for (const LayerTensor& tensor : tensors) {
+      specs.push_back(tensor.spec);
+      specs.back().name = "layers." + std::to_string(l) + "." + tensor.spec.name;
+    }
   }
   return specs;
 }

@@ -27,6 +27,14 @@ struct TensorSpec {
   std::string_view meaning;  // of the shape: "[dim, 4·dim]"
 };
 
+// A tensor of each layer, named without its "layers.{l}.", and where the layer keeps it.
+struct LayerTensor {
+  TensorSpec spec;
+  std::vector<float> LayerWeights::*values;
+};
+
+std::vector<LayerTensor> LayerTensors(const ModelConfig& config);
+
 // Every tensor of model.safetensors.
 std::vector<TensorSpec> TensorSpecs(const ModelConfig& config);
 
@@ -34,9 +42,9 @@ std::vector<TensorSpec> TensorSpecs(const ModelConfig& config);
 template <typename AnyModel>
 auto TensorStorage(AnyModel& model) {
   std::vector<decltype(&model.item_embedding)> storage = {&model.item_embedding, &model.type_embedding};
+  const std::vector<LayerTensor> tensors = LayerTensors(model.config);
   for (auto& layer : model.layers) {
-    storage.insert(storage.end(), {&layer.uvqk, &layer.out, &layer.out_bias, &layer.bias_pos});
-    if (model.config.time_bias) storage.push_back(&layer.bias_time);
+    for (const LayerTensor& tensor : tensors) storage.push_back(&(layer.*tensor.values));
   }
   return storage;
 }

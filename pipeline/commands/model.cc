@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "inference/model_config.h"
 #include "pipeline/commands/commands.h"
 #include "pipeline/progress.h"
 #include "pipeline/serving_model.h"
@@ -20,6 +21,7 @@ Status Inspect(const std::string& directory, bool as_json) {
   const ModelConfig& config = model->config;
   nlohmann::ordered_json facts = {{"name", model->name},
                                   {"version", model->version},
+                                  {"block", BlockName(config.block)},
                                   {"items", config.items - 1},
                                   {"event_types", config.event_types - 1},
                                   {"dim", config.dim},
@@ -31,6 +33,10 @@ Status Inspect(const std::string& directory, bool as_json) {
                                   {"parameters", model->parameters},
                                   {"weight_bytes", model->parameters * sizeof(float)},
                                   {"tokens_for_exact_rebuild", config.exact_history()}};
+  if (config.block == Block::kTransformer) {
+    facts["attention"] = AttentionName(config.attention);
+    facts["ffn_dim"] = config.ffn_dim;
+  }
   ASSIGN_OR_RETURN(const auto engine, Engine::Make(*model));
   facts["key_value_bytes_per_user"] = engine->CacheBytes(config.window);
   if (as_json) {

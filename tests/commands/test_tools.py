@@ -37,7 +37,7 @@ class ModelTest(CommandTest):
         version = facts.pop("version")
         self.assertRegex(version, r"^[0-9a-f]{16}$")
         self.assertEqual(facts, {
-            "name": "model", "items": 40, "event_types": 3, "dim": 16, "layers": 2, "heads": 2, "window": 8,
+            "name": "model", "block": "hstu", "items": 40, "event_types": 3, "dim": 16, "layers": 2, "heads": 2, "window": 8,
             "time_bias": True, "similarity": "cosine", "parameters": parameters, "weight_bytes": 4 * parameters,
             "tokens_for_exact_rebuild": 2 * 7 + 1, "key_value_bytes_per_user": facts["key_value_bytes_per_user"],
         })  # fmt: skip

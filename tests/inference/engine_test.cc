@@ -7,6 +7,7 @@
 #include <iostream>
 #include <random>
 
+#include "inference/model_config.h"
 #include "tests/inference/model_files.h"
 #include "tests/inference/relative_error.h"
 #include "tests/support/seed.h"
@@ -85,13 +86,16 @@ ModelConfig RandomConfig(std::mt19937_64& random) {
   config.time_bias = random() % 4 != 0;
   config.similarity = random() % 2 == 0 ? Similarity::kCosine : Similarity::kDot;
   if (random() % 2 == 0) config.attention_scale = 1;
+  if (random() % 3 != 0) MakeTransformer(config, random() % 2 == 0 ? Attention::kSoftmax : Attention::kAdditive);
+  config.ffn_dim = config.block == Block::kTransformer ? pick({1, 5, 16, 40, 100}) : 0;
   return config;
 }
 
 std::string Describe(const ModelConfig& config) {
-  return "d " + std::to_string(config.dim) + " H " + std::to_string(config.heads) + " L " +
-         std::to_string(config.layers) + " W " + std::to_string(config.window) +
-         (config.time_bias ? " with time bias" : "");
+  const std::string ffn = "transformer F " + std::to_string(config.ffn_dim) + " ";
+  return (config.block == Block::kHstu ? "hstu" : ffn + std::string(AttentionName(config.attention))) + " d " +
+         std::to_string(config.dim) + " H " + std::to_string(config.heads) + " L " + std::to_string(config.layers) +
+         " W " + std::to_string(config.window) + (config.time_bias ? " with time bias" : "");
 }
 
 TEST(EngineLaw, EveryPrefixOfTwoHundredUsersEqualsFullForward) {
@@ -124,16 +128,24 @@ TEST(EngineLaw, FullForwardOfAPrefixIsAPrefix) {
   }
 }
 
+void HoldsFor(const ModelConfig& config, std::mt19937_64& random) {
+  Fixture f(config, random(), 256);
+  const auto tokens = RandomTokens(config, 3 * static_cast<size_t>(config.window), random);
+  KeyValueCache cache;
+  EXPECT_LE(WorstRow(f.Run(tokens, cache, 256), FullForward(*f.model, tokens), f.dim()), kTolerance)
+      << Describe(config);
+}
+
 TEST(EngineLaw, HoldsForTheShapesToShip) {
   std::mt19937_64 random(TestSeed());
   for (const auto& [layers, window, dim, heads] : {std::array{4, 50, 64, 2}, {2, 200, 64, 2}, {4, 50, 128, 4}}) {
     ModelConfig config = SmallConfig();
     config.layers = layers, config.window = window, config.dim = dim, config.heads = heads;
-    Fixture f(config, random(), 256);
-    const auto tokens = RandomTokens(config, 3 * static_cast<size_t>(window), random);
-    KeyValueCache cache;
-    EXPECT_LE(WorstRow(f.Run(tokens, cache, 256), FullForward(*f.model, tokens), f.dim()), kTolerance)
-        << Describe(config);
+    HoldsFor(config, random);
+    for (const Attention attention : {Attention::kSoftmax, Attention::kAdditive}) {
+      MakeTransformer(config, attention);
+      HoldsFor(config, random);
+    }
   }
 }
 

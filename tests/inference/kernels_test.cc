@@ -2,7 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <iostream>
 #include <limits>
 #include <random>
 #include <vector>
@@ -88,31 +90,137 @@ struct Ring {
   std::vector<AlignedFloats> blocks;
 };
 
-TEST(SiluAttention, EqualsPlainTwinForAllShapes) {
+using AttentionKernel = void (*)(const AttentionShape&, const AttentionRow&);
+
+// One of each kind of attention, and its twin.
+struct AttentionKernels {
+  const char* name;
+  AttentionKernel fast, plain;
+  float scale;
+  bool is_additive = false;
+};
+
+class AttentionTest : public testing::TestWithParam<AttentionKernels> {
+ protected:
+  // The relative error of one row over `slots` random keys and values.
+  double Error(const AttentionShape& shape, size_t slots, std::mt19937_64& random) {
+    const Ring ring(shape.dim, slots, random);
+    auto query = Normal(shape.dim, 1, random);
+    if (GetParam().is_additive) {
+      plain::TanhFactors(query.data(), shape.dim);
+      for (const AlignedFloats& block : ring.blocks) {
+        float* const keys = block.get() + ring.layer_offset;
+        plain::TanhFactors(keys, shape.dim * 16);
+      }
+    }
+    const size_t stride = (slots + 15) / 16 * 16 + kPad;
+    const auto bias = Normal(shape.heads * stride, .1f, random), bias_time = Normal(shape.heads * 129, .1f, random);
+    const auto score = Normal(shape.dim, 1, random);
+    std::vector<uint8_t> buckets(stride + kPad);
+    for (uint8_t& bucket : buckets) bucket = static_cast<uint8_t>(random() % 129);
+    std::vector<float> weights(shape.heads * stride), out(shape.dim + kPad), expected(shape.dim + kPad);
+    AttentionRow row;
+    row.query = query.data(), row.blocks = ring.blocks.data(), row.layer_offset = ring.layer_offset;
+    row.slots = slots, row.bias_pos = bias.data(), row.bias_pos_stride = stride;
+    if (random() % 4 != 0) row.bias_time = bias_time.data();
+    row.buckets = buckets.data(), row.scale = GetParam().scale, row.score = score.data();
+    row.weights = weights.data(), row.out = out.data();
+    GetParam().fast(shape, row);
+    row.out = expected.data();
+    GetParam().plain(shape, row);
+    out[shape.dim] = expected[shape.dim] = .01f;  // terms that cancel may leave nothing to relate errors to
+    return RelativeError(out.data(), expected.data(), shape.dim + 1);
+  }
+};
+
+TEST_P(AttentionTest, EqualsPlainTwinForAllShapes) {
   std::mt19937_64 random(TestSeed());
+  double worst = 0;
   for (const size_t heads : {1, 2, 3, 4}) {
     for (const size_t head_dim : {1, 2, 3, 5, 8, 13, 16, 17, 24, 32, 40, 64, 100}) {
       for (const size_t slots : {1, 2, 15, 16, 17, 31, 33, 50, 64, 65, 100, 128, 200}) {
-        const AttentionShape shape = {heads * head_dim, heads};
-        const Ring ring(shape.dim, slots, random);
-        const size_t stride = (slots + 15) / 16 * 16 + kPad;
-        const auto query = Normal(shape.dim, 1, random), bias = Normal(heads * stride, .1f, random);
-        const auto bias_time = Normal(heads * 129, .1f, random);
-        std::vector<uint8_t> buckets(stride + kPad);
-        for (uint8_t& bucket : buckets) bucket = static_cast<uint8_t>(random() % 129);
-        std::vector<float> weights(heads * stride), out(shape.dim + kPad), expected(shape.dim + kPad);
-        AttentionRow row;
-        row.query = query.data(), row.blocks = ring.blocks.data(), row.layer_offset = ring.layer_offset;
-        row.slots = slots, row.bias_pos = bias.data(), row.bias_pos_stride = stride;
-        if (random() % 4 != 0) row.bias_time = bias_time.data();
-        row.buckets = buckets.data(), row.inverse_scale = .02f, row.weights = weights.data(), row.out = out.data();
-        SiluAttention(shape, row);
-        row.out = expected.data();
-        plain::SiluAttention(shape, row);
-        ASSERT_LE(RelativeError(out.data(), expected.data(), shape.dim), 1e-5)
-            << heads << " heads of " << head_dim << ", " << slots << " slots";
+        const double error = Error({heads * head_dim, heads}, slots, random);
+        ASSERT_LE(error, 1e-5) << heads << " heads of " << head_dim << ", " << slots << " slots";
+        worst = std::max(worst, error);
       }
     }
+  }
+  std::cout << "worst relative error " << worst << std::endl;
+}
+
+INSTANTIATE_TEST_SUITE_P(All, AttentionTest,
+                         testing::Values(AttentionKernels{"Silu", SiluAttention, plain::SiluAttention, .02f},
+                                         AttentionKernels{"Softmax", SoftmaxAttention, plain::SoftmaxAttention, .25f},
+                                         AttentionKernels{"Additive", AdditiveAttention, plain::AdditiveAttention, 1,
+                                                          true}),
+                         [](const auto& kernels) { return kernels.param.name; });
+
+// Scores of +-1e4 and more, where exp alone would be infinite or all zero.
+TEST(SoftmaxAttention, IsSafeForLargeScores) {
+  std::mt19937_64 random(TestSeed());
+  const AttentionShape shape = {16, 1};
+  for (const float sign : {1.0f, -1.0f}) {
+    const Ring ring(shape.dim, 20, random);
+    const std::vector<float> query(shape.dim + kPad), bias_time(129);
+    std::vector<float> bias(64, sign * 3e4f), weights(64), out(shape.dim + kPad), expected(shape.dim + kPad);
+    bias[7] += 2, bias[19] += 1, bias[20] = 9e4f;  // the last is of no slot in use
+    AttentionRow row;
+    row.query = query.data(), row.blocks = ring.blocks.data(), row.layer_offset = ring.layer_offset, row.slots = 20;
+    row.bias_pos = bias.data(), row.weights = weights.data(), row.out = out.data();
+    SoftmaxAttention(shape, row);
+    row.out = expected.data();
+    plain::SoftmaxAttention(shape, row);
+    EXPECT_LE(RelativeError(out.data(), expected.data(), shape.dim), 1e-5);
+  }
+}
+
+// Against tanh itself, not its factors: what one slot weighs beside another whose tanh is -1 shows its score.
+TEST(AdditiveAttention, IsTanhUnlessBothFactorsAreOutOfBounds) {
+  const AttentionShape shape = {1, 1};
+  const float score = 3;
+  for (float q = -50; q < 30; q += 1.75f) {
+    for (float k = -60; k <= 60; k += .37f) {
+      if (q < -34 && k > 34) continue;
+      std::vector<float> query(1 + kPad, q), weights(16), out(1 + kPad), bias(32);
+      std::vector<AlignedFloats> blocks;
+      blocks.push_back(AllocateAligned(32 + kPad));
+      float* const keys = blocks[0].get();
+      keys[0] = k, keys[1] = -60;
+      keys[16] = 1;  // the first slot's value; the second's is 0
+      TanhFactors(query.data(), 1);
+      TanhFactors(keys, 2);
+      AttentionRow row;
+      row.query = query.data(), row.blocks = blocks.data(), row.slots = 2, row.bias_pos = bias.data();
+      row.score = &score, row.weights = weights.data(), row.out = out.data();
+      AdditiveAttention(shape, row);
+      const double expected = 1 / (1 + std::exp(score * (-1 - std::tanh(static_cast<double>(q) + k))));
+      ASSERT_NEAR(out[0], expected, 2e-6 * expected) << q << " + " << k;
+    }
+  }
+}
+
+TEST(TanhFactors, EqualPlainTwinAndTouchNothingPastTheirCount) {
+  std::mt19937_64 random(TestSeed());
+  for (const size_t count : kWidths) {
+    for (const float deviation : {.3f, 20.0f}) {
+      auto y = Normal(count, deviation, random), expected = y;
+      TanhFactors(y.data(), count);
+      plain::TanhFactors(expected.data(), count);
+      for (size_t i = 0; i < count; ++i) ASSERT_NEAR(y[i], expected[i], 1e-6 * expected[i]);
+      EXPECT_TRUE(std::equal(y.begin() + static_cast<std::ptrdiff_t>(count), y.end(),
+                             expected.begin() + static_cast<std::ptrdiff_t>(count)));
+    }
+  }
+}
+
+TEST(GatedSilu, EqualsPlainTwinForAllCounts) {
+  std::mt19937_64 random(TestSeed());
+  for (const size_t count : kWidths) {
+    const auto gate = Normal(count, 3, random), up = Normal(count, 1, random);
+    std::vector<float> y(count + kPad), expected(count + kPad);
+    GatedSilu(gate.data(), up.data(), count, y.data());
+    plain::GatedSilu(gate.data(), up.data(), count, expected.data());
+    EXPECT_LE(RelativeError(y.data(), expected.data(), count), kTolerance) << count;
   }
 }
 

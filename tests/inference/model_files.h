@@ -18,4 +18,11 @@ inline ModelConfig SmallConfig() {
   return config;
 }
 
+inline void MakeTransformer(ModelConfig& config, Attention attention) {
+  config.block = Block::kTransformer;
+  config.attention_scale.reset();
+  config.attention = attention;
+  config.ffn_dim = 2 * config.dim;
+}
+
 }  // namespace freshet

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""The C++ engine against the PyTorch definition, on the demo model: user vectors and top 10 of users of a generated log.
+"""The C++ engine against the PyTorch definition, on the demo model and on random transformers: user vectors and top 10 of
+users of a generated log.
 
 FRESHET: the program. Needs numpy and PyTorch; where they are absent it says so and ends with 77 (CTest: skipped), or 1 with FRESHET_TEST_NO_SKIP.
 """
@@ -13,12 +14,15 @@ import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 FRESHET = os.environ.get("FRESHET", str(ROOT / "build/release/bin/freshet"))
+DEMO = ROOT / "models/demo"
 USERS = 300
 BOUND = 1e-4
+sys.path.insert(0, str(ROOT / "inference/training"))
 
 
 def run(*arguments: object) -> None:
-    subprocess.run([str(argument) for argument in arguments], check=True)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "inference/training")}
+    subprocess.run([str(argument) for argument in arguments], check=True, env=environment)
 
 
 def relative_error(actual: list[float], expected: list[float]) -> float:
@@ -33,24 +37,57 @@ def main() -> int:
         print(f"skipped: {problem}; deploy/install-dependencies.sh test installs PyTorch")
         return 1 if os.environ.get("FRESHET_TEST_NO_SKIP") else 77
     torch.set_num_threads(1)
-    model = ROOT / "models/demo"
+    failures = 0
     with tempfile.TemporaryDirectory() as directory:
         work = pathlib.Path(directory)
         events = work / "log" / "events.jsonl"
         run(FRESHET, "generate", "--users", USERS, "--items", 2000, "--events", 40 * USERS, "--seed", 3, "--output", events)
-        run(FRESHET, "export", "--input", events, "--vocabulary", model, "--output", work / "export")
-        environment = {**os.environ, "PYTHONPATH": str(ROOT / "inference/training")}
-        command = [sys.executable, "-m", "freshet_training", "parity", "--model", model, "--data", work / "export",
-                   "--users", str(USERS), "--output", work / "torch.json"]
-        subprocess.run([str(part) for part in command], check=True, env=environment)
-        run(FRESHET, "replay", "--input", events, "--emit", "final", "--output", work / "cpp.jsonl",
-            "--set", f"model.directory={model}", "--set", f"state.directory={work / 'state'}",
-            "--set", "sink.include_user_vector=true", "--set", "recommend.top_k=10",
-            "--set", "state.history=5000")  # PyTorch leaves out everything a user ever saw, freshet what it keeps
-        expected = json.loads((work / "torch.json").read_text())["users"]
-        names = [line.split("\t")[1] for line in (work / "export" / "users.tsv").read_text().splitlines()]
-        rows = {line.split("\t")[1]: int(line.split("\t")[0]) for line in (model / "items.tsv").read_text().splitlines()}
-        actual = {record["user_id"]: record for record in map(json.loads, (work / "cpp.jsonl").read_text().splitlines())}
+        run(FRESHET, "export", "--input", events, "--vocabulary", DEMO, "--output", work / "export")
+        for model in (DEMO, *random_transformers(work / "models")):
+            failures += check(model, events, work)
+    return 1 if failures else 0
+
+
+def random_transformers(parent: pathlib.Path) -> list[pathlib.Path]:
+    """Both attentions, with odd sizes, every tensor random, and the demo model's items."""
+    import torch
+    from freshet_training import model_directory
+    from freshet_training.model import ModelConfig, SequenceModel
+    from freshet_training.vocabulary import Vocabulary
+
+    torch.manual_seed(4)
+    vocabulary = Vocabulary.load(DEMO)
+    items, types = len(vocabulary.items), len(vocabulary.event_types)
+    shapes = (
+        {"attention": "softmax", "dim": 30, "heads": 3, "layers": 3, "window": 11, "ffn_dim": 70},
+        {"attention": "additive", "dim": 32, "heads": 4, "layers": 2, "window": 16, "similarity": "dot"},
+        {"attention": "additive", "dim": 21, "heads": 1, "layers": 2, "window": 7, "time_bias": False},
+    )
+    paths = []
+    for shape in shapes:
+        model = SequenceModel(ModelConfig(items=items, event_types=types, block="transformer", **shape))
+        with torch.no_grad():
+            for weight in model.parameters():
+                weight.normal_(std=0.3)
+        paths.append(parent / f"{shape['attention']}-{shape['dim']}")
+        model_directory.save(model, vocabulary, paths[-1])
+    return paths
+
+
+def check(model: pathlib.Path, events: pathlib.Path, work: pathlib.Path) -> int:
+    """Both programs' answers for one model; 0 where they agree."""
+    expected_file, answers = work / f"{model.name}.torch.json", work / f"{model.name}.jsonl"
+    run(sys.executable, "-m", "freshet_training", "parity", "--model", model, "--data", work / "export",
+        "--users", USERS, "--output", expected_file)
+    run(FRESHET, "replay", "--input", events, "--emit", "final", "--output", answers,
+        "--set", f"model.directory={model}", "--set", f"state.directory={work / model.name}",
+        "--set", "sink.include_user_vector=true", "--set", "recommend.top_k=10",
+        "--set", "state.history=5000")  # PyTorch leaves out everything a user ever saw, freshet what it keeps
+    expected = json.loads(expected_file.read_text())["users"]
+    names = [line.split("\t")[1] for line in (work / "export" / "users.tsv").read_text().splitlines()]
+    rows = {line.split("\t")[1]: int(line.split("\t")[0]) for line in (model / "items.tsv").read_text().splitlines()}
+    actual = {record["user_id"]: record for record in map(json.loads, answers.read_text().splitlines())}
+    print(f"{model.name}: ", end="")
     return compare(expected, names, rows, actual)
 
 

@@ -34,15 +34,17 @@ inline ModelConfig SmallConfig() {
   return config;
 }
 
-inline ServingModel Serve(uint64_t seed) {
+inline ServingModel Serve(const ModelConfig& config, uint64_t seed) {
   ServingModel serving;
-  serving.model = RandomModel(SmallConfig(), seed);
+  serving.model = RandomModel(config, seed);
   serving.engine = Engine::Make(*serving.model).value();
   serving.ranker = Ranker::Make(*serving.model).value();
   serving.encoder = std::make_unique<const RecommendationEncoder>(serving.model->name, serving.model->version,
                                                                   serving.model->vocabulary.item_ids());
   return serving;
 }
+
+inline ServingModel Serve(uint64_t seed) { return Serve(SmallConfig(), seed); }
 
 inline std::string EventJson(const std::string& user, const std::string& item, int64_t time_ms) {
   return json{{"user_id", user}, {"item_id", item}, {"event_type", "view"}, {"timestamp", time_ms}}.dump();

@@ -34,7 +34,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         "--block",
         choices=BLOCKS,
         default=model.block,
-        help="HSTU, or softmax attention and a gated FFN (not served yet)",
+        help="HSTU, or softmax attention and a gated FFN",
     )
     add("--attention", choices=ATTENTIONS, default=model.attention, help="how a transformer scores an event")
     add("--ffn-dim", type=int, default=model.ffn_dim, help="width of a transformer's feed-forward part; 0: 2 * dim")
