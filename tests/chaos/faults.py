@@ -101,13 +101,12 @@ class Faults:
     def broker_kill(self):
         self.cluster.broker.kill()
         lasted = self.wait(0, 2)
-        self.cluster.broker.call("fence")
-        self.cluster.broker.start()
+        self.cluster.broker.start_again()
         return f"down for {lasted} besides the start"
 
     def broker_restart(self):
         self.cluster.broker.stop()
-        self.cluster.broker.start()
+        self.cluster.broker.start_again()
         return "cleanly"
 
     def broker_pause(self):
