@@ -196,7 +196,8 @@ Result<double> PeakFlops() {
 
 double AttentionFlop(const ModelConfig& config, double slots) {
   const double d = config.dim;
-  const double projections = 2 * d * 4 * d + 2 * d * d;  // u, v, q, k; out
+  double projections = 2 * d * 4 * d + 2 * d * d;  // u, v, q, k; out
+  if (config.block == Block::kTransformer) projections = 2 * d * 3 * d + 2 * d * d + 2 * d * 3 * config.ffn_dim;
   return config.layers * (projections + 4 * slots * d);  // and query · key, weight · value for each slot
 }
 

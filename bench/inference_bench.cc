@@ -64,9 +64,12 @@ void CheckStep(const Model& model, const Engine& engine) {
 }
 
 // Args: dim, heads, layers, window, rows in the batch, users that take turns, whether outputs are asked for.
-void BM_Step(benchmark::State& state) {
-  const ModelConfig config = Config(static_cast<int>(state.range(0)), static_cast<int>(state.range(1)),
-                                    static_cast<int>(state.range(2)), static_cast<int>(state.range(3)), 3416);
+void BM_Step(benchmark::State& state, Block block, Attention attention) {
+  ModelConfig config = Config(static_cast<int>(state.range(0)), static_cast<int>(state.range(1)),
+                              static_cast<int>(state.range(2)), static_cast<int>(state.range(3)), 3416);
+  config.block = block;
+  config.attention = attention;
+  if (block == Block::kTransformer) config.ffn_dim = 2 * config.dim;  // the trainer's default
   const size_t batch = static_cast<size_t>(state.range(4)), users = static_cast<size_t>(state.range(5));
   const size_t d = static_cast<size_t>(config.dim);
   const auto model = RandomModel(config, kSeed);
@@ -132,7 +135,16 @@ void BM_TopK(benchmark::State& state) {
   CountPerRow(state, batch);
 }
 
-BENCHMARK(BM_Step)
+// Of those of HSTU below.
+void TransformerShapes(benchmark::internal::Benchmark* benchmark) {
+  benchmark->ArgNames({"d", "H", "L", "W", "batch", "users", "out"})
+      ->Args({64, 2, 4, 50, 256, 16, 1})
+      ->Args({64, 2, 4, 50, 256, 5000, 1})
+      ->Args({64, 2, 4, 50, 1, 16, 1})
+      ->Args({64, 2, 2, 200, 256, 8, 1});
+}
+
+BENCHMARK_CAPTURE(BM_Step, hstu, Block::kHstu, Attention::kSoftmax)
     ->ArgNames({"d", "H", "L", "W", "batch", "users", "out"})
     ->Args({64, 2, 4, 50, 256, 1, 1})
     ->Args({64, 2, 4, 50, 256, 16, 1})
@@ -147,6 +159,8 @@ BENCHMARK(BM_Step)
     ->Args({128, 4, 4, 50, 256, 8, 1})
     ->Args({64, 2, 1, 20, 256, 16, 1})
     ->Args({64, 2, 1, 200, 256, 16, 1});
+BENCHMARK_CAPTURE(BM_Step, softmax, Block::kTransformer, Attention::kSoftmax)->Apply(TransformerShapes);
+BENCHMARK_CAPTURE(BM_Step, additive, Block::kTransformer, Attention::kAdditive)->Apply(TransformerShapes);
 BENCHMARK(BM_TopK)
     ->ArgNames({"d", "items", "batch", "k", "excluded"})
     ->Args({64, 3416, 1, 100, 200})
