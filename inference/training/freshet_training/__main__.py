@@ -8,6 +8,7 @@ import torch
 from .commands import (
     distill,
     evaluate,
+    fedavg,
     finetune,
     parity,
     prepare,
@@ -22,6 +23,7 @@ _COMMANDS = (
     synthesize,
     train,
     finetune,
+    fedavg,
     distill,
     prune,
     evaluate,

@@ -80,7 +80,7 @@ def train(
     run = Run(sequences, config, options, saving, [*histories, *others], device, teachers, start)
     if saving.resume and saving.checkpoint and saving.checkpoint.exists():
         run.restore(Checkpoint.load(saving.checkpoint))
-    valid = _draw(held_out_cases(sequences, back=2), options) if options.hold_out else []
+    valid = draw(held_out_cases(sequences, back=2), options) if options.hold_out else []
     if start is not None and valid and not run.best.weights:
         before = evaluate(run.model, valid)
         run.best.offer(0, before, run.model)
@@ -99,7 +99,8 @@ def train(
     return run.model
 
 
-def _draw(cases: list[Case], options: TrainOptions) -> list[Case]:
+def draw(cases: list[Case], options: TrainOptions) -> list[Case]:
+    """Those that judge an epoch."""
     order = np.random.default_rng(options.seed).permutation(len(cases))
     return [cases[index] for index in sorted(order[: options.valid_users])]
 

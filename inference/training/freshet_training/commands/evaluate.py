@@ -18,5 +18,6 @@ def add(commands: Any) -> None:
 
 def _run(arguments: argparse.Namespace) -> None:
     model = model_directory.load(arguments.model)
-    cases = held_out_cases(sequences.load(arguments.data), back=1)
+    vocabulary = model_directory.load_vocabulary(arguments.model, model.config)
+    cases = held_out_cases(sequences.load(arguments.data).translated(vocabulary), back=1)
     print(json.dumps(asdict(evaluate(model, cases))))

@@ -18,4 +18,5 @@ def add(commands: Any) -> None:
 
 def _run(arguments: argparse.Namespace) -> None:
     model = model_directory.load(arguments.model)
-    parity.write(model, sequences.load(arguments.data), arguments.users, arguments.output)
+    data = sequences.load(arguments.data).translated(model_directory.load_vocabulary(arguments.model, model.config))
+    parity.write(model, data, arguments.users, arguments.output)

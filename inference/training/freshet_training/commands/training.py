@@ -44,11 +44,21 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_training_options(parser: argparse.ArgumentParser) -> None:
-    options, saving = TrainOptions(), Saving(Path())
+    """All of these."""
+    add_output_options(parser)
+    add_recipe_options(parser)
+    _add_checkpoint_options(parser)
+
+
+def add_output_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="the model directory to write")
+    parser.add_argument("--metrics", type=Path, metavar="FILE", help="append a JSON line per epoch here")
+
+
+def add_recipe_options(parser: argparse.ArgumentParser) -> None:
+    options = TrainOptions()
     objective = options.objective
     add = parser.add_argument
-    add("--output", type=Path, required=True, metavar="DIR", help="the model directory to write")
-    add("--metrics", type=Path, metavar="FILE", help="append a JSON line per epoch here")
     add("--loss", choices=LOSSES, default=objective.loss, help="softmax over all items, over some, or gBCE")
     add("--negatives", type=int, default=objective.negatives, help="items a step that a sampled loss compares with")
     add("--sampler", choices=SAMPLERS, default=objective.sampler, help="what they are drawn by")
@@ -72,6 +82,10 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
     add("--valid-users", type=int, default=options.valid_users, help="at most so many users judge each epoch")
     add("--seed", type=int, default=options.seed)
     add("--device", choices=("cpu", "cuda"), default="cpu", help="where the arithmetic runs")
+
+
+def _add_checkpoint_options(parser: argparse.ArgumentParser) -> None:
+    saving, add = Saving(Path()), parser.add_argument
     add("--checkpoint", type=Path, metavar="FILE", help="what --resume goes on from (default OUTPUT.checkpoint)")
     add("--resume", action="store_true", help="go on from the checkpoint, where there is one")
     add("--checkpoint-minutes", type=float, default=saving.checkpoint_minutes, help="between two, within an epoch")
@@ -132,7 +146,7 @@ def run(
         config,
         train_options(arguments, data),
         saving(arguments),
-        report=lambda record: _report(record, arguments.metrics, line),
+        report=lambda record: report(record, arguments.metrics, line),
         progress=line.update,
         device=device(arguments),
         teachers=teachers,
@@ -152,7 +166,7 @@ def _type_weights(texts: list[str], names: list[str]) -> tuple[float, ...]:
     return tuple(weights)
 
 
-def _report(record: dict[str, Any], metrics: Path | None, line: ProgressLine) -> None:
+def report(record: dict[str, Any], metrics: Path | None, line: ProgressLine) -> None:
     line.clear()
     if metrics is not None:
         with metrics.open("a", encoding="utf-8") as file:
