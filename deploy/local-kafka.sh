@@ -191,8 +191,9 @@ fence() {
   sed -e 's/^process.roles=.*/process.roles=controller/' -e 's/^listeners=.*,/listeners=/' -e '/^advertised/d' \
     -e '$abroker.session.timeout.ms=1000\ncontroller.quorum.append.linger.ms=0' \
     "$directory/server.properties" >"$directory/controller.properties"
+  : >"$directory/controller.log"  # what the last one said must not be taken for this one's words
   java -Xmx256m -XX:+UseSerialGC -Dorg.slf4j.simpleLogger.showDateTime=true -cp "$jars/*" kafka.Kafka \
-    "$directory/controller.properties" >"$directory/controller.log" 2>&1 </dev/null &
+    "$directory/controller.properties" >>"$directory/controller.log" 2>&1 </dev/null &
   pid=$!
   for _ in {1..720}; do
     if grep -q "Fencing broker 1" "$directory/controller.log" || ! kill -0 "$pid" 2>/dev/null; then break; fi

@@ -310,7 +310,8 @@ class Cluster:
             instance.wanted = False
             instance.kill()
         self.proxy.heal()
-        self.broker.signal(signal.SIGCONT)
+        with contextlib.suppress(FileNotFoundError):  # it may be what failed
+            self.broker.signal(signal.SIGCONT)
         self.reader.close()
         self.inspector.close()
         self.broker.kill()
