@@ -22,7 +22,7 @@ ELSEWHERE = re.compile(  # need a broker, root, a GPU, or a build of their own; 
     r"deploy/|\./deploy/|\./tests/|kcat |freshet run |freshet replay --from|cmake |ctest |bench/|inference/training/ablations")
 # Appended to the trainer's commands, whose last option counts.
 BRIEFLY = {"train": "--epochs 1 --threads 1", "finetune": "--epochs 1 --threads 1", "distill": "--epochs 1 --threads 1",
-           "synthesize": "--users 20"}  # fmt: skip
+           "fedavg": "--rounds 1 --threads 1", "synthesize": "--users 20"}  # fmt: skip
 
 
 def blocks(document, language):
@@ -84,7 +84,7 @@ class ExamplesTest(DocumentTest):
         super().setUp()
         log = as_lines(self.clicks())
         self.write("clicks.jsonl", log)
-        for name in ("clicks", "today"):
+        for name in ("clicks", "today", "shop-a", "shop-b"):
             self.write(f"{name}.jsonl.gz", gzip.compress(log))
         for name in ("shop", "old", "new"):
             write_model(self.path("models") / name, [f"i{n}" for n in range(1, 61)], seed=SEED + len(name))
