@@ -8,6 +8,7 @@ import torch
 from .commands import (
     distill,
     evaluate,
+    export_onnx,
     fedavg,
     finetune,
     parity,
@@ -29,6 +30,7 @@ _COMMANDS = (
     evaluate,
     report,
     parity,
+    export_onnx,
 )
 
 

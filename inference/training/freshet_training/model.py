@@ -94,15 +94,15 @@ class Layer(nn.Module):
         raise NotImplementedError
 
     def normalise(self, x: Tensor) -> Tensor:
-        return F.layer_norm(x, x.shape[-1:], eps=self.config.ln_eps)
+        return F.layer_norm(x, (self.config.dim,), eps=self.config.ln_eps)
 
     def by_head(self, x: Tensor) -> Tensor:
         """[events, dim] to [heads, events, head_dim]"""
-        return x.view(len(x), self.config.heads, -1).transpose(0, 1)
+        return x.view(-1, self.config.heads, self.config.dim // self.config.heads).transpose(0, 1)
 
     def biases(self, times: Tensor) -> tuple[Tensor, Tensor]:
         """Of all pairs of one user's events: their sum [heads, events, events], and whether a pair is in the band."""
-        index = torch.arange(len(times), device=times.device)
+        index = torch.arange(times.shape[0], device=times.device)
         offsets = index[:, None] - index[None, :]
         bias = self.bias_pos[:, offsets.clamp(0, self.config.window - 1)]
         if self.bias_time is not None:
@@ -148,7 +148,7 @@ class HstuLayer(Layer):
         values, queries, keys = (self.by_head(x) for x in (v, q, k))
         bias, in_band = self.biases(times)
         weights = F.silu(queries @ keys.transpose(1, 2) + bias).masked_fill(~in_band, 0) / self.config.scale
-        return (weights @ values).transpose(0, 1).reshape(len(q), -1)
+        return (weights @ values).transpose(0, 1).flatten(1)
 
 
 class TransformerLayer(Layer):
@@ -202,7 +202,7 @@ class TransformerLayer(Layer):
             scores = queries @ keys.transpose(1, 2)
         bias, in_band = self.biases(times)
         weights = torch.softmax((scores + bias).masked_fill(~in_band, -math.inf), 2)
-        return (weights @ values).transpose(0, 1).reshape(len(q), -1)
+        return (weights @ values).transpose(0, 1).flatten(1)
 
 
 class SequenceModel(nn.Module):
@@ -253,7 +253,7 @@ class SequenceModel(nn.Module):
     def normalise(self, x: Tensor) -> Tensor:
         """User vectors of outputs [rows, dim]."""
         if self.config.similarity == "dot":
-            return F.layer_norm(x, x.shape[-1:], eps=self.config.ln_eps)
+            return F.layer_norm(x, (self.config.dim,), eps=self.config.ln_eps)
         return F.normalize(x, dim=1, eps=self.config.norm_eps)
 
     def candidates(self) -> Tensor:
