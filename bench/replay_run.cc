@@ -96,7 +96,7 @@ Result<ReplayCost> RunReplay(const ReplayOptions& options, const ServingModel& s
   StageCosts stages(cost);
   PipelineOptions pipeline_options = PipelineOptionsFor(config, 1);
   pipeline_options.file_partitions = config.state.partitions;
-  Pipeline pipeline(std::move(pipeline_options), serving, *decoder, *source, *sink, *states, &stages);
+  Pipeline pipeline(std::move(pipeline_options), Borrowed(serving), *decoder, *source, *sink, *states, &stages);
   RETURN_IF_ERROR(pipeline.Open());
   for (PollState state = PollState::kMore; state != PollState::kEnd;) {
     ASSIGN_OR_RETURN(state, pipeline.Step(std::chrono::milliseconds(0)));

@@ -12,20 +12,20 @@ namespace freshet {
 Status Pipeline::AnswerFromState(PartitionId partition, std::span<UserState* const> users, int top_k,
                                  std::vector<std::string>& answers) {
   Buffers& b = *buffers_;
-  const auto dim = static_cast<size_t>(serving_.model->config.dim);
+  const auto dim = static_cast<size_t>(serving_->model->config.dim);
   const auto k = static_cast<size_t>(top_k);
   b.rows.clear();
   b.user_vectors.resize(users.size() * dim);
   b.top.resize(users.size() * k);
   for (size_t i = 0; i < users.size(); ++i) {
     KeyValueCache& cache = users[i]->key_values();
-    const bool current = cache.model == serving_.model->tag && cache.sequence_number == users[i]->profile().events;
+    const bool current = cache.model == serving_->model->tag && cache.sequence_number == users[i]->profile().events;
     if (current && cache.user_vector.size() == dim) continue;
     cache.Clear();  // keys/values alone do not give the newest output
     ScheduleMissing(*users[i]);
     b.rows.back().user_vector = &b.user_vectors[i * dim];
   }
-  serving_.engine->Step(b.rows, *engine_scratch_);
+  serving_->engine->Step(b.rows, *engine_scratch_);
   b.requests.clear();
   for (size_t i = 0; i < users.size(); ++i) {
     std::vector<float>& kept = users[i]->key_values().user_vector;
@@ -34,7 +34,7 @@ Status Pipeline::AnswerFromState(PartitionId partition, std::span<UserState* con
     b.requests.push_back(
         {kept.data(), options_.exclude_seen ? users[i]->item_rows() : std::span<const ItemRow>(), {&b.top[i * k], k}});
   }
-  serving_.ranker->TopK(b.requests, *ranker_scratch_);
+  serving_->ranker->TopK(b.requests, *ranker_scratch_);
   for (size_t i = 0; i < users.size(); ++i) {
     const Origin origin = options_.origin(partition, users[i]->applied_offset());
     Recommendation recommendation;
@@ -47,7 +47,7 @@ Status Pipeline::AnswerFromState(PartitionId partition, std::span<UserState* con
     recommendation.event_time_ms = users[i]->profile().last_time_ms;
     recommendation.items = b.requests[i].top.first(b.requests[i].found);
     if (options_.include_user_vector) recommendation.user_vector = {b.requests[i].user_vector, dim};
-    serving_.encoder->Encode(recommendation, answers.emplace_back());
+    serving_->encoder->Encode(recommendation, answers.emplace_back());
   }
   return {};
 }

@@ -235,7 +235,9 @@ std::vector<Setting> MakeSchema() {
       RocksDbOptions(),
       Text("model.directory", "a path",
            "The model: config.json, model.safetensors, items.tsv, event_types.tsv. Where the default is not below the "
-           "working directory, it is the demo model that is installed with the program.",
+           "working directory, it is the demo model that is installed with the program. A symbolic link is followed "
+           "when it "
+           "changes while `run` runs.",
            FIELD(model.directory), NotEmpty),
       Word("model.precision", "Numbers of the catalogue and the projections.", FIELD(model.precision), {"auto", "fp32"},
            {"bf16", "int8"}),

@@ -124,7 +124,8 @@ class ControlPlaneImpl : public ControlPlane {
     nlohmann::ordered_json status;
     status["application"] = options_.application;
     status["version"] = options_.freshet_version;
-    status["model"] = {{"name", options_.model_name}, {"version", options_.model_version}};
+    const ModelLabels model = metrics_.Model();
+    status["model"] = {{"name", model.name}, {"version", model.version}};
     status["ready"] = missing.empty();
     if (!missing.empty()) status["missing"] = missing;
     status["uptime_seconds"] = uptime.count();

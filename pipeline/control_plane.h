@@ -20,8 +20,6 @@ struct ControlPlaneOptions {
   std::string listen = "127.0.0.1:8080";  // host:port; port 0 picks a free one; IPv6 as [::1]:8080
   int top_k = 100;                        // the default and the largest k
   std::string application;
-  std::string model_name;
-  std::string model_version;
   std::string freshet_version;
 };
 

@@ -17,6 +17,8 @@
 #include <utility>
 #include <vector>
 
+#include "core/clock.h"
+
 namespace freshet {
 namespace {
 
@@ -212,8 +214,8 @@ void AddProcess(Exposition& out, double start_time) {
 
 class MetricsImpl : public Metrics {
  public:
-  MetricsImpl(std::string_view freshet_version, std::string_view model_name, std::string_view model_version)
-      : freshet_version_(freshet_version), model_name_(model_name), model_version_(model_version) {}
+  MetricsImpl(std::string_view freshet_version, ModelLabels model)
+      : freshet_version_(freshet_version), model_(std::move(model)) {}
 
   WorkerMetrics& Worker(int worker) override {
     const std::lock_guard lock(mutex_);
@@ -227,6 +229,17 @@ class MetricsImpl : public Metrics {
   }
   void SetReady(bool ready) override { ready_.Set(ready); }
   void AddRemovedPartition() override { removed_partitions_.fetch_add(1, std::memory_order_relaxed); }
+  void SwapModel(ModelLabels model) override {
+    const std::lock_guard lock(mutex_);
+    model_ = std::move(model);
+    ++model_swaps_;
+    last_swap_ms_ = WallClockMs();
+  }
+  void AddRefusedModel() override { model_refusals_.fetch_add(1, std::memory_order_relaxed); }
+  ModelLabels Model() const override {
+    const std::lock_guard lock(mutex_);
+    return model_;
+  }
 
   std::string Render() override {
     Exposition out;
@@ -335,24 +348,32 @@ class MetricsImpl : public Metrics {
     }
     out.Gauge("freshet_build_info", "1; the version that runs.", 1,
               {{"version", freshet_version_}, {"compiler", __VERSION__}});
-    out.Gauge("freshet_model_info", "1; the model that is loaded.", 1,
-              {{"name", model_name_}, {"version", model_version_}});
+    out.Gauge("freshet_model_info", "1; the model that every worker serves.", 1,
+              {{"name", model_.name}, {"version", model_.version}});
+    out.Counter("freshet_model_swaps_total", "Models that took the place of another in this process.", model_swaps_);
+    out.Counter("freshet_model_refusals_total", "Models that were not taken up; the one before went on serving.",
+                model_refusals_.load(std::memory_order_relaxed));
+    out.Gauge("freshet_model_last_swap_timestamp_seconds", "When the last model took the place of another; 0: never.",
+              static_cast<double>(last_swap_ms_) / 1000);
   }
 
-  const std::string freshet_version_, model_name_, model_version_;
+  const std::string freshet_version_;
   const double start_time_ = ProcessStartTime();
   std::array<std::atomic<uint64_t>, 600> responses_{};
   std::atomic<int64_t> removed_partitions_{0};
   Cell<bool> ready_;
-  std::mutex mutex_;  // guards the map, not the instruments
+  std::atomic<int64_t> model_refusals_{0};
+  mutable std::mutex mutex_;  // guards what follows, but not the workers' instruments
   std::map<int, std::unique_ptr<WorkerInstruments>> workers_;
+  ModelLabels model_;
+  int64_t model_swaps_ = 0;
+  int64_t last_swap_ms_ = 0;  // since the epoch
 };
 
 }  // namespace
 
-std::unique_ptr<Metrics> Metrics::Make(std::string_view freshet_version, std::string_view model_name,
-                                       std::string_view model_version) {
-  return std::make_unique<MetricsImpl>(freshet_version, model_name, model_version);
+std::unique_ptr<Metrics> Metrics::Make(std::string_view freshet_version, ModelLabels model) {
+  return std::make_unique<MetricsImpl>(freshet_version, std::move(model));
 }
 
 }  // namespace freshet

@@ -49,11 +49,17 @@ class WorkerMetrics {
   virtual void SetSnapshotAge(double seconds) = 0;                      // freshet_snapshot_watermark_age_seconds
 };
 
+// As recommendations name it.
+struct ModelLabels {
+  std::string name;
+  std::string version;
+  bool operator==(const ModelLabels&) const = default;
+};
+
 class Metrics {
  public:
-  // `freshet_version`: label of freshet_build_info; `model_name`, `model_version`: labels of freshet_model_info.
-  static std::unique_ptr<Metrics> Make(std::string_view freshet_version, std::string_view model_name,
-                                       std::string_view model_version);
+  // `freshet_version`: label of freshet_build_info; `model`: labels of freshet_model_info.
+  static std::unique_ptr<Metrics> Make(std::string_view freshet_version, ModelLabels model);
   virtual ~Metrics() = default;
 
   // Lives as long as the Metrics. Ask once and keep it: this takes a lock.
@@ -62,6 +68,12 @@ class Metrics {
   virtual void AddHttpResponse(int status) = 0;  // freshet_http_responses_total{status}
   virtual void SetReady(bool ready) = 0;         // freshet_ready
   virtual void AddRemovedPartition() = 0;        // freshet_removed_partitions_total
+
+  // The model that every worker serves from now on: freshet_model_info, freshet_model_swaps_total and
+  // freshet_model_last_swap_timestamp_seconds.
+  virtual void SwapModel(ModelLabels model) = 0;
+  virtual void AddRefusedModel() = 0;  // freshet_model_refusals_total
+  virtual ModelLabels Model() const = 0;
 
   // The text exposition format 0.0.4. Series of all workers are summed; of an age the highest is shown.
   virtual std::string Render() = 0;

@@ -3,6 +3,7 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <cassert>
 #include <span>
 #include <utility>
 #include <variant>
@@ -26,24 +27,33 @@ constexpr size_t kMaxUncommittedBytes = size_t{32} << 20;
 
 }  // namespace
 
-Pipeline::Pipeline(PipelineOptions options, const ServingModel& serving, EventDecoder& decoder, EventSource& source,
-                   RecordSink& sink, StateDirectory& states, WorkerMetrics* metrics)
+Pipeline::Pipeline(PipelineOptions options, std::shared_ptr<const ServingModel> serving, EventDecoder& decoder,
+                   EventSource& source, RecordSink& sink, StateDirectory& states, WorkerMetrics* metrics)
     : options_(std::move(options)),
       empty_snapshots_(options_.snapshots.empty),
-      serving_(serving),
+      serving_(std::move(serving)),
       decoder_(decoder),
       source_(source),
       sink_(sink),
       states_(states),
       metrics_(metrics),
       buffers_(std::make_unique<Buffers>()),
-      engine_scratch_(serving.engine->MakeScratch(options_.max_batch)),
-      ranker_scratch_(serving.ranker->MakeScratch(options_.max_batch)),
+      engine_scratch_(serving_->engine->MakeScratch(options_.max_batch)),
+      ranker_scratch_(serving_->ranker->MakeScratch(options_.max_batch)),
       last_commit_(SteadyClock::now()) {}
 
 Pipeline::~Pipeline() = default;
 
 Status Pipeline::Open() { return source_.Open(*this); }
+
+bool Pipeline::BetweenCommits() const { return buffers_->uncommitted_events == 0 && !rewind_due_; }
+
+void Pipeline::Serve(std::shared_ptr<const ServingModel> serving) {
+  assert(BetweenCommits());
+  engine_scratch_ = serving->engine->MakeScratch(options_.max_batch);
+  ranker_scratch_ = serving->ranker->MakeScratch(options_.max_batch);
+  serving_ = std::move(serving);
+}
 
 // The life of an event. Lines that leave this process are marked.
 Result<PollState> Pipeline::Step(std::chrono::milliseconds wait) {
@@ -126,7 +136,7 @@ void Pipeline::Append() {
   const bool answers = options_.emit == Emit::kEvery || latest;
   b.rows.clear();
   b.excluded.clear();
-  if (answers) b.user_vectors.resize(b.works.size() * static_cast<size_t>(serving_.model->config.dim));
+  if (answers) b.user_vectors.resize(b.works.size() * static_cast<size_t>(serving_->model->config.dim));
   Work* newest = nullptr;  // of the user's that were taken
   for (size_t i = 0; i < b.by_user.size(); ++i) {
     Work& work = b.works[b.by_user[i].second];
@@ -144,7 +154,7 @@ void Pipeline::Append() {
 
 // Gives the event to its user's sequence, and where `attend`, its token to the engine. False: it was dropped.
 bool Pipeline::Take(Work& work, bool attend) {
-  const Vocabulary& vocabulary = serving_.model->vocabulary;
+  const Vocabulary& vocabulary = serving_->model->vocabulary;
   UserState& user = *work.user;
   const Token token = MakeToken(work.event);
   const ItemRow row = attend ? vocabulary.RowOf(token.item) : kUnknownItem;
@@ -170,7 +180,7 @@ bool Pipeline::Take(Work& work, bool attend) {
 void Pipeline::WantAnswer(Work& work) {
   Buffers& b = *buffers_;
   if (work.record->offset < work.partition->emit_from) return;
-  const auto dim = static_cast<size_t>(serving_.model->config.dim);
+  const auto dim = static_cast<size_t>(serving_->model->config.dim);
   work.user_vector = &b.user_vectors[static_cast<size_t>(&work - b.works.data()) * dim];
   b.rows.back().user_vector = work.user_vector;
   if (!options_.exclude_seen) return;
@@ -183,9 +193,9 @@ void Pipeline::WantAnswer(Work& work) {
 
 void Pipeline::Attend() {
   Buffers& b = *buffers_;
-  serving_.engine->Step(b.rows, *engine_scratch_);
+  serving_->engine->Step(b.rows, *engine_scratch_);
   if (options_.keep_user_vectors) {
-    const auto dim = static_cast<size_t>(serving_.model->config.dim);
+    const auto dim = static_cast<size_t>(serving_->model->config.dim);
     for (const auto& [user, index] : b.by_user) {
       const Work& work = b.works[index];
       if (work.user_vector != nullptr)
@@ -206,13 +216,13 @@ void Pipeline::Rank() {
                                             work.excluded_end - work.excluded_begin);
     b.requests.push_back({work.user_vector, excluded, {&b.top[b.requests.size() * k], k}});
   }
-  serving_.ranker->TopK(b.requests, *ranker_scratch_);
+  serving_->ranker->TopK(b.requests, *ranker_scratch_);
   ReportStage(Stage::kRank);
 }
 
 void Pipeline::Encode() {
   Buffers& b = *buffers_;
-  const auto dim = static_cast<size_t>(serving_.model->config.dim);
+  const auto dim = static_cast<size_t>(serving_->model->config.dim);
   const int64_t now_ms = WallClockMs();
   b.encoded.clear();
   b.encoded_ends.clear();
@@ -230,7 +240,7 @@ void Pipeline::Encode() {
     recommendation.event_time_ms = work.event.timestamp_ms;
     recommendation.items = request.top.first(request.found);
     if (options_.include_user_vector) recommendation.user_vector = {work.user_vector, dim};
-    serving_.encoder->Encode(recommendation, b.encoded);
+    serving_->encoder->Encode(recommendation, b.encoded);
     b.encoded_ends.push_back(b.encoded.size());
     if (metrics_ != nullptr) b.uncommitted_event_times_ms.push_back(work.event.timestamp_ms);
   }
@@ -268,7 +278,7 @@ Status Pipeline::MaybeCommit(bool ended) {
 bool Pipeline::HotCacheIsPinned() const {
   const size_t half = options_.hot_cache_bytes / 2;
   const auto events = static_cast<size_t>(buffers_->uncommitted_events);
-  const size_t most_for_user = serving_.engine->CacheBytes(serving_.model->config.window);
+  const size_t most_for_user = serving_->engine->CacheBytes(serving_->model->config.window);
   if (events * most_for_user < half) return false;  // cannot be; asking the stores is dearer
   size_t unsaved = 0;
   for (const auto& [id, partition] : partitions_)
@@ -375,7 +385,7 @@ void Pipeline::AddDeadLetter(const RawRecord& record, const DecodeFailure& failu
 // Makes the cached keys/values those of the whole sequence and the current model, by scheduling the tokens that they
 // lack: none for a hot user, all that count after an eviction or with another model.
 void Pipeline::ScheduleMissing(UserState& user) {
-  const Model& model = *serving_.model;
+  const Model& model = *serving_->model;
   const Vocabulary& vocabulary = model.vocabulary;
   if (!user.RowsAreOf(model.tag)) {
     user.ResetRows(model.tag, [&](const Token& token) { return vocabulary.RowOf(token.item); });

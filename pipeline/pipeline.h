@@ -83,8 +83,8 @@ struct PipelineCounts {
 class Pipeline : public AssignmentListener {
  public:
   // Everything borrowed outlives the pipeline. `metrics` may be null.
-  Pipeline(PipelineOptions options, const ServingModel& serving, EventDecoder& decoder, EventSource& source,
-           RecordSink& sink, StateDirectory& states, WorkerMetrics* metrics);
+  Pipeline(PipelineOptions options, std::shared_ptr<const ServingModel> serving, EventDecoder& decoder,
+           EventSource& source, RecordSink& sink, StateDirectory& states, WorkerMetrics* metrics);
   ~Pipeline() override;
 
   Status Open();
@@ -98,6 +98,13 @@ class Pipeline : public AssignmentListener {
   // With Emit::kFinal, after kEnd: recommendations for the next max_batch users of the open partitions. kEnd: all have
   // theirs.
   Result<PollState> EmitFinal();
+
+  // Whether everything that went through is committed.
+  bool BetweenCommits() const;
+  // The model of the answers from now on. Users' keys/values are made anew from their tokens, each user's when they are
+  // needed next. REQUIRES: BetweenCommits(), so that no transaction holds answers of two models.
+  void Serve(std::shared_ptr<const ServingModel> serving);
+  const ServingModel& serving() const { return *serving_; }
 
   // From live state; this worker's thread.
   LiveAnswer Answer(const LiveQuery& query);
@@ -171,7 +178,7 @@ class Pipeline : public AssignmentListener {
 
   const PipelineOptions options_;
   std::set<PartitionId> empty_snapshots_;  // of the options, until their stores have that durably
-  const ServingModel& serving_;
+  std::shared_ptr<const ServingModel> serving_;
   EventDecoder& decoder_;
   EventSource& source_;
   RecordSink& sink_;

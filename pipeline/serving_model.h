@@ -22,6 +22,11 @@ struct ServingModel {
   static Result<ServingModel> Load(const std::filesystem::path& directory);
 };
 
+// For a pipeline that `serving` outlives.
+inline std::shared_ptr<const ServingModel> Borrowed(const ServingModel& serving) {
+  return {&serving, [](const ServingModel*) {}};
+}
+
 // Takes some events through the model. kCorrupt where finite weights give vectors or scores that are not: it would
 // recommend nothing.
 Status CheckFinite(const Model& model, const Engine& engine, const Ranker& ranker);

@@ -47,6 +47,13 @@ bool KeepWaiting() {
   return !stop_requested || steady_clock::now().time_since_epoch() < stop_requested_at.load() + kDrainFor;
 }
 
+sigset_t Hangup() {
+  sigset_t hangup;
+  sigemptyset(&hangup);
+  sigaddset(&hangup, SIGHUP);
+  return hangup;
+}
+
 std::map<std::string, std::string> Environment() {
   std::map<std::string, std::string> variables;
   for (char** entry = environ; *entry != nullptr; ++entry) {
@@ -226,6 +233,18 @@ const std::atomic<bool>& StopOnSignals() {
   std::signal(SIGPIPE, SIG_IGN);
   std::signal(SIGXFSZ, SIG_IGN);  // a file that may not grow is an error, as a full disk is
   return stop_requested;
+}
+
+// Blocked rather than handled: a handler would interrupt waits of librdkafka and RocksDB while they go on working.
+void HoldHangups() {
+  const sigset_t hangup = Hangup();
+  pthread_sigmask(SIG_BLOCK, &hangup, nullptr);
+}
+
+bool TakeHangup() {
+  const sigset_t hangup = Hangup();
+  constexpr timespec kAtOnce{};
+  return sigtimedwait(&hangup, nullptr, &kAtOnce) == SIGHUP;
 }
 
 int ExitCodeOf(const Error& error) {

@@ -67,6 +67,12 @@ int WorkersFor(const Config& config, int partitions);
 // threads start.
 const std::atomic<bool>& StopOnSignals();
 
+// SIGHUP ends this process no longer, nor interrupts anything: it waits for TakeHangup(). Call once, before threads
+// start.
+void HoldHangups();
+// Whether SIGHUP has come since the last call, or HoldHangups().
+bool TakeHangup();
+
 // What a service manager sees: 0 done, 1 failed, 2 usage or configuration, 3 the data needs a decision.
 int ExitCodeOf(const Error& error);
 

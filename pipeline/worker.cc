@@ -83,12 +83,18 @@ class WorkerLoop {
     if (options_.queries != nullptr) options_.queries->Open(index_);
     bool read = false;
     for (bool done = false; !done && !stop_ && !board_.failed;) {
+      TakeUpModel();
       ASSIGN_OR_RETURN(const PollState state, read ? worker_.pipeline->EmitFinal() : worker_.pipeline->Step(kPollWait));
       Tell();
       done = state == PollState::kEnd && (read || !options_.emit_final);
       read |= state == PollState::kEnd;
     }
     return worker_.pipeline->Close();
+  }
+
+  void TakeUpModel() {
+    if (options_.model == nullptr || !worker_.pipeline->BetweenCommits()) return;
+    if (auto newer = options_.model->Newer(&worker_.pipeline->serving())) worker_.pipeline->Serve(std::move(newer));
   }
 
   void Tell() {

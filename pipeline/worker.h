@@ -14,6 +14,7 @@
 #include "ingest/decoder.h"
 #include "ingest/event_source.h"
 #include "ingest/record_sink.h"
+#include "pipeline/current_model.h"
 #include "pipeline/live_queries.h"
 #include "pipeline/pipeline.h"
 #include "pipeline/readiness.h"
@@ -32,6 +33,8 @@ struct WorkerOptions {
   bool emit_final = false;         // after the input's end, a recommendation for each user
   Readiness* readiness = nullptr;  // told of each worker's first assignment; may be null
   LiveQueries* queries = nullptr;  // answered between micro-batches; may be null
+  // Where the next models come from, each taken up between two commits; null: pipelines keep what they have.
+  const CurrentModel* model = nullptr;
   // Called on the calling thread, about ten times a second, with the sum over workers and the share of the input that
   // is done (-1: unknown).
   std::function<void(const PipelineCounts&, double)> progress;

@@ -243,7 +243,7 @@ Result<std::vector<Worker>> MakeWorkers(const ReplayFlags& flags, const Config& 
     if (!input.range) options.topic = kLogFiles;
     options.origin = OriginOf(flags, config, *files.commit_log);
     options.snapshots = input.snapshots;
-    worker.pipeline = std::make_unique<Pipeline>(std::move(options), serving, *worker.decoder, *worker.source,
+    worker.pipeline = std::make_unique<Pipeline>(std::move(options), Borrowed(serving), *worker.decoder, *worker.source,
                                                  *worker.sink, states, nullptr);
   }
   return workers;

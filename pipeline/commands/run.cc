@@ -6,6 +6,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstdlib>
+#include <filesystem>
 #include <memory>
 #include <mutex>
 #include <stop_token>
@@ -18,6 +19,7 @@
 #include "pipeline/commands/commands.h"
 #include "pipeline/config_values.h"
 #include "pipeline/control_plane.h"
+#include "pipeline/model_reloader.h"
 #include "pipeline/snapshot_file.h"
 #include "pipeline/version.h"
 #include "pipeline/worker.h"
@@ -45,7 +47,7 @@ KafkaOptions KafkaOptionsOf(const Config& config) {
   return options;
 }
 
-Result<std::vector<Worker>> MakeWorkers(const Config& config, const ServingModel& serving, StateDirectory& states,
+Result<std::vector<Worker>> MakeWorkers(const Config& config, const CurrentModel& model, StateDirectory& states,
                                         Metrics& metrics, const Topics& topics) {
   KafkaOptions kafka = KafkaOptionsOf(config);
   kafka.source_partitions = topics.partitions;
@@ -72,19 +74,17 @@ Result<std::vector<Worker>> MakeWorkers(const Config& config, const ServingModel
     options.keep_user_vectors = true;
     options.origin = OriginInTopic(kafka.source_topic);
     options.snapshots = topics.snapshots;
-    worker.pipeline = std::make_unique<Pipeline>(std::move(options), serving, *worker.decoder, *worker.source,
-                                                 *worker.sink, states, &metrics.Worker(w));
+    worker.pipeline = std::make_unique<Pipeline>(std::move(options), model.Newer(nullptr), *worker.decoder,
+                                                 *worker.source, *worker.sink, states, &metrics.Worker(w));
   }
   return workers;
 }
 
-ControlPlaneOptions ControlPlaneOptionsFor(const Config& config, const Model& model) {
+ControlPlaneOptions ControlPlaneOptionsFor(const Config& config) {
   ControlPlaneOptions options;
   options.listen = config.http.listen;
   options.top_k = config.recommend.top_k;
   options.application = config.application;
-  options.model_name = model.name;
-  options.model_version = model.version;
   options.freshet_version = kVersion;
   return options;
 }
@@ -137,6 +137,26 @@ void RemoveLostState(const Config& config, StateDirectory& states, Metrics& metr
   }
 }
 
+// Whether an instance whose state keeps `history` tokens of a user can go over to this model while it runs.
+Status SuitsInstance(const Config& config, const ServingModel& serving, size_t history) {
+  const Model& model = *serving.model;
+  if (const size_t needed = model.config.exact_history(); needed > history) {
+    return Error(ErrorCode::kInvalidArgument, "an exact rebuild of model " + model.name + " needs the last " +
+                                                  std::to_string(needed) + " events of a user, and the state keeps " +
+                                                  std::to_string(history) + " (state.history): this takes a restart");
+  }
+  return CheckRecordSizes(config, KafkaOptionsOf(config), serving, history);
+}
+
+ModelReloaderOptions ReloaderOptionsFor(const Config& config, std::filesystem::path loaded_from, size_t history) {
+  ModelReloaderOptions options;
+  options.directory = config.model.directory;
+  options.loaded_from = std::move(loaded_from);
+  options.asked = TakeHangup;
+  options.suits = [&config, history](const ServingModel& serving) { return SuitsInstance(config, serving, history); };
+  return options;
+}
+
 // Ends the process when it was asked to stop and does not: librdkafka waits for absent brokers for up to a minute, in
 // calls that nothing interrupts. It is as after kill -9: what was not committed is processed again at the next start.
 void EndInTime(const std::stop_token& ended, const std::atomic<bool>& stop) {
@@ -155,10 +175,12 @@ void EndInTime(const std::stop_token& ended, const std::atomic<bool>& stop) {
 }
 
 Status Run(const RunFlags& flags) {
+  HoldHangups();  // they ask for the model to be loaded anew, once there is one
   const std::atomic<bool>& stop = StopOnSignals();
   const std::jthread watch([&stop](const std::stop_token& ended) { EndInTime(ended, stop); });
   ASSIGN_OR_RETURN(const Config config, LoadEffectiveConfig(flags.config));
-  ASSIGN_OR_RETURN(const ServingModel serving, ServingModel::Load(config.model.directory));
+  const std::filesystem::path loaded_from = ModelDirectoryBehind(config.model.directory);
+  ASSIGN_OR_RETURN(ServingModel serving, ServingModel::Load(loaded_from));
   ASSIGN_OR_RETURN(const size_t history, HistoryFor(config, *serving.model));
   RETURN_IF_ERROR(CheckRecordSizes(config, KafkaOptionsOf(config), serving, history));
   ASSIGN_OR_RETURN(const std::unique_ptr<StateDirectory> states, OpenStateDirectory(config, history));
@@ -170,14 +192,14 @@ Status Run(const RunFlags& flags) {
 
   Readiness readiness;
   readiness.NotReady("kafka", "not connected yet");
-  const std::unique_ptr<Metrics> metrics = Metrics::Make(kVersion, serving.model->name, serving.model->version);
+  const std::unique_ptr<Metrics> metrics = Metrics::Make(kVersion, {serving.model->name, serving.model->version});
   LiveQueries queries(WorkersFor(config, 0));
   for (int worker = 0; worker < WorkersFor(config, 0); ++worker) {
     queries.Close(worker);  // nobody is there to answer yet
     readiness.NotReady("worker " + std::to_string(worker), "has not begun");
   }
   ASSIGN_OR_RETURN(const std::unique_ptr<ControlPlane> control_plane,
-                   ControlPlane::Start(ControlPlaneOptionsFor(config, *serving.model), readiness, *metrics, queries));
+                   ControlPlane::Start(ControlPlaneOptionsFor(config), readiness, *metrics, queries));
   spdlog::info("serving /healthz, /readyz, /metrics and /v1 on port {}", control_plane->port());
 
   const auto topics = PrepareTopics(flags, config, *states, [&](const std::string& reason) {
@@ -189,10 +211,13 @@ Status Run(const RunFlags& flags) {
   RETURN_IF_ERROR(Bind(*states, config, topics->partitions));
   readiness.Ready("kafka");
 
-  auto made = MakeWorkers(config, serving, *states, *metrics, *topics);
+  CurrentModel model(std::make_shared<const ServingModel>(std::move(serving)));
+  auto made = MakeWorkers(config, model, *states, *metrics, *topics);
   if (stop) return {};  // likewise
   ASSIGN_OR_RETURN(std::vector<Worker> workers, std::move(made));
+  const ModelReloader reloader(ReloaderOptionsFor(config, loaded_from, kept), model, *metrics);
   WorkerOptions options;
+  options.model = &model;
   options.readiness = &readiness;
   options.queries = &queries;
   options.tidy = [&] { RemoveLostState(config, *states, *metrics); };
@@ -214,7 +239,7 @@ void AddRun(CLI::App& app, Action& action) {
   AddSnapshotFlag(*command, flags->snapshot);
   command->footer(
       "Example:\n  freshet run -c freshet.yaml --set kafka.bootstrap_servers=broker:9092\n"
-      "SIGTERM drains, commits and exits 0.");
+      "SIGTERM drains, commits and exits 0. SIGHUP loads the model anew; so does a changed link at model.directory.");
   command->callback([flags, &action] { action = [flags] { return Run(*flags); }; });
 }
 

@@ -102,6 +102,15 @@ class RestartTest(CommandTest):
         self.assertEqual(self.digest(), self.digest("expected"))
         self.assertEqual(len(read_output(self.path("state/dead-letters.jsonl"))), self.bad)
 
+    def test_sighup_ends_it_as_ever(self):
+        """Only `freshet run` makes something else of it."""
+        command = self.command(["replay", "--input", *self.inputs], self.settings(processing__commit_interval="1ms"))
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=self.environment) as process:
+            process.stdout.readline()
+            process.send_signal(signal.SIGHUP)
+            process.communicate()
+        self.assertEqual(process.returncode, -signal.SIGHUP)
+
     def test_sigterm_in_the_last_commit_interrupts_nothing(self):
         events = self.write("events.jsonl", as_lines(self.log[:200]))
         # One batch, and its answers do not fit in the pipe: once their first line is here, the last commit runs.

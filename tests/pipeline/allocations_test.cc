@@ -45,7 +45,7 @@ class AllocationsTest : public PipelineTest {
     options.max_batch = batch;
     options.commit_interval = std::chrono::milliseconds(0);
     options.top_k = 10;
-    const std::unique_ptr<Metrics> metrics = Metrics::Make("1", "demo", "1");
+    const std::unique_ptr<Metrics> metrics = Metrics::Make("1", {"demo", "1"});
     const std::string directory = std::to_string(batch) + serving.model->version;
     Processor processor(temporary_.path() / directory, serving, std::make_unique<MemorySource>(topic), sink, options,
                         &metrics->Worker(0));
@@ -61,7 +61,8 @@ class AllocationsTest : public PipelineTest {
 };
 
 // None is an event's or a user's: some tens are the batch's, in RocksDB's commit above all, and a few oneDNN's for each
-// product of up to 256 events, of which a transformer has twice as many, and for each 64 events that are ranked at once.
+// product of up to 256 events, of which a transformer has twice as many, and for each 64 events that are ranked at
+// once.
 TEST_F(AllocationsTest, AreABatchsAndNoEvents) {
   ModelConfig additive = SmallConfig();
   additive.block = Block::kTransformer, additive.attention = Attention::kAdditive, additive.ffn_dim = 40;

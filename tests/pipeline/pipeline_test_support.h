@@ -68,17 +68,18 @@ inline MemoryTopic RandomTopic(size_t count, uint64_t seed) {
 // Everything around one pipeline. Destroying it without Close() is a crash: what was not committed is gone.
 struct Processor {
   Processor(const std::filesystem::path& directory, const ServingModel& serving, MemoryTopic& topic, RecordSink& sink,
-            PipelineOptions options = {})
-      : Processor(directory, serving, std::make_unique<MemorySource>(topic), sink, std::move(options)) {}
+            PipelineOptions options = {}, size_t history = 0)
+      : Processor(directory, serving, std::make_unique<MemorySource>(topic), sink, std::move(options), nullptr,
+                  history) {}
   Processor(const std::filesystem::path& directory, const ServingModel& serving, std::unique_ptr<EventSource> input,
-            RecordSink& sink, PipelineOptions options, WorkerMetrics* metrics = nullptr)
+            RecordSink& sink, PipelineOptions options, WorkerMetrics* metrics = nullptr, size_t history = 0)
       : source(std::move(input)), decoder(MakeDecoder({}).value()) {
     StateOptions state;
     state.directory = directory;
-    state.history = serving.model->config.exact_history();
+    state.history = std::max(history, serving.model->config.exact_history());
     states = StateDirectory::Open(state).value();
     options.origin = [](PartitionId partition, Offset offset) { return Origin{"clicks", partition, offset}; };
-    pipeline = std::make_unique<Pipeline>(options, serving, *decoder, *source, sink, *states, metrics);
+    pipeline = std::make_unique<Pipeline>(options, Borrowed(serving), *decoder, *source, sink, *states, metrics);
     EXPECT_TRUE(pipeline->Open().ok());
   }
 

@@ -67,7 +67,7 @@ class ReportingTest : public PipelineTest {
   MemoryTopic topic_ = RandomTopic(60, TestSeed() + 12);
   ToldSink sink_;
   PipelineOptions options_;
-  const std::unique_ptr<Metrics> metrics_ = Metrics::Make("1", "demo", "1");
+  const std::unique_ptr<Metrics> metrics_ = Metrics::Make("1", {"demo", "1"});
   ToldSource* source_ = nullptr;
   std::unique_ptr<Processor> processor_;
 };

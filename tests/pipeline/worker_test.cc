@@ -47,8 +47,8 @@ class WorkerTest : public PipelineTest {
     worker.decoder = MakeDecoder({}).value();
     worker.source = std::move(source);
     worker.sink = std::move(sink);
-    worker.pipeline = std::make_unique<Pipeline>(std::move(options), serving_, *worker.decoder, *worker.source,
-                                                 *worker.sink, *states_, nullptr);
+    worker.pipeline = std::make_unique<Pipeline>(std::move(options), Borrowed(serving_), *worker.decoder,
+                                                 *worker.source, *worker.sink, *states_, nullptr);
   }
 
   StateOptions StateIn(const fs::path& directory) const {

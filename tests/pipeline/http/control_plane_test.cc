@@ -25,8 +25,6 @@ class ControlPlaneTest : public testing::Test {
     options.listen = "127.0.0.1:0";
     options.top_k = 20;
     options.application = "shop";
-    options.model_name = "demo";
-    options.model_version = "9f2c";
     options.freshet_version = "0.1.0";
     auto plane = ControlPlane::Start(options, readiness_, *metrics_, queries_);
     ASSERT_TRUE(plane.ok()) << plane.error().message();
@@ -76,7 +74,7 @@ class ControlPlaneTest : public testing::Test {
 
   Readiness readiness_;
   LiveQueries queries_{1};
-  std::unique_ptr<Metrics> metrics_ = Metrics::Make("0.1.0", "demo", "9f2c");
+  std::unique_ptr<Metrics> metrics_ = Metrics::Make("0.1.0", {"demo", "9f2c"});
   std::unique_ptr<ControlPlane> plane_;
   std::thread worker_;
   std::atomic<bool> stop_{false};

@@ -58,7 +58,7 @@ struct Scrape {
   }
 };
 
-std::unique_ptr<Metrics> MakeMetrics() { return Metrics::Make("1.2.3", "demo", "9f2c"); }
+std::unique_ptr<Metrics> MakeMetrics() { return Metrics::Make("1.2.3", {"demo", "9f2c"}); }
 
 TEST(Metrics, SumsOverWorkers) {
   const auto metrics = MakeMetrics();
@@ -155,7 +155,7 @@ TEST(Metrics, LagFollowsTheAssignment) {
 }
 
 TEST(Metrics, EscapesWhatOthersNamed) {
-  const auto metrics = Metrics::Make("1", "a\"b\\c\nd", "v");
+  const auto metrics = Metrics::Make("1", {"a\"b\\c\nd", "v"});
   EXPECT_EQ(Scrape(metrics->Render())[R"(freshet_model_info{name="a\"b\\c\nd",version="v"})"], 1);
 }
 
