@@ -32,7 +32,7 @@ mutation() {  # name, options...
 
 if [[ ${1:-} == --mutations ]]; then
   mutation state_first --instances 2 --faults 6 --events 2000 --only "fail_point before_commit abort" --only broker_hangs_and_kill
-  mutation ignore_applied_offset --instances 2 --faults 6 --events 2000 --only disk_wiped --only disk_rolled_back
+  mutation ignore_applied_offset --instances 2 --faults 12 --events 4000 --only disk_wiped --only disk_rolled_back
 else
   exec python3 -B "$here/chaos.py" "$@"
 fi
