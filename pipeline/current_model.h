@@ -1,8 +1,8 @@
 // The model that a running instance serves, and how the next one comes to its workers without a lock on their way.
 //
 // A worker looks once a micro-batch (one atomic load while it holds the newest) and takes a new model up between two of
-// its commits. The model before is freed by the worker that lets go of it last.
-// Threads: Replace() and Settled() one; Newer() any.
+// its commits. The model before is freed when the last worker has let go of it, by whoever replaced it: that takes
+// time. Threads: Replace() and Settled() one; Newer() any.
 #pragma once
 
 #include <atomic>
@@ -29,18 +29,21 @@ class CurrentModel {
   // REQUIRES: Settled(), so that there are never more than two.
   void Replace(std::shared_ptr<const ServingModel> next) {
     const std::lock_guard lock(mutex_);
-    before_ = newest_;
-    newest_.swap(next);  // what nobody holds is freed without the lock
+    before_ = std::exchange(newest_, std::move(next));
     newest_address_.store(newest_.get(), std::memory_order_relaxed);
   }
 
-  // Whether everybody has let go of the model before.
-  bool Settled() const { return before_.expired(); }
+  // Whether everybody has let go of the model before; frees it then.
+  bool Settled() {
+    if (before_.use_count() > 1) return false;
+    before_.reset();
+    return true;
+  }
 
  private:
   mutable std::mutex mutex_;
   std::shared_ptr<const ServingModel> newest_;
-  std::weak_ptr<const ServingModel> before_;
+  std::shared_ptr<const ServingModel> before_;
   std::atomic<const ServingModel*> newest_address_;
 };
 

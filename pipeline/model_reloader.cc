@@ -1,5 +1,6 @@
 #include "pipeline/model_reloader.h"
 
+#include <malloc.h>
 #include <spdlog/spdlog.h>
 
 #include <condition_variable>
@@ -104,6 +105,7 @@ void ModelReloader::HandOver(std::shared_ptr<const ServingModel> next, const std
   while (!current_.Settled()) {
     if (!Wait(ended, kLookForHandOver)) return;
   }
+  malloc_trim(0);  // its parts lie among others in the heap, which would keep the room
   metrics_.SwapModel(labels);
   spdlog::info("model {} version {}: serves in place of {} version {}; all workers have it after {:.2f} s", labels.name,
                labels.version, before.name, before.version, SecondsSince(began));

@@ -254,14 +254,14 @@ class WorkersSwapTest : public ModelSwapTest {
       current_.Replace(std::move(next));
       while (!current_.Settled()) Pause();
       EXPECT_TRUE(models_[static_cast<size_t>(n) - 1].expired());
-      gate_ = (n + 1) * kEventsOfModel;
+      gate_ = (n + 2) * kEventsOfModel;
     }
     gate_ = kEvents + 1;
   }
   static void Pause() { std::this_thread::sleep_for(std::chrono::microseconds(100)); }
 
   std::vector<MemoryTopic> topics_{2, MemoryTopic{.name = "clicks", .partitions = {{}}, .committed = {}, .keys = {}}};
-  std::atomic<int64_t> gate_{kEventsOfModel};
+  std::atomic<int64_t> gate_{2 * kEventsOfModel};  // events go on to come while a model is replaced
   CurrentModel current_{Shared(SmallConfig(), 100)};
   std::vector<std::string> versions_ = {current_.Newer(nullptr)->model->version};
   std::vector<std::weak_ptr<const ServingModel>> models_ = {current_.Newer(nullptr)};
