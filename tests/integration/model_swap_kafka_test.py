@@ -86,7 +86,8 @@ class ModelSwap(KafkaCase):
         """What comes from now on."""
         before = self.metric(process, "recommendations_total")
         self.wait_for(lambda: self.metric(process, "recommendations_total") > before + ENOUGH, "no answers come")
-        newest = ["-C", "-e", "-q", "-t", self.answers, "-o", "-20", "-X", "isolation.level=read_committed"]
+        # So many, not up to the end: that goes on.
+        newest = ["-C", "-c", "20", "-q", "-t", self.answers, "-o", "-20", "-X", "isolation.level=read_committed"]
         answers = [json.loads(line) for line in kcat(*newest).splitlines()]
         self.assertEqual({answer["model"]["version"] for answer in answers}, {version})
 
