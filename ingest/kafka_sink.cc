@@ -76,7 +76,7 @@ class TransactionalSink final : public RecordSink {
  public:
   TransactionalSink(const KafkaOptions& options, const kafka::GroupMember& member)
       : options_(options), id_(kafka::MemberName(options)), member_(member), producer_(options_) {}
-  ~TransactionalSink() override { EndQuietly(); }
+  ~TransactionalSink() override { LetGo(KeepWaiting() ? kCallMs : kGoodbyeMs); }
 
   // A new producer, whose id no other has from now on.
   Status Start();
@@ -98,7 +98,7 @@ class TransactionalSink final : public RecordSink {
   Status GaveUp(const std::string& doing, const TransactionError& error);
   std::string Needed() const;
   Status CheckFence(int code);
-  void EndQuietly();
+  void LetGo(int timeout_ms);
   bool KeepWaiting() const { return !options_.keep_waiting || options_.keep_waiting(); }
 
   // Each partition that a transaction meets costs a request to its coordinator, unless it meets them together; and
@@ -106,7 +106,8 @@ class TransactionalSink final : public RecordSink {
   // to be for most partitions. Nobody sees them before the commit anyway.
   static constexpr size_t kHeldRecords = 256;
   static constexpr auto kHoldFor = milliseconds(40);
-  static constexpr int kCallMs = 1000;  // between two looks at whether to go on waiting
+  static constexpr int kCallMs = 1000;   // between two looks at whether to go on waiting
+  static constexpr int kGoodbyeMs = 50;  // for what only spares others a wait
 
   const KafkaOptions options_;
   const std::string id_;
@@ -308,15 +309,17 @@ Status TransactionalSink::Abort() {
   if (aborts_++ > 0) {
     while (steady_clock::now() < until && KeepWaiting()) std::this_thread::sleep_for(milliseconds(25));
   }
+  LetGo(kGoodbyeMs);
   return Start();
 }
 
-// At the end of the sink: readers, and whoever takes the partitions over, need not wait for the timeout of an open
-// transaction.
-void TransactionalSink::EndQuietly() {
-  if (!open_ || producer_.client() == nullptr || !KeepWaiting()) return;
+// Readers, and whoever takes the partitions over, need not wait for the timeout of an open transaction. And librdkafka
+// 2.0 may fail an assertion of its own (txn_req_cnt > 0) where a producer goes that is about to add partitions to one;
+// asked to abort it, it adds no more, even if no broker answers in time.
+void TransactionalSink::LetGo(int timeout_ms) {
+  if (!open_ || producer_.client() == nullptr) return;
   producer_.Purge();
-  rd_kafka_error_destroy(rd_kafka_abort_transaction(producer_.client(), kCallMs));
+  const TransactionError ignored(rd_kafka_abort_transaction(producer_.client(), timeout_ms));
 }
 
 }  // namespace

@@ -17,7 +17,8 @@ FAIL_POINTS = (
     "before_restore", "during_restore", "after_restore", "on_assigned", "after_assigned", "on_revoked", "after_revoked",
 )  # fmt: skip
 ACTIONS = ("abort", "stop", "delay", "error")
-RARE = FAIL_POINTS[10:]  # come by a few times in a process's life, others with each commit or batch
+RARE = ("before_snapshot", "after_snapshot")  # come by now and then, others with each commit or batch
+ONCE = FAIL_POINTS[12:]  # come by once for each partition that comes or goes, which may be a single one
 REACHED_S = 30  # within which a process comes by its fail point
 
 
@@ -285,7 +286,7 @@ class Faults:
         self.take_down(instance)
         if name.endswith("_restore"):
             self.empty(instance.state)
-        at = self.numbers.randint(1, 3) if name in RARE else self.numbers.randint(1, 12)
+        at = self.numbers.randint(1, 1 if name in ONCE else 3 if name in RARE else 12)
         delay_ms = self.numbers.choice((100, 2000, 12_000))  # the last: longer than transactions may last
         how = f"delay:{delay_ms}" if action == "delay" else action
         instance.start(fail_points=f"{name}={how}@{at}", commit_interval=self.numbers.choice(("20ms", "500ms")))
