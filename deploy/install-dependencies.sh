@@ -19,9 +19,9 @@ release() {  # the Debian release by its number; empty elsewhere
 }
 
 packages() {  # group, Debian release -> its packages
-  local boost=libboost1.83-dev java=openjdk-21-jre-headless
+  local boost=libboost1.83-dev java=openjdk-21-jre-headless onnx="python3-onnx python3-onnxruntime"
   if [[ $2 == 12 ]]; then
-    boost=libboost1.81-dev java=openjdk-17-jre-headless
+    boost=libboost1.81-dev java=openjdk-17-jre-headless onnx=python3-onnx  # which has no onnxruntime
   fi
   case $1 in
     build)
@@ -29,7 +29,7 @@ packages() {  # group, Debian release -> its packages
         libsimdjson-dev libspdlog-dev libxxhash-dev libyaml-cpp-dev libzstd-dev nlohmann-json3-dev prometheus-cpp-dev zlib1g-dev
       ;;
     test)
-      echo libgtest-dev libgmock-dev libbenchmark-dev kcat maven "$java" curl ca-certificates
+      echo libgtest-dev libgmock-dev libbenchmark-dev kcat maven "$java" curl ca-certificates "$onnx"
       packages train "$2"
       ;;
     train) echo python3 python3-numpy python3-matplotlib python3-torch libopenblas0-pthread ;;

@@ -40,7 +40,7 @@ def export(model: SequenceModel, path: Path) -> None:
         "do_constant_folding": False,  # the normalised item table would be in the file as well
     }
     if "dynamo" in inspect.signature(torch.onnx.export).parameters:
-        arguments["dynamo"] = False  # needs no other package
+        arguments["dynamo"] = False  # needs onnxscript besides onnx
     recommender = Recommender(model.cpu().eval())
     path.parent.mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings():

@@ -4,6 +4,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from .. import model_directory, onnx
 from .arguments import command
 
@@ -16,4 +18,8 @@ def add(commands: Any) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    onnx.export(model_directory.load(arguments.model), arguments.output)
+    model = model_directory.load(arguments.model)
+    try:
+        onnx.export(model, arguments.output)
+    except torch.onnx.errors.OnnxExporterError as error:
+        raise ValueError(f"{arguments.output}: {error} (newer PyTorch needs the package onnx)") from error
