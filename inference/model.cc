@@ -85,61 +85,6 @@ Result<std::vector<std::string>> ParseRows(std::string_view name, std::string_vi
                                                 std::to_string(expected) + " by config.json");
 }
 
-// The file holds the tensors that the shape asks for, and no other.
-Status CheckTensors(const ModelConfig& config, const SafetensorsFile& file) {
-  std::map<std::string_view, const TensorEntry*> found;
-  for (const TensorEntry& entry : file.tensors()) found.emplace(entry.name, &entry);
-  const auto refuse = [](const std::string& problem) {
-    return Error(ErrorCode::kInvalidArgument, problem + "; file " + std::string(kWeightsFile));
-  };
-  for (const TensorSpec& spec : TensorSpecs(config)) {
-    const std::string expected =
-        "expected F32 " + ShapeText(spec.shape) + " (" + std::string(spec.meaning) + " by config.json)";
-    const auto entry = found.find(spec.name);
-    if (entry == found.end()) return refuse(spec.name + " is missing, " + expected);
-    const TensorEntry& tensor = *entry->second;
-    if (tensor.type != "F32" || tensor.shape != spec.shape) {
-      return refuse(spec.name + " is " + tensor.type + " " + ShapeText(tensor.shape) + ", " + expected);
-    }
-    found.erase(entry);
-  }
-  if (found.empty()) return {};
-  const bool is_transformer = config.block == Block::kTransformer;
-  return refuse(std::string(found.begin()->first) + " is no tensor of a model with " + std::to_string(config.layers) +
-                " layers" +
-                (is_transformer ? " of " + std::string(AttentionName(config.attention)) + " attention" : "") +
-                (config.time_bias ? "" : " and without time_bias"));
-}
-
-Status CheckFinite(const TensorEntry& tensor, const std::vector<float>& values) {
-  const auto bad = std::find_if(values.begin(), values.end(), [](float value) { return !std::isfinite(value); });
-  if (bad == values.end()) return {};
-  return Error(ErrorCode::kCorrupt, tensor.name + "[" + std::to_string(bad - values.begin()) + "] is " +
-                                        (std::isnan(*bad) ? "NaN" : "infinite") + "; file " +
-                                        std::string(kWeightsFile));
-}
-
-// Reads all tensors into the model, in the file's order, so that the hash sees the file's bytes in theirs.
-Status ReadWeights(SafetensorsFile& file, Model& model, VersionHash& hash) {
-  std::map<std::string, std::vector<float>*> destinations;
-  const auto storage = TensorStorage(model);
-  for (const TensorSpec& spec : TensorSpecs(model.config)) {
-    std::vector<float>* const values = storage[destinations.size()];
-    destinations.emplace(spec.name, values);
-  }
-  hash.BeginFile(kWeightsFile, file.file_bytes());
-  hash.Add(file.header());
-  for (const TensorEntry& tensor : file.tensors()) {
-    std::vector<float>& values = *destinations.at(tensor.name);
-    values.resize((tensor.end - tensor.begin) / sizeof(float));
-    RETURN_IF_ERROR(file.Read(tensor, std::as_writable_bytes(std::span(values))));
-    RETURN_IF_ERROR(CheckFinite(tensor, values));
-    hash.Add(std::as_bytes(std::span(values)));
-    model.parameters += values.size();
-  }
-  return {};
-}
-
 // "models/demo/" and "models/demo" are both "demo"; "." is what it stands for.
 std::string DirectoryName(const std::filesystem::path& directory) {
   std::error_code failure;

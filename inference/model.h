@@ -13,6 +13,7 @@
 #include "core/ids.h"
 #include "core/result.h"
 #include "core/vocabulary.h"
+#include "inference/number_types.h"
 
 namespace freshet {
 
@@ -85,12 +86,20 @@ struct Model {
 // Loads and checks a model directory. The error names directory, file, and tensor or key, what was found and what was
 // expected: a missing file; JSON that is not, unknown or missing keys, sizes out of range; a truncated or corrupt
 // safetensors header, a tensor that is absent, unknown, of another dtype or shape, overlapping or beyond the file, NaN
-// or infinite; vocabulary rows that are out of order, repeated or colliding, or not as many as config.json says.
+// or infinite, a scale that is not above 0; vocabulary rows that are out of order, repeated or colliding, or not as
+// many as config.json says.
 Result<std::unique_ptr<const Model>> LoadModel(const std::filesystem::path& directory);
 
-// Writes the four files of a model directory, which LoadModel() reads back as the same model, version and all (but for
-// the name, which is the directory's). Makes the directory where there is none.
-[[nodiscard]] Status WriteModelDirectory(const Model& model, const std::filesystem::path& directory);
+// In what numbers a model directory holds the matrices; whatever else there is, is F32.
+struct StoredAs {
+  NumberType weights = NumberType::kFloat32;  // projections and feed-forward part
+  NumberType items = NumberType::kFloat32;    // the item table
+};
+
+// Writes the four files of a model directory. Makes the directory where there is none. As float32, LoadModel() reads
+// them back as the same model, version and all (but for the name, which is the directory's).
+[[nodiscard]] Status WriteModelDirectory(const Model& model, const std::filesystem::path& directory,
+                                         const StoredAs& stored = {});
 
 // A model of this shape with seeded random weights (normal, sd .1, biases .02) and items "i1"..,
 // types "view", "type2"..; for

@@ -2,6 +2,7 @@
 
 #include <xxhash.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
@@ -11,7 +12,6 @@
 #include <utility>
 
 #include "inference/model_config.h"
-#include "inference/safetensors.h"
 
 namespace freshet {
 namespace {
@@ -24,15 +24,49 @@ std::string VocabularyText(const std::vector<std::string>& ids) {
   return text;
 }
 
-std::vector<TensorView> TensorViews(const Model& model) {
+// A model's tensors as a file has them. Float32 values stay the model's.
+struct StoredTensors {
   std::vector<TensorView> views;
+  std::vector<Int8Matrix> int8;
+  std::vector<std::vector<uint16_t>> bf16;
+};
+
+// `tensor` is F32 yet; `axis`: of its scales.
+void AddInt8(const TensorView& tensor, std::span<const float> values, ScaleAxis axis, StoredTensors& stored) {
+  const Int8Matrix& matrix = stored.int8.emplace_back(ToInt8(values, tensor.shape[1], axis));
+  stored.views.push_back({tensor.name, TensorType::kInt8, tensor.shape, std::as_bytes(std::span(matrix.codes))});
+  stored.views.push_back({tensor.name + std::string(kScaleSuffix),
+                          TensorType::kFloat32,
+                          {matrix.scales.size()},
+                          std::as_bytes(std::span(matrix.scales))});
+}
+
+void AddBf16(const TensorView& tensor, std::span<const float> values, StoredTensors& stored) {
+  std::vector<uint16_t>& numbers = stored.bf16.emplace_back(values.size());
+  std::transform(values.begin(), values.end(), numbers.begin(), ToBf16);
+  stored.views.push_back({tensor.name, TensorType::kBFloat16, tensor.shape, std::as_bytes(std::span(numbers))});
+}
+
+StoredTensors StoreTensors(const Model& model, const StoredAs& types) {
+  StoredTensors stored;
   const auto storage = TensorStorage(model);
+  size_t next = 0;
   for (TensorSpec& spec : TensorSpecs(model.config)) {
-    const std::vector<float>& values = *storage[views.size()];
-    views.push_back(
-        {std::move(spec.name), TensorType::kFloat32, std::move(spec.shape), std::as_bytes(std::span(values))});
+    const std::vector<float>& values = *storage[next++];
+    const NumberType type = !spec.scale_axis                   ? NumberType::kFloat32
+                            : &values == &model.item_embedding ? types.items
+                                                               : types.weights;
+    TensorView tensor{std::move(spec.name), TensorType::kFloat32, std::move(spec.shape),
+                      std::as_bytes(std::span(values))};
+    if (type == NumberType::kInt8) {
+      AddInt8(tensor, values, *spec.scale_axis, stored);
+    } else if (type == NumberType::kBFloat16) {
+      AddBf16(tensor, values, stored);
+    } else {
+      stored.views.push_back(std::move(tensor));
+    }
   }
-  return views;
+  return stored;
 }
 
 Status WriteText(const std::filesystem::path& path, const std::string& text) {
@@ -49,18 +83,19 @@ std::vector<LayerTensor> LayerTensors(const ModelConfig& config) {
   using Layer = LayerWeights;
   const size_t d = Size(config.dim), heads = Size(config.heads), ffn = Size(config.ffn_dim);
   const bool is_hstu = config.block == Block::kHstu;
+  constexpr ScaleAxis by_column = ScaleAxis::kColumns;
   std::vector<LayerTensor> tensors = {
-      is_hstu ? LayerTensor{{"uvqk.weight", {d, 4 * d}, "[dim, 4·dim]"}, &Layer::projection}
-              : LayerTensor{{"qkv.weight", {d, 3 * d}, "[dim, 3·dim]"}, &Layer::projection},
-      {{"out.weight", {d, d}, "[dim, dim]"}, &Layer::out},
+      is_hstu ? LayerTensor{{"uvqk.weight", {d, 4 * d}, "[dim, 4·dim]", by_column}, &Layer::projection}
+              : LayerTensor{{"qkv.weight", {d, 3 * d}, "[dim, 3·dim]", by_column}, &Layer::projection},
+      {{"out.weight", {d, d}, "[dim, dim]", by_column}, &Layer::out},
       {{"out.bias", {d}, "[dim]"}, &Layer::out_bias},
   };
   if (!is_hstu && config.attention == Attention::kAdditive) {
     tensors.push_back({{"score.weight", {heads, Size(config.head_dim())}, "[heads, dim / heads]"}, &Layer::score});
   }
   if (!is_hstu) {
-    tensors.push_back({{"ffn_in.weight", {d, 2 * ffn}, "[dim, 2·ffn_dim]"}, &Layer::ffn_in});
-    tensors.push_back({{"ffn_out.weight", {ffn, d}, "[ffn_dim, dim]"}, &Layer::ffn_out});
+    tensors.push_back({{"ffn_in.weight", {d, 2 * ffn}, "[dim, 2·ffn_dim]", by_column}, &Layer::ffn_in});
+    tensors.push_back({{"ffn_out.weight", {ffn, d}, "[ffn_dim, dim]", by_column}, &Layer::ffn_out});
     tensors.push_back({{"ffn_out.bias", {d}, "[dim]"}, &Layer::ffn_out_bias});
   }
   tensors.push_back({{"bias_pos", {heads, Size(config.window)}, "[heads, window]"}, &Layer::bias_pos});
@@ -72,7 +107,7 @@ std::vector<LayerTensor> LayerTensors(const ModelConfig& config) {
 std::vector<TensorSpec> TensorSpecs(const ModelConfig& config) {
   const size_t d = Size(config.dim);
   std::vector<TensorSpec> specs = {
-      {"item_embedding.weight", {Size(config.items), d}, "[items, dim]"},
+      {"item_embedding.weight", {Size(config.items), d}, "[items, dim]", ScaleAxis::kRows},
       {"type_embedding.weight", {Size(config.event_types), d}, "[event_types, dim]"},
   };
   const std::vector<LayerTensor> tensors = LayerTensors(config);
@@ -125,7 +160,7 @@ void SetVersion(Model& model) {
   add_file(kConfigFile, ModelConfigText(model.config));
   add_file(kTypesFile, VocabularyText(model.vocabulary.type_names()));
   add_file(kItemsFile, VocabularyText(model.vocabulary.item_ids()));
-  const std::vector<TensorView> tensors = TensorViews(model);
+  const std::vector<TensorView> tensors = StoreTensors(model, {}).views;
   const std::string header = SafetensorsHeader(tensors);
   size_t length = header.size();
   for (const TensorView& tensor : tensors) length += tensor.bytes.size();
@@ -135,14 +170,14 @@ void SetVersion(Model& model) {
   hash.Finish(model);
 }
 
-Status WriteModelDirectory(const Model& model, const std::filesystem::path& directory) {
+Status WriteModelDirectory(const Model& model, const std::filesystem::path& directory, const StoredAs& stored) {
   std::error_code failure;
   std::filesystem::create_directories(directory, failure);
   if (failure) return Error(ErrorCode::kIo, directory.string() + ": cannot be made: " + failure.message());
   RETURN_IF_ERROR(WriteText(directory / kConfigFile, ModelConfigText(model.config)));
   RETURN_IF_ERROR(WriteText(directory / kTypesFile, VocabularyText(model.vocabulary.type_names())));
   RETURN_IF_ERROR(WriteText(directory / kItemsFile, VocabularyText(model.vocabulary.item_ids())));
-  return WriteSafetensors(directory / kWeightsFile, TensorViews(model));
+  return WriteSafetensors(directory / kWeightsFile, StoreTensors(model, stored).views);
 }
 
 }  // namespace freshet

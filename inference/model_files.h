@@ -4,12 +4,15 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "inference/model.h"
+#include "inference/number_types.h"
+#include "inference/safetensors.h"
 
 struct XXH3_state_s;
 
@@ -19,12 +22,15 @@ inline constexpr std::string_view kConfigFile = "config.json";
 inline constexpr std::string_view kTypesFile = "event_types.tsv";
 inline constexpr std::string_view kItemsFile = "items.tsv";
 inline constexpr std::string_view kWeightsFile = "model.safetensors";
+inline constexpr std::string_view kScaleSuffix = ".scale";  // of a tensor that is stored as I8
 
-// A tensor that a model of some shape has; all are F32.
+// A tensor that a model of some shape has.
 struct TensorSpec {
   std::string name;
   std::vector<size_t> shape;
   std::string_view meaning;  // of the shape: "[dim, 4·dim]"
+  // Along what its scales go where it is stored as I8; none: it is always F32.
+  std::optional<ScaleAxis> scale_axis = std::nullopt;
 };
 
 // A tensor of each layer, named without its "layers.{l}.", and where the layer keeps it.
@@ -48,6 +54,15 @@ auto TensorStorage(AnyModel& model) {
   }
   return storage;
 }
+
+// The file holds the tensors that the shape asks for, and no other.
+[[nodiscard]] Status CheckTensors(const ModelConfig& config, const SafetensorsFile& file);
+
+class VersionHash;
+
+// Reads all tensors into the model, in the file's order, so that the hash sees the file's bytes in theirs.
+// REQUIRES: CheckTensors() is ok.
+[[nodiscard]] Status ReadWeights(SafetensorsFile& file, Model& model, VersionHash& hash);
 
 // Hash of the four files, taken in the order of their names: for each its name, a zero byte, its length (u64,
 // little-endian) and its bytes. XXH3, 64 bit.

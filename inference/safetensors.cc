@@ -115,6 +115,12 @@ std::string_view TensorTypeName(TensorType type) {
   switch (type) {
     case TensorType::kFloat32:
       return "F32";
+    case TensorType::kBFloat16:
+      return "BF16";
+    case TensorType::kInt8:
+      return "I8";
+    case TensorType::kUInt8:
+      return "U8";
     case TensorType::kInt32:
       return "I32";
     case TensorType::kInt64:
@@ -123,7 +129,7 @@ std::string_view TensorTypeName(TensorType type) {
   return {};
 }
 
-size_t TensorTypeBytes(TensorType type) { return type == TensorType::kInt64 ? 8 : 4; }
+size_t TensorTypeBytes(TensorType type) { return ElementBytes(TensorTypeName(type)).value(); }
 
 std::string ShapeText(std::span<const size_t> shape) {
   std::string text = "[";

@@ -19,9 +19,9 @@
 namespace freshet {
 
 // The element types that freshet's files use.
-enum class TensorType { kFloat32, kInt32, kInt64 };
+enum class TensorType { kFloat32, kBFloat16, kInt8, kUInt8, kInt32, kInt64 };
 
-// "F32", "I32", "I64".
+// "F32", "BF16", "I8", "U8", "I32", "I64".
 std::string_view TensorTypeName(TensorType type);
 size_t TensorTypeBytes(TensorType type);
 

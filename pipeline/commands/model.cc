@@ -1,6 +1,7 @@
-// freshet model inspect | verify.
+// freshet model inspect | verify | quantize.
 #include <cmath>
 #include <cstdio>
+#include <filesystem>
 #include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -9,6 +10,7 @@
 #include <vector>
 
 #include "inference/model_config.h"
+#include "inference/model_files.h"
 #include "pipeline/commands/commands.h"
 #include "pipeline/progress.h"
 #include "pipeline/serving_model.h"
@@ -16,8 +18,27 @@
 namespace freshet {
 namespace {
 
+// The numbers that the weights are stored in: how many of each type, and their bytes together.
+struct StoredNumbers {
+  nlohmann::ordered_json of_type = nlohmann::ordered_json::object();
+  size_t bytes = 0;
+};
+
+Result<StoredNumbers> CountStored(const std::string& directory) {
+  ASSIGN_OR_RETURN(const SafetensorsFile file, SafetensorsFile::Open(std::filesystem::path(directory) / kWeightsFile));
+  StoredNumbers stored;
+  for (const TensorEntry& tensor : file.tensors()) {
+    size_t numbers = 1;
+    for (const size_t length : tensor.shape) numbers *= length;
+    stored.of_type[tensor.type] = stored.of_type.value(tensor.type, size_t{0}) + numbers;
+    stored.bytes += tensor.end - tensor.begin;
+  }
+  return stored;
+}
+
 Status Inspect(const std::string& directory, bool as_json) {
   ASSIGN_OR_RETURN(const auto model, LoadModel(directory));
+  ASSIGN_OR_RETURN(const StoredNumbers stored, CountStored(directory));
   const ModelConfig& config = model->config;
   nlohmann::ordered_json facts = {{"name", model->name},
                                   {"version", model->version},
@@ -31,7 +52,8 @@ Status Inspect(const std::string& directory, bool as_json) {
                                   {"time_bias", config.time_bias},
                                   {"similarity", config.similarity == Similarity::kCosine ? "cosine" : "dot"},
                                   {"parameters", model->parameters},
-                                  {"weight_bytes", model->parameters * sizeof(float)},
+                                  {"stored", stored.of_type},
+                                  {"weight_bytes", stored.bytes},
                                   {"tokens_for_exact_rebuild", config.exact_history()}};
   if (config.block == Block::kTransformer) {
     facts["attention"] = AttentionName(config.attention);
@@ -111,10 +133,52 @@ Status Verify(const std::string& directory, int users, uint64_t seed) {
   return {};
 }
 
+// Writes the model with its matrices in the numbers that are asked for.
+Status Quantize(const std::string& directory, const std::string& output, const StoredAs& stored) {
+  SetUpLogging({});
+  std::error_code absent;
+  if (std::filesystem::equivalent(directory, output, absent)) {
+    return Error(ErrorCode::kInvalidArgument,
+                 "--output: " + output + ": is the model itself, expected another directory");
+  }
+  ASSIGN_OR_RETURN(const auto model, LoadModel(directory));
+  ASSIGN_OR_RETURN(const StoredNumbers before, CountStored(directory));
+  RETURN_IF_ERROR(WriteModelDirectory(*model, output, stored));
+  ASSIGN_OR_RETURN(const auto written, LoadModel(output));
+  ASSIGN_OR_RETURN(const StoredNumbers after, CountStored(output));
+  std::printf("%s: weights %s, items %s, version %s, %zu bytes of tensors (%.1f %% of %zu)\n", output.c_str(),
+              std::string(NumberTypeName(stored.weights)).c_str(), std::string(NumberTypeName(stored.items)).c_str(),
+              written->version.c_str(), after.bytes,
+              100 * static_cast<double>(after.bytes) / static_cast<double>(before.bytes), before.bytes);
+  return {};
+}
+
+void AddNumberTypeFlag(CLI::App& command, const std::string& flag, const std::string& of_what, NumberType& type) {
+  command
+      .add_option_function<std::string>(
+          flag, [&type](const std::string& name) { type = *ParseNumberType(name); }, of_what + ": fp32, bf16 or int8")
+      ->check(CLI::IsMember({"fp32", "bf16", "int8"}))
+      ->default_str(std::string(NumberTypeName(type)));
+}
+
+void AddQuantize(CLI::App& parent, Action& action) {
+  CLI::App* const command =
+      parent.add_subcommand("quantize", "Writes a model again with its matrices in numbers of fewer bits");
+  auto directory = std::make_shared<std::string>(), output = std::make_shared<std::string>();
+  auto stored = std::make_shared<StoredAs>(StoredAs{NumberType::kInt8, NumberType::kInt8});
+  command->add_option("directory", *directory, "Model directory")->required()->check(NotEmpty());
+  command->add_option("--output", *output, "Model directory to write")->required()->check(NotEmpty());
+  AddNumberTypeFlag(*command, "--weights", "Projections and feed-forward part", stored->weights);
+  AddNumberTypeFlag(*command, "--items", "The item table", stored->items);
+  command->footer("Example:\n  freshet model quantize models/demo --output models/demo-int8");
+  command->callback([=, &action] { action = [=] { return Quantize(*directory, *output, *stored); }; });
+}
+
 }  // namespace
 
 void AddModel(CLI::App& app, Action& action) {
-  CLI::App* const command = app.add_subcommand("model", "What a model is, and whether its incremental step holds");
+  CLI::App* const command =
+      app.add_subcommand("model", "What a model is, whether its incremental step holds, and smaller numbers for it");
   command->require_subcommand(1);
   command->footer("Example:\n  freshet model inspect models/demo");
   auto directory = std::make_shared<std::string>();
@@ -138,6 +202,7 @@ void AddModel(CLI::App& app, Action& action) {
   verify->add_option("--seed", *seed, "Seed of the histories")->check(WholeNumber())->capture_default_str();
   verify->footer("Example:\n  freshet model verify models/demo --users 100");
   verify->callback([=, &action] { action = [=] { return Verify(*directory, *users, *seed); }; });
+  AddQuantize(*command, action);
 }
 
 }  // namespace freshet

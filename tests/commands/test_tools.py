@@ -22,7 +22,7 @@ from support import (
 )
 
 ITEMS = [f"i{n}" for n in range(1, 41)]
-COMMANDS = ("run", "replay", "evaluate", "export", "generate", "model inspect", "model verify", "state get",
+COMMANDS = ("run", "replay", "evaluate", "export", "generate", "model inspect", "model verify", "model quantize", "state get",
             "state stats", "state verify", "state snapshot", "config check", "config print")  # fmt: skip
 
 
@@ -38,13 +38,14 @@ class ModelTest(CommandTest):
         self.assertRegex(version, r"^[0-9a-f]{16}$")
         self.assertEqual(facts, {
             "name": "model", "block": "hstu", "items": 40, "event_types": 3, "dim": 16, "layers": 2, "heads": 2, "window": 8,
-            "time_bias": True, "similarity": "cosine", "parameters": parameters, "weight_bytes": 4 * parameters,
+            "time_bias": True, "similarity": "cosine", "parameters": parameters,
+            "stored": {"F32": parameters}, "weight_bytes": 4 * parameters,
             "tokens_for_exact_rebuild": 2 * 7 + 1, "key_value_bytes_per_user": facts["key_value_bytes_per_user"],
         })  # fmt: skip
         self.assertGreaterEqual(facts["key_value_bytes_per_user"], 2 * 2 * 8 * 16 * 4)
         text = self.run_program("model", "inspect", "model/").stdout
         for key, value in {**facts, "version": version}.items():
-            shown = str(value).lower() if isinstance(value, bool) else str(value)
+            shown = value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
             self.assertRegex(text, rf"(?m)^{key} +{re.escape(shown)}$")
 
     def test_the_version_is_that_of_the_content(self):
@@ -77,6 +78,44 @@ class ModelTest(CommandTest):
         self.assertIsNotNone(found, runs[0])
         self.assertGreater(int(found[1]), 10)
         self.assertLess(float(found[2]), 1e-5)
+
+
+    def quantize(self, output, *arguments, expect=0):
+        return self.run_program("model", "quantize", "model", "--output", output, *arguments, expect=expect)
+
+    def test_quantize(self):
+        write_model(self.path("model"), ITEMS, dim=16, layers=2, heads=2, window=8)
+        before = self.inspect("model")
+        items, matrices, scales = 41 * 16, 2 * (16 * 64 + 16 * 16), 2 * (64 + 16)
+        rest = before["parameters"] - items - matrices
+        for flags, stored in (
+            ((), {"I8": items + matrices, "F32": rest + scales + 41}),
+            (("--weights", "bf16"), {"I8": items, "BF16": matrices, "F32": rest + 41}),
+            (("--weights", "fp32", "--items", "bf16"), {"BF16": items, "F32": rest + matrices}),
+            (("--weights", "fp32", "--items", "fp32"), {"F32": before["parameters"]}),
+        ):
+            done = self.quantize("small", *flags)
+            facts = self.inspect("small")
+            self.assertEqual(facts["stored"], stored)
+            size = sum(count * {"F32": 4, "BF16": 2, "I8": 1}[kind] for kind, count in stored.items())
+            self.assertEqual(facts["weight_bytes"], size)
+            self.assertEqual(facts["parameters"], before["parameters"])
+            self.assertIn(facts["version"], done.stdout)
+            self.assertIn(f"{size} bytes of tensors ({100 * size / before['weight_bytes']:.1f} %", done.stdout)
+            self.assertIn("ok", self.run_program("model", "verify", "small", "--users", 3).stdout)
+            log = random_log(random.Random(SEED), users=3, items=45, events=40)
+            self.replay(self.write("events.jsonl", as_lines(log)), state=f"state-{len(flags)}-{size}",
+                        model__directory=self.path("small"))  # fmt: skip
+            self.assertEqual(len(read_output(self.path("out.jsonl"))), 40)
+
+    def test_quantize_refuses(self):
+        write_model(self.path("model"), ITEMS)
+        before = self.inspect("model")
+        self.assert_error(self.quantize("./model/", expect=2).stderr, "--output: ./model/: is the model itself")
+        self.assert_error(self.quantize("small", "--items", "int4", expect=2).stderr, "--items", "int4", "int8")
+        self.write("a-file", "")
+        self.assertIn("a-file", self.quantize("a-file", expect=1).stderr)
+        self.assertEqual(self.inspect("model"), before)
 
 
 class StateTest(CommandTest):

@@ -1,5 +1,5 @@
-// FRESHET_TEST_KERNELS=avx2 or sse4: the highest instruction set that the kernels under test may use, so that one machine tests what others
-// run. Linked into the tests of inference/; says at the start what it chose.
+// FRESHET_TEST_KERNELS=avx2 or sse4: the highest instruction set that the kernels under test may use, so that one
+// machine tests what others run. Linked into the tests of inference/; says at the start what it chose.
 #include <gtest/gtest.h>
 #include <hwy/targets.h>
 

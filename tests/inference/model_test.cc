@@ -197,7 +197,7 @@ TEST_F(LoadModelTest, RefusesDamagedHeaders) {
   ReplaceInHeader("\"layers.0.out.bias\"", "\"layers.0.out.boas\"");
   expect("layers.0.out.bias is missing");
   ReplaceInHeader("\"F32\"", "\"I32\"");
-  expect("is I32 [50, 16], expected F32 [50, 16]");
+  expect("is I32 [50, 16], expected F32, BF16 or I8 [50, 16]");
   ReplaceInHeader("\"F32\"", "\"X32\"");
   expect("dtype \"X32\" is not one of the format");
   ReplaceInHeader("\"dtype\"", "\"type\"");

@@ -1,0 +1,149 @@
+// model.safetensors: which tensors it must hold, and their values, whatever numbers they are stored in.
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <map>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "inference/model_config.h"
+#include "inference/model_files.h"
+
+namespace freshet {
+namespace {
+
+Error Refuse(const std::string& problem) {
+  return Error(ErrorCode::kInvalidArgument, problem + "; file " + std::string(kWeightsFile));
+}
+
+std::string ScaleName(const std::string& tensor) { return tensor + std::string(kScaleSuffix); }
+
+std::vector<size_t> ScaleShape(const TensorSpec& spec) {
+  return {*spec.scale_axis == ScaleAxis::kRows ? spec.shape[0] : spec.shape[1]};
+}
+
+// The tensors of a file by name, taken out as they are checked.
+using Entries = std::map<std::string_view, const TensorEntry*>;
+
+// `types`: those allowed.
+Status TakeTensor(const std::string& name, const std::vector<size_t>& shape, const std::string& meaning,
+                  const std::vector<std::string>& types, Entries& entries, std::string& type) {
+  const auto entry = entries.find(name);
+  const bool found = entry != entries.end();
+  const bool allowed = found && std::find(types.begin(), types.end(), entry->second->type) != types.end();
+  const std::string expected = allowed                       ? entry->second->type
+                               : !found || types.size() == 1 ? types[0]
+                                                             : "F32, BF16 or I8";
+  const std::string wanted = "expected " + expected + " " + ShapeText(shape) + " (" + meaning + ")";
+  if (!found) return Refuse(name + " is missing, " + wanted);
+  const TensorEntry& tensor = *entry->second;
+  if (!allowed || tensor.shape != shape) {
+    return Refuse(name + " is " + tensor.type + " " + ShapeText(tensor.shape) + ", " + wanted);
+  }
+  type = tensor.type;
+  entries.erase(entry);
+  return {};
+}
+
+Status TakeTensorAndScale(const TensorSpec& spec, Entries& entries) {
+  std::vector<std::string> types = {"F32"};
+  if (spec.scale_axis) types = {"F32", "BF16", "I8"};
+  std::string type;
+  RETURN_IF_ERROR(
+      TakeTensor(spec.name, spec.shape, std::string(spec.meaning) + " by config.json", types, entries, type));
+  if (type != "I8") return {};
+  const std::string what = *spec.scale_axis == ScaleAxis::kRows ? "row" : "column";
+  return TakeTensor(ScaleName(spec.name), ScaleShape(spec), "a scale for each " + what + " of a tensor in I8", {"F32"},
+                    entries, type);
+}
+
+// The first value that `is_good` does not hold for, as an error.
+template <typename IsGood>
+Status CheckValues(const std::string& name, std::span<const float> values, const std::string& expected,
+                   IsGood is_good) {
+  const auto bad = std::find_if_not(values.begin(), values.end(), is_good);
+  if (bad == values.end()) return {};
+  const std::string value = std::isnan(*bad) ? "NaN" : std::isinf(*bad) ? "infinite" : std::to_string(*bad);
+  return Error(ErrorCode::kCorrupt, name + "[" + std::to_string(bad - values.begin()) + "] is " + value + expected +
+                                        "; file " + std::string(kWeightsFile));
+}
+
+Status CheckFinite(const std::string& name, std::span<const float> values) {
+  return CheckValues(name, values, "", [](float value) { return std::isfinite(value); });
+}
+
+// One tensor's numbers as they stand, of I8 without their scales.
+Status ReadNumbers(SafetensorsFile& file, const TensorEntry& tensor, VersionHash& hash, std::vector<float>& values) {
+  if (tensor.type == "F32") {
+    values.resize((tensor.end - tensor.begin) / sizeof(float));
+    RETURN_IF_ERROR(file.Read(tensor, std::as_writable_bytes(std::span(values))));
+    hash.Add(std::as_bytes(std::span(values)));
+    return CheckFinite(tensor.name, values);
+  }
+  std::vector<std::byte> bytes(tensor.end - tensor.begin);
+  RETURN_IF_ERROR(file.Read(tensor, bytes));
+  hash.Add(bytes);
+  if (tensor.type == "I8") {
+    values.resize(bytes.size());
+    std::transform(bytes.begin(), bytes.end(), values.begin(),
+                   [](std::byte code) { return static_cast<float>(static_cast<int8_t>(code)); });
+    return {};
+  }
+  values.resize(bytes.size() / sizeof(uint16_t));
+  for (size_t i = 0; i < values.size(); ++i) {
+    uint16_t number = 0;
+    std::memcpy(&number, &bytes[i * sizeof number], sizeof number);
+    values[i] = FromBf16(number);
+  }
+  return CheckFinite(tensor.name, values);
+}
+
+// values: codes yet.
+Status ApplyScales(const TensorSpec& spec, const std::vector<float>& scales, std::vector<float>& values) {
+  RETURN_IF_ERROR(CheckValues(ScaleName(spec.name), scales, ", expected a finite number above 0",
+                              [](float scale) { return std::isfinite(scale) && scale > 0; }));
+  const size_t columns = spec.shape[1];
+  const bool by_row = *spec.scale_axis == ScaleAxis::kRows;
+  for (size_t i = 0; i < values.size(); ++i) values[i] *= scales[by_row ? i / columns : i % columns];
+  return CheckFinite(spec.name, values);
+}
+
+}  // namespace
+
+Status CheckTensors(const ModelConfig& config, const SafetensorsFile& file) {
+  Entries entries;
+  for (const TensorEntry& entry : file.tensors()) entries.emplace(entry.name, &entry);
+  for (const TensorSpec& spec : TensorSpecs(config)) RETURN_IF_ERROR(TakeTensorAndScale(spec, entries));
+  if (entries.empty()) return {};
+  const bool is_transformer = config.block == Block::kTransformer;
+  return Refuse(std::string(entries.begin()->first) + " is no tensor of a model with " + std::to_string(config.layers) +
+                " layers" +
+                (is_transformer ? " of " + std::string(AttentionName(config.attention)) + " attention" : "") +
+                (config.time_bias ? "" : " and without time_bias"));
+}
+
+Status ReadWeights(SafetensorsFile& file, Model& model, VersionHash& hash) {
+  const std::vector<TensorSpec> specs = TensorSpecs(model.config);
+  const auto storage = TensorStorage(model);
+  std::map<std::string, std::vector<float>*> destinations;
+  std::map<std::string, std::vector<float>> scales;
+  for (size_t i = 0; i < specs.size(); ++i) destinations.emplace(specs[i].name, storage[i]);
+  hash.BeginFile(kWeightsFile, file.file_bytes());
+  hash.Add(file.header());
+  for (const TensorEntry& tensor : file.tensors()) {
+    const auto destination = destinations.find(tensor.name);
+    const bool is_scale = destination == destinations.end();
+    std::vector<float>& values = is_scale ? scales[tensor.name] : *destination->second;
+    RETURN_IF_ERROR(ReadNumbers(file, tensor, hash, values));
+    if (!is_scale) model.parameters += values.size();
+  }
+  for (size_t i = 0; i < specs.size(); ++i) {
+    const auto found = scales.find(ScaleName(specs[i].name));
+    if (found != scales.end()) RETURN_IF_ERROR(ApplyScales(specs[i], found->second, *storage[i]));
+  }
+  return {};
+}
+
+}  // namespace freshet

@@ -1,0 +1,38 @@
+// Numbers of fewer bits than float32, in which a matrix may be stored: bfloat16, or int8 with a float32 scale for each
+// row or column. Forms and their use: docs/model-format.md, "Fewer bits".
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string_view>
+#include <vector>
+
+namespace freshet {
+
+enum class NumberType { kFloat32, kBFloat16, kInt8 };
+
+// "fp32", "bf16", "int8".
+std::string_view NumberTypeName(NumberType type);
+std::optional<NumberType> ParseNumberType(std::string_view name);
+
+// What has a scale of its own: each row of a table of which rows are taken, each column of a matrix that is multiplied
+// by, so that a scale can be taken out of a dot product.
+enum class ScaleAxis { kRows, kColumns };
+
+// A row-major matrix as codes · scale.
+struct Int8Matrix {
+  std::vector<int8_t> codes;  // -127..127
+  std::vector<float> scales;  // [rows] or [columns], above 0
+};
+
+// Each scale is the largest magnitude of its row or column divided by 127; 1 where that is 0. What was read from int8
+// gets the same codes again.
+Int8Matrix ToInt8(std::span<const float> values, size_t columns, ScaleAxis axis);
+
+// The nearest bfloat16, of two the even one; finite where `value` is.
+uint16_t ToBf16(float value);
+float FromBf16(uint16_t number);
+
+}  // namespace freshet
