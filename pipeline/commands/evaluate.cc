@@ -27,9 +27,25 @@ struct EvaluateFlags {
   std::string from;
   std::string compare;
   double popularity_hours = 1;
+  BlendOptions blend;
   uint64_t seed = 1;
   std::string json;
 };
+
+void AddBlend(CLI::App& command, BlendOptions& blend) {
+  const auto add = [&](const char* name, double& value, const char* text) {
+    command.add_option(name, value, text)
+        ->check(CLI::Range(0.001, 1e6))
+        ->capture_default_str()
+        ->group("Blend (prequential)");
+  };
+  add("--blend-popularity-minutes", blend.popularity_minutes, "Half-life of a click's worth for what is popular now");
+  add("--blend-followers-minutes", blend.followers_minutes,
+      "Half-life of a click's worth for what is read after an item");
+  add("--blend-gap-minutes", blend.gap_minutes, "Half-life of the user's newest item as a hint, by the time since");
+  add("--blend-popularity-weight", blend.popularity_weight,
+      "Popularity counts as so many clicks after the newest item");
+}
 
 Result<std::optional<int64_t>> FromOf(const EvaluateFlags& flags) {
   if (flags.from.empty()) return std::optional<int64_t>();
@@ -81,6 +97,7 @@ Status EvaluateCommand(const EvaluateFlags& flags) {
   if (!flags.compare.empty()) facts.models.push_back(&compared);
   facts.options.exclude_seen = config.recommend.exclude_seen;
   facts.options.popularity_hours = flags.popularity_hours;
+  facts.options.blend = flags.blend;
   facts.options.cache_bytes = config.state.hot_cache_bytes;
   facts.options.threads = WorkersFor(config, 0);
   facts.options.seed = flags.seed;
@@ -122,6 +139,7 @@ void AddEvaluate(CLI::App& app, Action& action) {
                    "Hours of events that popularity_recent counts, which also stands in for a user's first event")
       ->check(CLI::Range(0.001, 1e6))
       ->capture_default_str();
+  AddBlend(*command, flags->blend);
   command->add_option("--seed", flags->seed, "Of intervals and tests")->check(WholeNumber())->capture_default_str();
   command->add_option("--json", flags->json, "File for the figures as JSON")->check(NotEmpty());
   command->footer(

@@ -92,6 +92,9 @@ class Popularity {
 class Weights {
  public:
   void Add(uint32_t row, float weight);
+  void Scale(float factor) {
+    for (auto& [row, weight] : entries_) weight *= factor;
+  }
   std::span<const std::pair<uint32_t, float>> entries() const { return entries_; }
 
  private:

@@ -86,6 +86,8 @@ Evaluation Evaluate(const EvaluationPlan& plan, std::span<const ServingModel* co
       evaluation.outcomes[i] = RankByBaseline(name, make(), plan, rows, items, done);
     });
   };
+  if (plan.items_appear) add("blend", [&] { return Blend(baseline, options.blend); });
+  evaluation.baselines = tasks.size();
   add("popularity", [&] { return Popularity(baseline, Popularity::kForEver); });
   add("popularity_recent", [&] { return Popularity(baseline, window_ms); });
   add("covisitation_last", [&] { return CoVisitation(baseline, 1); });
@@ -94,6 +96,10 @@ Evaluation Evaluate(const EvaluationPlan& plan, std::span<const ServingModel* co
   evaluation.outcomes.resize(tasks.size());
   RunAll(tasks, options.threads, static_cast<int64_t>(tasks.size() * plan.cases.size()), progress);
   evaluation.uncertainty = Judge(plan.cases, evaluation.outcomes, models.size() == 2, options.seed, options.threads);
+  if (plan.items_appear) {
+    evaluation.over_best = OverBest(plan.cases, std::span(evaluation.outcomes).subspan(evaluation.baselines - 1),
+                                    options.seed, options.threads);
+  }
   return evaluation;
 }
 

@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "pipeline/evaluation/blend.h"
 #include "pipeline/evaluation/plan.h"
 #include "pipeline/evaluation/ranking.h"
 #include "pipeline/evaluation/significance.h"
@@ -19,17 +20,21 @@
 namespace freshet {
 
 struct EvaluationOptions {
-  bool exclude_seen = true;              // leave items of the user's history (all of it) out of rankings
-  double popularity_hours = 1;           // of the recent popularity
+  bool exclude_seen = true;     // leave items of the user's history (all of it) out of rankings
+  double popularity_hours = 1;  // of the recent popularity
+  BlendOptions blend;
   size_t cache_bytes = size_t{1} << 30;  // see ModelRankOptions
   int threads = 1;
   uint64_t seed = 1;  // of resampling
 };
 
 struct Evaluation {
-  size_t models = 0;              // 1 or 2: the first so many outcomes
-  std::vector<Outcome> outcomes;  // then popularity, popularity_recent, covisitation_last, covisitation_20, item_knn
+  size_t models = 0;     // 1 or 2: the first so many outcomes
+  size_t baselines = 0;  // the first baseline's index in outcomes; prequential: blend is before it
+  std::vector<Outcome>
+      outcomes;  // models, blend, popularity, popularity_recent, covisitation_last, covisitation_20, item_knn
   Uncertainty uncertainty;
+  Ratios over_best{};  // prequential: blend over the best baseline
 };
 
 // `progress` is told, on the calling thread, how much of all predictors' work is done, in cases.

@@ -30,6 +30,8 @@ class History {
   size_t size() const { return tokens_.size(); }
   // The item `back` events ago; 0 is the newest.
   uint32_t Back(size_t back) const { return Raw(rows_->items[Raw(tokens_[tokens_.size() - 1 - back].item)]); }
+  // When the newest event was. REQUIRES: there is one.
+  int64_t Seconds() const { return tokens_.back().time_s; }
 
  private:
   std::span<const ModelToken> tokens_;

@@ -140,7 +140,36 @@ Json ComparisonJson(const ReportFacts& facts, const Evaluation& evaluation) {
   return json;
 }
 
-// "model", "compared", or the baseline's name.
+Json BlendJson(const ReportFacts& facts, const Evaluation& evaluation) {
+  const BlendOptions& blend = facts.options.blend;
+  Json json = AccuracyJson(facts, evaluation, evaluation.baselines - 1);
+  json["candidates"] = evaluation.outcomes[evaluation.baselines - 1].candidates;
+  json["popularity_minutes"] = blend.popularity_minutes;
+  json["followers_minutes"] = blend.followers_minutes;
+  json["gap_minutes"] = blend.gap_minutes;
+  json["popularity_weight"] = blend.popularity_weight;
+  for (size_t metric = 0; metric < kTestedMetrics.size(); ++metric) {
+    const Ratio& ratio = evaluation.over_best[metric];
+    json["over_best"][kTestedMetrics[metric]] = {
+        {"baseline", evaluation.outcomes[evaluation.baselines + ratio.best].name},
+        {"ratio", ratio.ratio},
+        {"interval", {ratio.interval.low, ratio.interval.high}}};
+  }
+  return json;
+}
+
+std::string BlendText(const Evaluation& evaluation) {
+  std::string text = "\nblend over the best baseline:";
+  for (const size_t metric : {size_t{0}, kVerdictMetric}) {
+    const Ratio& ratio = evaluation.over_best[metric];
+    text += fmt::format("{} {} {:.3f} [{:.3f}, {:.3f}] of {}", metric == 0 ? "" : ",",
+                        metric == 0 ? "HR@10" : "NDCG@10", ratio.ratio, ratio.interval.low, ratio.interval.high,
+                        evaluation.outcomes[evaluation.baselines + ratio.best].name);
+  }
+  return text + "\n";
+}
+
+// "model", "compared", or the name of another predictor.
 std::string KeyOf(const Evaluation& evaluation, size_t index) {
   if (index < evaluation.models) return index == 0 ? "model" : "compared";
   return evaluation.outcomes[index].name;
@@ -229,6 +258,7 @@ std::string SliceTable(const ReportFacts& facts, const Evaluation& evaluation) {
 
 std::string ReportTable(const ReportFacts& facts, const Evaluation& evaluation) {
   std::string text = Heading(facts, evaluation) + MainTable(facts, evaluation) + SliceTable(facts, evaluation);
+  if (facts.plan->items_appear) text += BlendText(evaluation);
   if (evaluation.models == 2) text += "\n" + VerdictOf(evaluation.uncertainty.differences[kVerdictMetric]) + "\n";
   return text;
 }
@@ -237,8 +267,9 @@ std::string ReportJson(const ReportFacts& facts, const Evaluation& evaluation) {
   Json json;
   json["protocol"] = ProtocolJson(facts, evaluation);
   json["model"] = ModelJson(facts, evaluation, 0);
+  if (facts.plan->items_appear) json["blend"] = BlendJson(facts, evaluation);
   json["baselines"] = Json::object();
-  for (size_t i = evaluation.models; i < evaluation.outcomes.size(); ++i) {
+  for (size_t i = evaluation.baselines; i < evaluation.outcomes.size(); ++i) {
     json["baselines"][evaluation.outcomes[i].name] = AccuracyJson(facts, evaluation, i);
     json["baselines"][evaluation.outcomes[i].name]["candidates"] = evaluation.outcomes[i].candidates;
   }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <random>
 #include <thread>
 #include <unordered_map>
@@ -157,6 +158,29 @@ Uncertainty Judge(std::span<const Case> cases, std::span<const Outcome> outcomes
                                        sums.PermutationP(first, second, seed)};
   }
   return uncertainty;
+}
+
+Ratios OverBest(std::span<const Case> cases, std::span<const Outcome> outcomes, uint64_t seed, int threads) {
+  const UserSums sums(cases, outcomes);
+  const std::vector<double> means = sums.ResampledMeans(seed, threads);
+  Ratios ratios;
+  for (size_t metric = 0; metric < kTestedMetrics.size(); ++metric) {
+    const auto mean = [&](size_t outcome) { return sums.Mean(UserSums::Column(outcome, metric)); };
+    size_t best = 1;
+    for (size_t other = 2; other < outcomes.size(); ++other) best = mean(other) > mean(best) ? other : best;
+    ratios[metric].best = best - 1;
+    if (mean(best) == 0) continue;
+    std::vector<double> values(kResamples);
+    for (size_t i = 0; i < values.size(); ++i) {
+      const double* const of_resample = &means[i * sums.columns()];
+      const double others = of_resample[UserSums::Column(best, metric)];
+      values[i] =
+          others == 0 ? std::numeric_limits<double>::infinity() : of_resample[UserSums::Column(0, metric)] / others;
+    }
+    ratios[metric].ratio = mean(0) / mean(best);
+    ratios[metric].interval = Middle95(values);
+  }
+  return ratios;
 }
 
 }  // namespace freshet

@@ -32,6 +32,14 @@ struct Difference {
   bool significant() const { return p < kSignificant; }
 };
 
+// Of a figure to the best of others'.
+struct Ratio {
+  size_t best = 0;   // which of the others has the largest mean
+  double ratio = 0;  // 0 where that is 0
+  Interval interval;
+};
+using Ratios = std::array<Ratio, kTestedMetrics.size()>;
+
 struct Uncertainty {
   std::vector<std::array<Interval, kTestedMetrics.size()>> intervals;  // by outcome and metric
   std::array<Difference, kTestedMetrics.size()> differences;           // of the first two outcomes, where asked for
@@ -39,5 +47,9 @@ struct Uncertainty {
 
 Uncertainty Judge(std::span<const Case> cases, std::span<const Outcome> outcomes, bool compare_first_two, uint64_t seed,
                   int threads);
+
+// Of the first outcome to the best of the others, by metric. Intervals: of the ratio to that one, on the same
+// resamples.
+Ratios OverBest(std::span<const Case> cases, std::span<const Outcome> outcomes, uint64_t seed, int threads);
 
 }  // namespace freshet

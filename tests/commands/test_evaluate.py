@@ -170,20 +170,58 @@ class EvaluateTest(CommandTest):
         self.assertEqual((protocol["from"], protocol["cases"]), ("2017-10-01T04:40:00Z", 300))
         self.assertEqual(protocol["fallback"]["cases"], 300 - len(ranks))
         self.assertIn("prequential from 2017-10-01T04:40:00Z, 300 events of", text)
-        for predictor in (found["model"], *found["baselines"].values()):
+        for predictor in self.predictors(found).values():
             parts = [part["n"] for part in predictor["slices"].values()]
             self.assertEqual([sum(parts[i : i + 2]) for i in range(0, len(parts), 2)], [300] * 4)
         self.assert_curves(found)
+        self.assert_blend(found, log, begin)
+        self.assertIn("\nblend over the best baseline: HR@10 ", text)
+
+    def predictors(self, found):
+        return {"model": found["model"], "blend": found["blend"], **found["baselines"]}
 
     def assert_curves(self, found):
         """Hours and days sum up to the whole, for everyone."""
         self.assertEqual([point["begin"] for point in found["curves"]["day"]], ["2017-10-01T00:00:00Z"])
         self.assertEqual([point["n"] for point in found["curves"]["hour"]], [20, 60, 60, 60, 60, 40])
         for length in ("day", "hour"):
-            for name, predictor in {"model": found["model"], **found["baselines"]}.items():
+            for name, predictor in self.predictors(found).items():
                 for metric in ("hr@10", "ndcg@10"):
                     total = sum(point["n"] * point[name][metric] for point in found["curves"][length])
                     self.assertAlmostEqual(total / 300, predictor[metric], delta=1e-9)
+
+    def assert_blend(self, found, log, begin):
+        """Every score counted anew from the clicks before."""
+        histories, followed, ranks = {}, [], []  # followed: item, the user's item before it, time
+        for number, entry in enumerate(log):
+            history, now = histories.setdefault(entry["user_id"], []), entry["timestamp"]
+            if number >= begin:
+                scores, all_popular = {}, sum(2 ** ((at - now) / 300_000) for _, _, at in followed)
+                for item, before, at in followed:
+                    scores[item] = scores.get(item, 0) + 10 * 2 ** ((at - now) / 300_000) / all_popular
+                    if history and before == history[-1][0]:
+                        scores[item] += 2 ** ((history[-1][1] - now) / 300_000 + (at - now) / 1_800_000)
+                left = {item: score for item, score in scores.items() if item not in dict(history)}
+                target = left.get(entry["item_id"])
+                ranks.append(None if target is None else sum(score >= target for score in left.values()))
+            followed.append((entry["item_id"], history[-1][0] if history else None, now))
+            history.append((entry["item_id"], now))
+        blend, hits = found["blend"], [rank for rank in ranks if rank is not None]
+        self.assertAlmostEqual(blend["mrr"], sum(1 / rank for rank in hits) / len(ranks), delta=1e-9)
+        self.assertAlmostEqual(blend["hr@10"], sum(rank <= 10 for rank in hits) / len(ranks), delta=1e-9)
+        for metric, over in blend["over_best"].items():
+            best = max(found["baselines"].values(), key=lambda figures: figures[metric])[metric]
+            self.assertEqual(found["baselines"][over["baseline"]][metric], best)
+            self.assertAlmostEqual(over["ratio"], blend[metric] / best, delta=1e-9)
+            self.assertTrue(over["interval"][0] <= over["ratio"] <= over["interval"][1])
+
+    def test_blend_options(self):
+        words = ("--protocol", "prequential")
+        found, _ = self.evaluate(self.log, *words)
+        other, _ = self.evaluate(self.log, *words, "--blend-popularity-weight", "0.5", "--blend-gap-minutes", "90")
+        self.assertEqual((other["blend"]["popularity_weight"], other["blend"]["gap_minutes"]), (0.5, 90))
+        self.assertNotEqual(found["blend"]["mrr"], other["blend"]["mrr"])
+        self.assertEqual(found["baselines"], other["baselines"])
 
     def test_compare(self):
         write_model(self.path("other"), ITEMS[:20], seed=SEED + 1)
@@ -215,7 +253,7 @@ class EvaluateTest(CommandTest):
             (self.log, ("--from", "2017-01-01"), "--from: only for --protocol prequential"),
         ):  # fmt: skip
             self.assert_error(self.evaluate(log, *arguments, expect=2), message)
-        for arguments in (("--popularity-hours", "0"), ("--popularity-hours", "many"), ("--seed", "x")):
+        for arguments in (("--blend-gap-minutes", "0"), ("--popularity-hours", "0"), ("--popularity-hours", "many"), ("--seed", "x")):
             self.evaluate(self.log, *arguments, expect=2)
         missing = self.evaluate(self.log, "--compare", "nowhere", expect=2)
         self.assert_error(missing, "nowhere: no such directory")

@@ -36,6 +36,8 @@ def draw_evaluation(path: Path, output: Path) -> None:
         predictors = {evaluation["model"]["name"]: evaluation["model"]}
         if "compare" in evaluation:
             predictors[evaluation["compare"]["model"]["name"] + " (compared)"] = evaluation["compare"]["model"]
+        if "blend" in evaluation:
+            predictors["blend"] = evaluation["blend"]
         predictors.update(evaluation["baselines"])
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path}: expected what `freshet evaluate --json` writes: {error!r}") from error

@@ -186,7 +186,7 @@ TEST(Baselines, PrequentialRanksAreThoseOfTheTwins) {
       options.popularity_hours = 2;
       options.threads = 2;
       const Evaluation evaluation = RunOn(plan, serving, options);
-      ASSERT_EQ(evaluation.outcomes.size(), 1 + kTwins.size());
+      ASSERT_EQ(evaluation.outcomes.size(), evaluation.baselines + kTwins.size());
       for (const auto& [name, scores] : kTwins) {
         const Twin twin = RankPlainly(plan, scores, exclude_seen);
         EXPECT_EQ(OutcomeOf(evaluation, name).ranks, twin.ranks) << name << " round " << round;

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <random>
 
@@ -80,6 +81,26 @@ TEST(Significance, PermutationsByHand) {
   sample.outcomes[0].ranks = {0, 0, 0, 1};
   sample.outcomes[1].ranks = {1, 1, 1, 0};
   EXPECT_NEAR(Judge(sample.cases, sample.outcomes, true, 1, 1).differences[0].p, 10.0 / 16, .02);
+}
+
+TEST(Significance, ARatioIsToTheBestOfTheOthers) {
+  const Sample sample = MakeSample(2000, 1, {.4, .2, .3}, TestSeed());
+  const Ratio ratio = OverBest(sample.cases, sample.outcomes, 1, 2)[0];
+  EXPECT_EQ(ratio.best, 1U);
+  std::vector<double> hits;
+  for (const Outcome& outcome : sample.outcomes) {
+    hits.push_back(static_cast<double>(std::count(outcome.ranks.begin(), outcome.ranks.end(), 1U)));
+  }
+  EXPECT_NEAR(ratio.ratio, hits[0] / hits[2], 1e-12);
+  // The delta method; the two are independent here.
+  const double spread = 1.96 * ratio.ratio * std::sqrt((1 - .4) / .4 / 2000 + (1 - .3) / .3 / 2000);
+  EXPECT_NEAR(ratio.interval.low, ratio.ratio - spread, .2 * spread);
+  EXPECT_NEAR(ratio.interval.high, ratio.ratio + spread, .2 * spread);
+}
+
+TEST(Significance, NoRatioToNothing) {
+  const Sample sample = MakeSample(10, 1, {1, 0}, 1);
+  EXPECT_EQ(OverBest(sample.cases, sample.outcomes, 1, 1)[0].ratio, 0);
 }
 
 TEST(Significance, OneUserIsEnough) {
