@@ -102,12 +102,13 @@ void BM_Step(benchmark::State& state, Block block, Attention attention) {
 }
 
 // Args: dim, items, requests in the batch, k, excluded items of each request.
-void BM_TopK(benchmark::State& state) {
+void BM_TopK(benchmark::State& state, NumberType precision) {
   const ModelConfig config = Config(static_cast<int>(state.range(0)), 2, 1, 8, static_cast<int>(state.range(1)));
   const size_t batch = static_cast<size_t>(state.range(2)), k = static_cast<size_t>(state.range(3));
   const size_t d = static_cast<size_t>(config.dim);
   const auto model = RandomModel(config, kSeed);
-  const auto ranker = Ranker::Make(*model).value();
+  const auto ranker = Ranker::Make(*model, precision).value();
+  if (ranker->precision() != precision) return state.SkipWithError("not on this CPU");
   const auto scratch = ranker->MakeScratch(batch);
   std::mt19937_64 random(kSeed);
   std::normal_distribution<float> normal(0, 1 / std::sqrt(static_cast<float>(d)));
@@ -161,18 +162,26 @@ BENCHMARK_CAPTURE(BM_Step, hstu, Block::kHstu, Attention::kSoftmax)
     ->Args({64, 2, 1, 200, 256, 16, 1});
 BENCHMARK_CAPTURE(BM_Step, softmax, Block::kTransformer, Attention::kSoftmax)->Apply(TransformerShapes);
 BENCHMARK_CAPTURE(BM_Step, additive, Block::kTransformer, Attention::kAdditive)->Apply(TransformerShapes);
-BENCHMARK(BM_TopK)
-    ->ArgNames({"d", "items", "batch", "k", "excluded"})
-    ->Args({64, 3416, 1, 100, 200})
-    ->Args({64, 3416, 16, 100, 200})
-    ->Args({64, 3416, 64, 100, 200})
-    ->Args({64, 3416, 256, 100, 200})
-    ->Args({64, 3416, 256, 100, 0})
-    ->Args({64, 3416, 256, 10, 200})
-    ->Args({128, 3416, 256, 100, 200})
-    ->Args({64, 46034, 256, 100, 200})
-    ->Args({64, 100000, 1, 100, 200})
-    ->Args({64, 100000, 256, 100, 200});
+void TopKShapes(benchmark::internal::Benchmark* benchmark) {
+  benchmark->ArgNames({"d", "items", "batch", "k", "excluded"})
+      ->Args({64, 3416, 1, 100, 200})
+      ->Args({64, 3416, 16, 100, 200})
+      ->Args({64, 3416, 64, 100, 200})
+      ->Args({64, 3416, 256, 100, 200})
+      ->Args({64, 3416, 256, 100, 0})
+      ->Args({64, 3416, 256, 10, 200})
+      ->Args({128, 3416, 256, 100, 200})
+      ->Args({64, 10000, 1, 100, 200})
+      ->Args({64, 10000, 256, 100, 200})
+      ->Args({64, 46034, 256, 100, 200})
+      ->Args({64, 100000, 1, 100, 200})
+      ->Args({64, 100000, 256, 100, 200})
+      ->Args({128, 100000, 256, 100, 200})
+      ->Args({64, 1000000, 256, 100, 200});
+}
+
+BENCHMARK_CAPTURE(BM_TopK, fp32, NumberType::kFloat32)->Apply(TopKShapes);
+BENCHMARK_CAPTURE(BM_TopK, int8, NumberType::kInt8)->Apply(TopKShapes);
 
 }  // namespace
 }  // namespace freshet

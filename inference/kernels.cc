@@ -157,6 +157,28 @@ size_t ScanAbove(const float* scores, size_t count, uint32_t first_row, float th
   return HWY_MIN(i, count);
 }
 
+HWY_INLINE float Dot(const float* HWY_RESTRICT x, const float* HWY_RESTRICT y, size_t dim) {
+  const Floats d;
+  Vector sum = hn::Zero(d);
+  size_t c = 0;
+  for (; c + kLanes <= dim; c += kLanes) sum = hn::MulAdd(hn::LoadU(d, x + c), hn::LoadU(d, y + c), sum);
+  float product = hn::GetLane(hn::SumOfLanes(d, sum));
+  for (; c < dim; ++c) product += x[c] * y[c];
+  return product;
+}
+
+void DotRows(const float* x, const float* table, size_t dim, std::span<const RankKey> keys, float* products) {
+  constexpr size_t kAhead = 16;  // rows are anywhere in memory: ask for them early
+  constexpr size_t kLineFloats = 16;
+  for (size_t i = 0; i < keys.size(); ++i) {
+    if (i + kAhead < keys.size()) {
+      const float* const row = table + RowOf(keys[i + kAhead]) * dim;
+      for (size_t c = 0; c < dim; c += kLineFloats) __builtin_prefetch(row + c, 0, 2);
+    }
+    products[i] = Dot(x, table + RowOf(keys[i]) * dim, dim);
+  }
+}
+
 const char* KernelTarget() { return hwy::TargetName(HWY_TARGET); }
 
 }  // namespace freshet::HWY_NAMESPACE
@@ -176,6 +198,7 @@ HWY_EXPORT(TanhFactors);
 HWY_EXPORT(TimeBuckets);
 HWY_EXPORT(OrderScores);
 HWY_EXPORT(ScanAbove);
+HWY_EXPORT(DotRows);
 HWY_EXPORT(KernelTarget);
 
 const hwy::Sorter& Sorter() {
@@ -210,6 +233,10 @@ void OrderScores(const float* scores, size_t count, uint32_t* ordered) {
 size_t ScanAbove(const float* scores, size_t count, uint32_t first_row, float threshold, size_t limit, RankKey* keys,
                  size_t& found) {
   return HWY_DYNAMIC_DISPATCH(ScanAbove)(scores, count, first_row, threshold, limit, keys, found);
+}
+
+void DotRows(const float* x, const float* table, size_t dim, std::span<const RankKey> keys, float* products) {
+  HWY_DYNAMIC_DISPATCH(DotRows)(x, table, dim, keys, products);
 }
 
 const char* KernelTarget() { return HWY_DYNAMIC_DISPATCH(KernelTarget)(); }

@@ -85,6 +85,9 @@ void OrderScores(const float* scores, size_t count, uint32_t* ordered);
 size_t ScanAbove(const float* scores, size_t count, uint32_t first_row, float threshold, size_t limit, RankKey* keys,
                  size_t& found);
 
+// products[i] = ⟨x, row RowOf(keys[i]) of `table`⟩; x [dim], table [rows, dim], neither read past its end.
+void DotRows(const float* x, const float* table, size_t dim, std::span<const RankKey> keys, float* products);
+
 void SortDescending(std::span<RankKey> keys);
 void SortDescending(std::span<uint32_t> ordered);
 void SortAscending(std::span<uint32_t> rows);
@@ -106,6 +109,7 @@ void TimeBuckets(const int64_t* times_s, size_t count, int64_t now_s, uint8_t* b
 void OrderScores(const float* scores, size_t count, uint32_t* ordered);
 size_t ScanAbove(const float* scores, size_t count, uint32_t first_row, float threshold, size_t limit, RankKey* keys,
                  size_t& found);
+void DotRows(const float* x, const float* table, size_t dim, std::span<const RankKey> keys, float* products);
 
 }  // namespace plain
 }  // namespace freshet

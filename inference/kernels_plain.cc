@@ -147,5 +147,13 @@ size_t ScanAbove(const float* scores, size_t count, uint32_t first_row, float th
   return count;
 }
 
+void DotRows(const float* x, const float* table, size_t dim, std::span<const RankKey> keys, float* products) {
+  for (size_t i = 0; i < keys.size(); ++i) {
+    double sum = 0;
+    for (size_t c = 0; c < dim; ++c) sum += static_cast<double>(x[c]) * table[RowOf(keys[i]) * dim + c];
+    products[i] = static_cast<float>(sum);
+  }
+}
+
 }  // namespace plain
 }  // namespace freshet

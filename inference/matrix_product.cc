@@ -31,10 +31,12 @@ void UseOneOpenMpThread() {
   (void)once;
 }
 
-memory::desc RowMajor(size_t rows, size_t columns) {
-  return {{static_cast<memory::dim>(rows), static_cast<memory::dim>(columns)},
-          memory::data_type::f32,
-          memory::format_tag::ab};
+memory::dims Dims(size_t rows, size_t columns) {
+  return {static_cast<memory::dim>(rows), static_cast<memory::dim>(columns)};
+}
+
+memory::desc RowMajor(size_t rows, size_t columns, memory::data_type type = memory::data_type::f32) {
+  return {Dims(rows, columns), type, memory::format_tag::ab};
 }
 
 // The product of one number of rows.
@@ -43,7 +45,8 @@ struct Bucket {
   memory::desc x, weights, bias, y, scratchpad;
 };
 
-Bucket MakeBucket(const MatrixProductOptions& options, size_t rows) {
+// `weights`: the layout of W.
+Bucket MakeBucket(const MatrixProductOptions& options, size_t rows, const memory::desc& weights) {
   dnnl::primitive_attr attributes;
   attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
   if (options.accumulate) {
@@ -52,18 +55,31 @@ Bucket MakeBucket(const MatrixProductOptions& options, size_t rows) {
     attributes.set_post_ops(sum);
   }
   Bucket bucket;
-  bucket.x = RowMajor(rows, options.inner);
-  bucket.weights = RowMajor(options.inner, options.columns);
+  bucket.x = RowMajor(rows, options.inner, options.int8 ? memory::data_type::u8 : memory::data_type::f32);
   bucket.bias = RowMajor(1, options.columns);
   bucket.y = RowMajor(rows, options.columns);
-  const auto description = MatmulDescription(Cpu(), bucket.x, bucket.weights,
-                                             options.accumulate ? &bucket.bias : nullptr, bucket.y, attributes);
+  const auto description = MatmulDescription(
+      Cpu(), bucket.x, weights, options.accumulate || options.int8 ? &bucket.bias : nullptr, bucket.y, attributes);
+  bucket.weights = description.weights_desc();
   bucket.scratchpad = description.scratchpad_desc();
   bucket.primitive = dnnl::matmul(description);
   return bucket;
 }
 
+// One layout serves all buckets: what oneDNN chooses for the most rows.
+memory::desc WeightsLayout(const MatrixProductOptions& options) {
+  if (!options.int8) return RowMajor(options.inner, options.columns);
+  const memory::desc any(Dims(options.inner, options.columns), memory::data_type::s8, memory::format_tag::any);
+  return MakeBucket(options, MatrixProduct::RoundedRows(options.max_rows), any).weights;
+}
+
 }  // namespace
+
+bool HasInt8Products() {
+  const auto isa = static_cast<unsigned>(dnnl::get_effective_cpu_isa());
+  constexpr auto kNeeded = static_cast<unsigned>(dnnl::cpu_isa::avx512_core_vnni);
+  return (isa & kNeeded) == kNeeded;  // later instruction sets have the bits of those they include
+}
 
 struct MatrixProduct::Parts {
   MatrixProductOptions options;
@@ -94,8 +110,9 @@ Result<std::unique_ptr<const MatrixProduct>> MatrixProduct::Make(const MatrixPro
   try {
     auto parts = std::make_unique<Parts>();
     parts->options = options;
+    const memory::desc weights = WeightsLayout(options);
     for (size_t rows = 1; rows <= RoundedRows(options.max_rows); rows *= 2) {
-      parts->buckets.push_back(MakeBucket(options, rows));
+      parts->buckets.push_back(MakeBucket(options, rows, weights));
     }
     return std::unique_ptr<const MatrixProduct>(new MatrixProduct(std::move(parts)));
   } catch (const dnnl::error& error) {
@@ -124,13 +141,43 @@ std::unique_ptr<MatrixProduct::Context> MatrixProduct::MakeContext() const {
                        {DNNL_ARG_DST, arguments.y.get()},
                        {DNNL_ARG_SCRATCHPAD, arguments.scratchpad.get()},
                        {DNNL_ARG_BIAS, arguments.bias.get()}}};
-    arguments.count = parts_->options.accumulate ? 5 : 4;
+    arguments.count = parts_->options.accumulate || parts_->options.int8 ? 5 : 4;
   }
   return context;
 }
 
 void MatrixProduct::Run(size_t rows, const float* x, const float* weights, const float* bias, float* y,
                         Context& context) const {
+  assert(!parts_->options.int8);
+  Execute(rows, x, weights, bias, y, context);
+}
+
+void MatrixProduct::RunInt8(size_t rows, const uint8_t* x, const float* packed_weights, const float* bias, float* y,
+                            Context& context) const {
+  assert(parts_->options.int8);
+  Execute(rows, x, packed_weights, bias, y, context);
+}
+
+size_t MatrixProduct::PackedBytes() const { return parts_->buckets[0].weights.get_size(); }
+
+Result<AlignedFloats> MatrixProduct::PackInt8(const int8_t* weights) const {
+  AlignedFloats packed = AllocateAligned(PackedBytes() / sizeof(float) + 1);
+  const MatrixProductOptions& options = parts_->options;
+  // oneDNN takes inputs as void*, and only reads them.
+  try {
+    memory plain(RowMajor(options.inner, options.columns, memory::data_type::s8), Cpu(), const_cast<int8_t*>(weights));
+    memory blocked(parts_->buckets[0].weights, Cpu(), packed.get());
+    dnnl::stream stream(Cpu());
+    dnnl::reorder(plain, blocked).execute(stream, plain, blocked);
+  } catch (const dnnl::error& error) {
+    return Error(ErrorCode::kInternal, std::string("oneDNN refuses to lay out 8-bit weights: ") + error.what());
+  }
+  return packed;
+}
+
+void MatrixProduct::Execute(size_t rows, const void* x, const void* weights, const float* bias, float* y,
+                            Context& context) const {
+  const size_t x_row_bytes = parts_->options.inner * (parts_->options.int8 ? 1 : sizeof(float));
   assert(rows >= 1 && rows <= RoundedRows(parts_->options.max_rows));
   UseOneOpenMpThread();
   for (size_t done = 0; done < rows;) {
@@ -140,8 +187,8 @@ void MatrixProduct::Run(size_t rows, const float* x, const float* weights, const
     const size_t now = rest * 4 >= up * 3 ? up : std::bit_floor(rest);
     auto& arguments = context.parts_->arguments[static_cast<size_t>(std::countr_zero(now))];
     // oneDNN takes inputs as void*, and only reads them.
-    arguments.x.set_data_handle(const_cast<float*>(x + done * parts_->options.inner));
-    arguments.weights.set_data_handle(const_cast<float*>(weights));
+    arguments.x.set_data_handle(const_cast<std::byte*>(static_cast<const std::byte*>(x) + done * x_row_bytes));
+    arguments.weights.set_data_handle(const_cast<void*>(weights));
     if (bias != nullptr) arguments.bias.set_data_handle(const_cast<float*>(bias));
     arguments.y.set_data_handle(y + done * parts_->options.columns);
     const dnnl_primitive_t primitive = parts_->buckets[static_cast<size_t>(std::countr_zero(now))].primitive.get();

@@ -3,12 +3,13 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <limits>
 #include <utility>
 
 #include "core/key_value_cache.h"
+#include "inference/int8_catalogue.h"
 #include "inference/kernels.h"
 #include "inference/matrix_product.h"
+#include "inference/selection.h"
 
 namespace freshet {
 namespace {
@@ -17,26 +18,23 @@ namespace {
 constexpr size_t kMaxRequests = 64;
 constexpr size_t kSpanBlocks = 4;
 constexpr size_t kMaxBlockItems = 960;  // oneDNN copies W for widths that are multiples of 512
-constexpr float kNever = -std::numeric_limits<float>::infinity();
+constexpr size_t kInt8Items = 100000;    // from here on int8 is faster (bench/README.md, Scoring)
 
-// The item table as scores need it: E_c, for cosine E_c / max(‖E_c‖, eps) / temperature; in blocks, each [d, items].
+// The item table as scores need it: E_c, for cosine E_c / max(‖E_c‖, eps) / temperature; in blocks.
 struct Catalogue {
+  const Model* model = nullptr;
   size_t items = 0;
   size_t dim = 0;
   size_t block_items = 0;
+  size_t block_count = 0;
+  // Of float32, blocks [d, items].
   std::vector<AlignedFloats> blocks;
   std::unique_ptr<const MatrixProduct> product;
+  // Of int8, beside which a row is scored as ⟨u, E_c⟩ · scale.
+  std::unique_ptr<const Int8Catalogue> int8;
+  std::vector<float> item_scales;
 
-  size_t spans() const { return (blocks.size() + kSpanBlocks - 1) / kSpanBlocks; }
-};
-
-// The best of one request so far.
-struct Selection {
-  std::vector<RankKey> keys;  // candidates
-  size_t found = 0;
-  float threshold = kNever;  // only what is above can still get in
-  std::vector<uint32_t> excluded;
-  size_t next_excluded = 0;
+  size_t spans() const { return (block_count + kSpanBlocks - 1) / kSpanBlocks; }
 };
 
 struct RankBuffers {
@@ -44,18 +42,9 @@ struct RankBuffers {
   AlignedFloats users;   // [requests, d]
   AlignedFloats scores;  // [span blocks, requests, block_items]
   std::vector<Selection> selections;
+  std::vector<uint8_t> codes;  // of users, [requests, d]
+  std::vector<Approximation> approximations;
   std::unique_ptr<MatrixProduct::Context> context;
-};
-
-// One user's scores of a span: rows first_row.. of the catalogue, in pieces of block_items.
-struct SpanScores {
-  size_t first_row = 0;
-  size_t items = 0;
-  float* scores = nullptr;  // of the first block; the next block's are `block_stride` further on
-  size_t block_items = 0;
-  size_t block_stride = 0;
-
-  float* At(size_t item) const { return scores + item / block_items * block_stride + item % block_items; }
 };
 
 // By what an item's embedding is multiplied.
@@ -76,84 +65,14 @@ void FillBlocks(const Model& model, Catalogue& catalogue) {
   }
 }
 
-// Candidates in a request's buffer at which it is cut back to its k best.
-size_t Limit(size_t k) { return k + std::max<size_t>(3 * k, 128); }
-
-void Begin(const RankRequest& request, size_t spans, Selection& selection) {
-  const size_t capacity = Limit(request.top.size()) + 2 * kPad;
-  if (selection.keys.size() < capacity) selection.keys.resize(capacity);
-  selection.found = 0;
-  selection.threshold = kNever;
-  selection.excluded.resize(request.excluded.size());
-  std::transform(request.excluded.begin(), request.excluded.end(), selection.excluded.begin(),
-                 [](ItemRow row) { return Raw(row); });
-  if (spans > 1) SortAscending(selection.excluded);  // a single span takes them all, in any order
-  selection.next_excluded = 0;
-}
-
-void Exclude(const SpanScores& span, Selection& selection) {
-  const std::vector<uint32_t>& excluded = selection.excluded;
-  size_t& next = selection.next_excluded;
-  for (; next < excluded.size() && excluded[next] < span.first_row + span.items; ++next) {
-    *span.At(excluded[next] - span.first_row) = kNever;
+Status FillInt8(const Model& model, Catalogue& catalogue) {
+  const size_t d = catalogue.dim;
+  for (size_t row = 0; row < catalogue.items; ++row) {
+    catalogue.item_scales.push_back(ItemScale(model.config, &model.item_embedding[row * d], d));
   }
-  if (span.first_row == 0) *span.At(0) = kNever;
-}
-
-// Best first, at most k. Candidates to come have higher rows, so a tie with the last one kept is lost.
-void Cut(size_t k, Selection& selection) {
-  SortDescending(std::span(selection.keys.data(), selection.found));
-  if (k == 0 || selection.found < k) return;
-  selection.found = k;
-  selection.threshold = ScoreOf(selection.keys[k - 1]);
-}
-
-// A score that somewhat more than k of the span's are likely to be above, judged by a sample of them.
-float GuessThreshold(size_t k, const SpanScores& span) {
-  constexpr size_t kSample = 256;  // what the sort does in one go, without partitioning
-  if (span.items < 2 * kSample) return kNever;
-  const double expected = static_cast<double>(k) * kSample / static_cast<double>(span.items);
-  const size_t rank = static_cast<size_t>(expected + 2.5 * std::sqrt(expected)) + 1;
-  if (rank >= kSample / 2) return kNever;
-  uint32_t sample[kSample];
-  const size_t vectors = span.items / kPad;
-  for (size_t i = 0; i < kSample / kPad; ++i) {
-    OrderScores(span.At(i * vectors / (kSample / kPad) * kPad), kPad, sample + i * kPad);
-  }
-  SortDescending(std::span<uint32_t>(sample));
-  return sample[rank] == 0 ? kNever : ScoreOfOrdered(sample[rank]);
-}
-
-// Takes in what is above the threshold.
-void Scan(size_t k, const SpanScores& span, Selection& selection) {
-  for (size_t block = 0; block < span.items; block += span.block_items) {
-    const size_t end = std::min(span.items, block + span.block_items);
-    for (size_t done = block;;) {
-      done += ScanAbove(span.At(block) + (done - block), end - done, static_cast<uint32_t>(span.first_row + done),
-                        selection.threshold, Limit(k), selection.keys.data(), selection.found);
-      if (done == end) break;
-      Cut(k, selection);
-    }
-  }
-}
-
-// Takes a span's scores into the selection. The scores of excluded items are changed.
-void Select(size_t k, const SpanScores& span, Selection& selection) {
-  Exclude(span, selection);
-  if (span.first_row == 0) selection.threshold = GuessThreshold(k, span);
-  Scan(k, span, selection);
-  if (span.first_row > 0 || selection.found >= k || selection.threshold == kNever) return;
-  selection.found = 0;  // the guess was too high
-  selection.threshold = kNever;
-  Scan(k, span, selection);
-}
-
-void Finish(RankRequest& request, Selection& selection) {
-  Cut(request.top.size(), selection);
-  request.found = selection.found;
-  for (size_t i = 0; i < selection.found; ++i) {
-    request.top[i] = {ItemRow{RowOf(selection.keys[i])}, ScoreOf(selection.keys[i])};
-  }
+  const Int8CatalogueShape shape = {d, catalogue.block_items, kMaxRequests};
+  ASSIGN_OR_RETURN(catalogue.int8, Int8Catalogue::Make(shape, model.item_embedding, catalogue.item_scales));
+  return {};
 }
 
 // Calls visit(user, its SpanScores) for each user and span, spans in order.
@@ -161,16 +80,46 @@ template <typename Visit>
 void ScoreSpans(const Catalogue& catalogue, size_t users, RankBuffers& buffers, Visit visit) {
   const size_t width = catalogue.block_items;
   const size_t block_stride = MatrixProduct::RoundedRows(buffers.max_requests) * width;
-  for (size_t first_block = 0; first_block < catalogue.blocks.size(); first_block += kSpanBlocks) {
-    const size_t end_block = std::min(first_block + kSpanBlocks, catalogue.blocks.size());
+  for (size_t first_block = 0; first_block < catalogue.block_count; first_block += kSpanBlocks) {
+    const size_t end_block = std::min(first_block + kSpanBlocks, catalogue.block_count);
     for (size_t block = first_block; block < end_block; ++block) {
-      catalogue.product->Run(users, buffers.users.get(), catalogue.blocks[block].get(), nullptr,
-                             &buffers.scores[(block - first_block) * block_stride], *buffers.context);
+      float* const scores = &buffers.scores[(block - first_block) * block_stride];
+      if (catalogue.int8 != nullptr) {
+        catalogue.int8->Score(users, buffers.codes.data(), block, scores, *buffers.context);
+      } else {
+        catalogue.product->Run(users, buffers.users.get(), catalogue.blocks[block].get(), nullptr, scores,
+                               *buffers.context);
+      }
     }
     const size_t first_row = first_block * width, end_row = std::min(end_block * width, catalogue.items);
     for (size_t user = 0; user < users; ++user) {
       visit(user, SpanScores{first_row, end_row - first_row, &buffers.scores[user * width], width, block_stride});
     }
+  }
+}
+
+void TakeUser(const Catalogue& catalogue, size_t index, const float* user_vector, RankBuffers& buffers) {
+  if (catalogue.int8 == nullptr) {
+    std::memcpy(&buffers.users[index * catalogue.dim], user_vector, catalogue.dim * sizeof(float));
+    return;
+  }
+  const auto reading = catalogue.int8->Quantise(user_vector, &buffers.codes[index * catalogue.dim]);
+  buffers.approximations[index] = {.user_vector = user_vector,
+                                   .table = catalogue.model->item_embedding.data(),
+                                   .dim = catalogue.dim,
+                                   .item_scales = catalogue.item_scales.data(),
+                                   .unit = reading.unit,
+                                   .bound = reading.bound};
+}
+
+// Row by row.
+void ScoreRows(const Catalogue& catalogue, std::span<const float* const> user_vectors, float* scores) {
+  std::vector<RankKey> rows(catalogue.items);
+  for (size_t row = 0; row < rows.size(); ++row) rows[row] = MakeRankKey(0, static_cast<uint32_t>(row));
+  for (const float* const user_vector : user_vectors) {
+    DotRows(user_vector, catalogue.model->item_embedding.data(), catalogue.dim, rows, scores);
+    for (size_t row = 0; row < rows.size(); ++row) scores[row] *= catalogue.item_scales[row];
+    scores += rows.size();
   }
 }
 
@@ -184,13 +133,23 @@ Ranker::Scratch::~Scratch() = default;
 Ranker::Ranker(std::unique_ptr<const Parts> parts) : parts_(std::move(parts)) {}
 Ranker::~Ranker() = default;
 
-Result<std::unique_ptr<const Ranker>> Ranker::Make(const Model& model) {
+NumberType Ranker::precision() const { return parts_->int8 != nullptr ? NumberType::kInt8 : NumberType::kFloat32; }
+
+Result<std::unique_ptr<const Ranker>> Ranker::Make(const Model& model, std::optional<NumberType> precision) {
   auto parts = std::make_unique<Parts>();
+  parts->model = &model;
   parts->items = static_cast<size_t>(model.config.items);
   parts->dim = static_cast<size_t>(model.config.dim);
   // Blocks of equal size, so that little of the last one is computed in vain.
   const size_t blocks = (parts->items + kMaxBlockItems - 1) / kMaxBlockItems;
   parts->block_items = ((parts->items + blocks - 1) / blocks + kPad - 1) / kPad * kPad;
+  parts->block_count = (parts->items + parts->block_items - 1) / parts->block_items;
+  const bool wants_int8 =
+      precision.value_or(parts->items >= kInt8Items ? NumberType::kInt8 : NumberType::kFloat32) == NumberType::kInt8;
+  if (wants_int8 && HasInt8Products() && parts->dim <= Int8Catalogue::kMaxDim) {
+    RETURN_IF_ERROR(FillInt8(model, *parts));
+    return std::unique_ptr<const Ranker>(new Ranker(std::move(parts)));
+  }
   FillBlocks(model, *parts);
   ASSIGN_OR_RETURN(parts->product,
                    MatrixProduct::Make({.inner = parts->dim, .columns = parts->block_items, .max_rows = kMaxRequests}));
@@ -205,34 +164,34 @@ std::unique_ptr<Ranker::Scratch> Ranker::MakeScratch(size_t max_requests) const 
   buffers.users = AllocateAligned(rows * parts_->dim);
   buffers.scores = AllocateAligned(kSpanBlocks * rows * parts_->block_items + kPad);
   buffers.selections.resize(buffers.max_requests);
-  buffers.context = parts_->product->MakeContext();
+  buffers.codes.resize(rows * parts_->dim);
+  buffers.approximations.resize(buffers.max_requests);
+  buffers.context = parts_->int8 != nullptr ? parts_->int8->MakeContext() : parts_->product->MakeContext();
   return scratch;
 }
 
 void Ranker::TopK(std::span<RankRequest> requests, Scratch& scratch) const {
   RankBuffers& buffers = *scratch.parts_;
+  const bool approximate = parts_->int8 != nullptr;
   while (!requests.empty()) {
     const auto group = requests.first(std::min(requests.size(), buffers.max_requests));
     for (size_t i = 0; i < group.size(); ++i) {
-      std::memcpy(&buffers.users[i * parts_->dim], group[i].user_vector, parts_->dim * sizeof(float));
-      Begin(group[i], parts_->spans(), buffers.selections[i]);
+      TakeUser(*parts_, i, group[i].user_vector, buffers);
+      buffers.selections[i].Begin(group[i], parts_->spans(), approximate ? &buffers.approximations[i] : nullptr);
     }
-    ScoreSpans(*parts_, group.size(), buffers, [&](size_t i, const SpanScores& span) {
-      const size_t k = group[i].top.size();
-      if (k > 0) Select(k, span, buffers.selections[i]);
-    });
-    for (size_t i = 0; i < group.size(); ++i) Finish(group[i], buffers.selections[i]);
+    ScoreSpans(*parts_, group.size(), buffers,
+               [&](size_t i, const SpanScores& span) { buffers.selections[i].Take(span); });
+    for (size_t i = 0; i < group.size(); ++i) buffers.selections[i].Finish(group[i]);
     requests = requests.subspan(group.size());
   }
 }
 
 void Ranker::ScoreAll(std::span<const float* const> user_vectors, float* scores, Scratch& scratch) const {
+  if (parts_->int8 != nullptr) return ScoreRows(*parts_, user_vectors, scores);
   RankBuffers& buffers = *scratch.parts_;
   for (size_t done = 0; done < user_vectors.size(); done += buffers.max_requests) {
     const auto group = user_vectors.subspan(done, std::min(buffers.max_requests, user_vectors.size() - done));
-    for (size_t i = 0; i < group.size(); ++i) {
-      std::memcpy(&buffers.users[i * parts_->dim], group[i], parts_->dim * sizeof(float));
-    }
+    for (size_t i = 0; i < group.size(); ++i) TakeUser(*parts_, i, group[i], buffers);
     ScoreSpans(*parts_, group.size(), buffers, [&](size_t i, const SpanScores& span) {
       float* const row = scores + (done + i) * parts_->items + span.first_row;
       for (size_t item = 0; item < span.items; item += span.block_items) {

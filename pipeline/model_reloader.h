@@ -11,6 +11,7 @@
 #include <chrono>
 #include <filesystem>
 #include <functional>
+#include <optional>
 #include <stop_token>
 #include <thread>
 
@@ -23,6 +24,7 @@ namespace freshet {
 struct ModelReloaderOptions {
   std::filesystem::path directory;                    // model.directory
   std::filesystem::path loaded_from;                  // where that led when the first model was loaded
+  std::optional<NumberType> scoring = std::nullopt;   // of ServingModel::Load()
   std::function<bool()> asked;                        // whether somebody has asked since the last call
   std::function<Status(const ServingModel&)> suits;   // whether this instance can serve it
   std::chrono::milliseconds look_for_request{100};    // how often `asked` is called

@@ -1,5 +1,7 @@
 #include "pipeline/serving_model.h"
 
+#include <spdlog/spdlog.h>
+
 #include <algorithm>
 #include <cmath>
 #include <string>
@@ -8,11 +10,17 @@
 
 namespace freshet {
 
-Result<ServingModel> ServingModel::Load(const std::filesystem::path& directory) {
+Result<ServingModel> ServingModel::Load(const std::filesystem::path& directory, std::optional<NumberType> scoring) {
   ServingModel serving;
   ASSIGN_OR_RETURN(serving.model, LoadModel(directory));
   ASSIGN_OR_RETURN(serving.engine, Engine::Make(*serving.model));
-  ASSIGN_OR_RETURN(serving.ranker, Ranker::Make(*serving.model));
+  ASSIGN_OR_RETURN(serving.ranker, Ranker::Make(*serving.model, scoring));
+  if (scoring && serving.ranker->precision() != *scoring) {
+    spdlog::warn(
+        "model.precision: {}: this processor (AVX-512 VNNI) or dim {} (at most 512) does not allow it, the "
+        "catalogue is scored in {}",
+        NumberTypeName(*scoring), serving.model->config.dim, NumberTypeName(serving.ranker->precision()));
+  }
   Status finite = CheckFinite(*serving.model, *serving.engine, *serving.ranker);
   if (!finite.ok()) return finite.error().At("model.directory: " + directory.string());
   serving.encoder = std::make_unique<const RecommendationEncoder>(serving.model->name, serving.model->version,

@@ -3,6 +3,7 @@
 
 #include <filesystem>
 #include <memory>
+#include <optional>
 
 #include "core/result.h"
 #include "inference/engine.h"
@@ -18,8 +19,9 @@ struct ServingModel {
   std::unique_ptr<const Ranker> ranker;
   std::unique_ptr<const RecommendationEncoder> encoder;
 
-  // Also kCorrupt where CheckFinite() fails.
-  static Result<ServingModel> Load(const std::filesystem::path& directory);
+  // Also kCorrupt where CheckFinite() fails. `scoring`: what Ranker::Make() takes; warns where it cannot be had.
+  static Result<ServingModel> Load(const std::filesystem::path& directory,
+                                   std::optional<NumberType> scoring = std::nullopt);
 };
 
 // For a pipeline that `serving` outlives.

@@ -114,6 +114,8 @@ Result<Config> LoadEffectiveConfig(const ConfigFlags& flags) {
   return std::move(loaded.config);
 }
 
+std::optional<NumberType> ScoringOf(const Config& config) { return ParseNumberType(config.model.precision); }
+
 Result<size_t> HistoryFor(const Config& config, const Model& model) {
   const size_t needed = model.config.exact_history();
   if (!config.state.history) return needed;

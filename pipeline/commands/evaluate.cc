@@ -85,10 +85,11 @@ Status EvaluateCommand(const EvaluateFlags& flags) {
   ASSIGN_OR_RETURN(const Config config, LoadEffectiveConfig(flags.config));
   RETURN_IF_ERROR(CheckIsNoInput("--json", flags.json, flags.inputs));
   ASSIGN_OR_RETURN(const std::optional<int64_t> from_ms, FromOf(flags));
-  ASSIGN_OR_RETURN(const ServingModel serving, ServingModel::Load(config.model.directory));
+  // Every item's score is wanted, not the best ones only, so model.precision has nothing to shorten.
+  ASSIGN_OR_RETURN(const ServingModel serving, ServingModel::Load(config.model.directory, NumberType::kFloat32));
   ServingModel compared;
   if (!flags.compare.empty()) {
-    ASSIGN_OR_RETURN(compared, ServingModel::Load(flags.compare));
+    ASSIGN_OR_RETURN(compared, ServingModel::Load(flags.compare, NumberType::kFloat32));
   }
   ASSIGN_OR_RETURN(const EventLog log, ReadLog(flags, config));
   ASSIGN_OR_RETURN(const EvaluationPlan plan,

@@ -152,6 +152,7 @@ ModelReloaderOptions ReloaderOptionsFor(const Config& config, std::filesystem::p
   ModelReloaderOptions options;
   options.directory = config.model.directory;
   options.loaded_from = std::move(loaded_from);
+  options.scoring = ScoringOf(config);
   options.asked = TakeHangup;
   options.suits = [&config, history](const ServingModel& serving) { return SuitsInstance(config, serving, history); };
   return options;
@@ -180,15 +181,16 @@ Status Run(const RunFlags& flags) {
   const std::jthread watch([&stop](const std::stop_token& ended) { EndInTime(ended, stop); });
   ASSIGN_OR_RETURN(const Config config, LoadEffectiveConfig(flags.config));
   const std::filesystem::path loaded_from = ModelDirectoryBehind(config.model.directory);
-  ASSIGN_OR_RETURN(ServingModel serving, ServingModel::Load(loaded_from));
+  ASSIGN_OR_RETURN(ServingModel serving, ServingModel::Load(loaded_from, ScoringOf(config)));
   ASSIGN_OR_RETURN(const size_t history, HistoryFor(config, *serving.model));
   RETURN_IF_ERROR(CheckRecordSizes(config, KafkaOptionsOf(config), serving, history));
   ASSIGN_OR_RETURN(const std::unique_ptr<StateDirectory> states, OpenStateDirectory(config, history));
   RETURN_IF_ERROR(CheckStateIsOf(*states, NameOf(config), config));
   const auto kept = std::strtoull(states->Fact("history").value_or("").c_str(), nullptr, 10);  // auto shortens nothing
   RETURN_IF_ERROR(CheckRecordSizes(config, KafkaOptionsOf(config), serving, kept));
-  spdlog::info("model {} version {}, {} items; state in {}; {}", serving.model->name, serving.model->version,
-               serving.model->config.items - 1, config.state.directory, KafkaClientDescription());
+  spdlog::info("model {} version {}, {} items, scored in {}; state in {}; {}", serving.model->name,
+               serving.model->version, serving.model->config.items - 1, NumberTypeName(serving.ranker->precision()),
+               config.state.directory, KafkaClientDescription());
 
   Readiness readiness;
   readiness.NotReady("kafka", "not connected yet");

@@ -118,6 +118,28 @@ class ModelTest(CommandTest):
         self.assertEqual(self.inspect("model"), before)
 
 
+    def test_precisions_give_the_same_answers(self):
+        write_model(self.path("model"), [f"i{n}" for n in range(1, 2001)], dim=48)
+        log = random_log(random.Random(SEED), users=9, items=2100, events=200)
+        answers = {}
+        for precision in ("fp32", "int8", "auto"):
+            done = self.replay(self.write("events.jsonl", as_lines(log)), state=precision, model__precision=precision)
+            answers[precision] = read_output(self.path("out.jsonl"))
+            self.assertEqual("model.precision" in done, precision == "int8" and not self.has_vnni(), done)
+        self.assertEqual(len(answers["fp32"]), 200)
+        for expected, *others in zip(answers["fp32"], answers["int8"], answers["auto"]):
+            for other in others:
+                self.assertEqual([item["item_id"] for item in other["items"]],
+                                 [item["item_id"] for item in expected["items"]])  # fmt: skip
+                for ours, theirs in zip(other["items"], expected["items"]):
+                    self.assertAlmostEqual(ours["score"], theirs["score"], places=4)
+
+    @staticmethod
+    def has_vnni():
+        with open("/proc/cpuinfo") as file:
+            return "avx512_vnni" in file.read()
+
+
 class StateTest(CommandTest):
     def setUp(self):
         super().setUp()

@@ -312,5 +312,47 @@ TEST(MatrixProduct, EqualsThreeLoopsForEveryNumberOfRows) {
   }
 }
 
+// The largest magnitudes too: sums of 8-bit products must not saturate.
+TEST(MatrixProduct, OfEightBitsIsExactForEveryNumberOfRows) {
+  if (!HasInt8Products()) GTEST_SKIP() << "this CPU (or DNNL_MAX_CPU_ISA) has no such products";
+  std::mt19937_64 random(TestSeed());
+  for (const auto& [inner, columns] : {std::pair<size_t, size_t>{1, 16}, {3, 48}, {64, 960}, {512, 32}}) {
+    const auto product =
+        MatrixProduct::Make({.inner = inner, .columns = columns, .max_rows = 40, .int8 = true}).value();
+    const auto context = product->MakeContext();
+    std::vector<int8_t> weights(inner * columns);
+    std::vector<float> bias(columns);
+    std::vector<uint8_t> x(64 * inner);
+    for (int8_t& code : weights) code = static_cast<int8_t>(random() % 2 == 0 ? 127 : random() % 255 - 127);
+    for (float& value : bias) value = static_cast<float>(random() % 1000);
+    for (uint8_t& code : x) code = static_cast<uint8_t>(random() % 2 == 0 ? 255 : random() % 256);
+    const auto packed = product->PackInt8(weights.data()).value();
+    std::vector<float> y(64 * columns);
+    for (const size_t rows : {1, 2, 3, 5, 16, 37, 40}) {
+      product->RunInt8(rows, x.data(), packed.get(), bias.data(), y.data(), *context);
+      for (size_t i = 0; i < rows * columns; ++i) {
+        int sum = 0;
+        for (size_t k = 0; k < inner; ++k) sum += x[i / columns * inner + k] * weights[k * columns + i % columns];
+        ASSERT_EQ(y[i], static_cast<float>(sum) + bias[i % columns]) << inner << " inner, " << rows << " rows";
+      }
+    }
+  }
+}
+
+TEST(DotRows, EqualsPlainTwin) {
+  std::mt19937_64 random(TestSeed());
+  for (const size_t dim : kWidths) {
+    const auto x = Normal(dim, 1, random);
+    std::vector<float> table = Normal(20 * dim, 1, random);
+    table.resize(20 * dim);  // nothing may be read past its end
+    std::vector<RankKey> keys;
+    for (size_t i = 0; i < 33; ++i) keys.push_back(MakeRankKey(0, static_cast<uint32_t>(random() % 20)));
+    std::vector<float> products(33), expected(33);
+    DotRows(x.data(), table.data(), dim, keys, products.data());
+    plain::DotRows(x.data(), table.data(), dim, keys, expected.data());
+    EXPECT_LE(RelativeError(products.data(), expected.data(), 33), kTolerance) << dim;
+  }
+}
+
 }  // namespace
 }  // namespace freshet

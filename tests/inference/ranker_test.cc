@@ -8,6 +8,7 @@
 #include <random>
 #include <vector>
 
+#include "inference/matrix_product.h"
 #include "tests/inference/model_files.h"
 #include "tests/support/seed.h"
 
@@ -64,19 +65,28 @@ void ExpectEqualFound(const Requests& requests) {
   }
 }
 
+// Rankers of every precision that this CPU has.
+std::vector<std::unique_ptr<const Ranker>> Rankers(const Model& model) {
+  std::vector<std::unique_ptr<const Ranker>> rankers;
+  rankers.push_back(Ranker::Make(model, NumberType::kFloat32).value());
+  if (HasInt8Products()) rankers.push_back(Ranker::Make(model, NumberType::kInt8).value());
+  return rankers;
+}
+
 // Few distinct scores: nearly everything is a tie.
 TEST(Ranker, EqualsPlainTwinWithTiesAndExclusions) {
   std::mt19937_64 random(TestSeed());
   for (const int items : {1, 2, 15, 16, 17, 511, 512, 959, 960, 961, 3416, 3840, 3841, 9000}) {
     for (const int dim : {1, 3, 16, 50}) {
       const auto model = IntegerModel(items, dim, random);
-      const auto ranker = Ranker::Make(*model).value();
-      const auto scratch = ranker->MakeScratch(1 + random() % 80);
-      Requests requests(*model, 1 + random() % 20, random, true);
-      ranker->TopK(requests.fast, *scratch);
-      TopKPlain(*model, requests.plain);
-      ExpectEqualFound(requests);
-      if (HasFatalFailure()) FAIL() << items << " items, dim " << dim;
+      for (const auto& ranker : Rankers(*model)) {
+        const auto scratch = ranker->MakeScratch(1 + random() % 80);
+        Requests requests(*model, 1 + random() % 20, random, true);
+        ranker->TopK(requests.fast, *scratch);
+        TopKPlain(*model, requests.plain);
+        ExpectEqualFound(requests);
+        if (HasFatalFailure()) FAIL() << items << " items, dim " << dim << NumberTypeName(ranker->precision());
+      }
     }
   }
 }
@@ -87,17 +97,51 @@ TEST(Ranker, CosineScoresEqualPlainTwin) {
   config.items = 3416;
   config.dim = 64;
   const auto model = RandomModel(config, random());
-  const auto ranker = Ranker::Make(*model).value();
-  const auto scratch = ranker->MakeScratch(64);
-  Requests requests(*model, 100, random, false);
-  ranker->TopK(requests.fast, *scratch);
-  TopKPlain(*model, requests.plain);
-  for (size_t i = 0; i < 100; ++i) {
-    ASSERT_EQ(requests.fast[i].found, requests.plain[i].found);
-    for (size_t place = 0; place < requests.fast[i].found; ++place) {
-      ASSERT_NEAR(requests.fast_top[i][place].score, requests.plain_top[i][place].score, 1e-3);
+  for (const auto& ranker : Rankers(*model)) {
+    const auto scratch = ranker->MakeScratch(64);
+    Requests requests(*model, 100, random, false);
+    ranker->TopK(requests.fast, *scratch);
+    TopKPlain(*model, requests.plain);
+    for (size_t i = 0; i < 100; ++i) {
+      ASSERT_EQ(requests.fast[i].found, requests.plain[i].found);
+      for (size_t place = 0; place < requests.fast[i].found; ++place) {
+        ASSERT_NEAR(requests.fast_top[i][place].score, requests.plain_top[i][place].score, 1e-3);
+      }
     }
   }
+}
+
+// What codes tell worst: rows whose sizes differ by orders of magnitude, some users that are nothing.
+TEST(Ranker, Int8LosesNoItemOfUnequalRows) {
+  std::mt19937_64 random(TestSeed());
+  for (int round = 0; round < 20; ++round) {
+    const auto model = IntegerModel(5000, 1 + static_cast<int>(random() % 200), random);
+    const auto d = static_cast<size_t>(model->config.dim);
+    for (size_t row = 0; row < 5000; ++row) {
+      const float size = static_cast<float>(uint64_t{1} << random() % (1 + static_cast<unsigned>(round)));
+      for (size_t c = 0; c < d; ++c) model->item_embedding[row * d + c] *= size;
+    }
+    for (const auto& ranker : Rankers(*model)) {
+      const auto scratch = ranker->MakeScratch(16);
+      Requests requests(*model, 16, random, true);
+      std::fill(requests.vectors[3].begin(), requests.vectors[3].end(), 0.0f);
+      ranker->TopK(requests.fast, *scratch);
+      TopKPlain(*model, requests.plain);
+      ExpectEqualFound(requests);
+      if (HasFatalFailure()) FAIL() << "round " << round << " " << NumberTypeName(ranker->precision());
+    }
+  }
+}
+
+TEST(Ranker, SaysWhatItComputesWith) {
+  std::mt19937_64 random(TestSeed());
+  const auto wide = IntegerModel(10, 513, random), narrow = IntegerModel(10, 512, random);
+  const NumberType best = HasInt8Products() ? NumberType::kInt8 : NumberType::kFloat32;
+  EXPECT_EQ(Ranker::Make(*narrow, NumberType::kInt8).value()->precision(), best);
+  EXPECT_EQ(Ranker::Make(*wide, NumberType::kInt8).value()->precision(), NumberType::kFloat32);
+  EXPECT_EQ(Ranker::Make(*narrow, NumberType::kFloat32).value()->precision(), NumberType::kFloat32);
+  EXPECT_EQ(Ranker::Make(*narrow).value()->precision(), NumberType::kFloat32);
+  EXPECT_EQ(Ranker::Make(*IntegerModel(100'000, 2, random)).value()->precision(), best);
 }
 
 // The guess at a threshold fails where the sampled scores are the best ones; the answer must not.
@@ -111,12 +155,13 @@ TEST(Ranker, EqualsPlainTwinOnSortedCatalogues) {
         model->item_embedding[static_cast<size_t>(row)] =
             static_cast<float>((rising ? row : items - row) + (sampled && row % 32 < 8 ? 100'000 : 0));
       }
-      const auto ranker = Ranker::Make(*model).value();
-      const auto scratch = ranker->MakeScratch(8);
-      Requests requests(*model, 30, random, true);
-      ranker->TopK(requests.fast, *scratch);
-      TopKPlain(*model, requests.plain);
-      ExpectEqualFound(requests);
+      for (const auto& ranker : Rankers(*model)) {
+        const auto scratch = ranker->MakeScratch(8);
+        Requests requests(*model, 30, random, true);
+        ranker->TopK(requests.fast, *scratch);
+        TopKPlain(*model, requests.plain);
+        ExpectEqualFound(requests);
+      }
     }
   }
 }
@@ -124,15 +169,16 @@ TEST(Ranker, EqualsPlainTwinOnSortedCatalogues) {
 TEST(Ranker, TakesBatchesOfEverySizeAlike) {
   std::mt19937_64 random(TestSeed());
   const auto model = IntegerModel(2000, 32, random);
-  const auto ranker = Ranker::Make(*model).value();
   Requests requests(*model, 200, random, true);
   TopKPlain(*model, requests.plain);
-  for (const size_t batch : {1, 2, 3, 7, 33, 64, 200}) {
-    const auto scratch = ranker->MakeScratch(batch);
-    for (size_t i = 0; i < 200; i += batch) {
-      ranker->TopK(std::span(requests.fast).subspan(i, std::min(batch, 200 - i)), *scratch);
+  for (const auto& ranker : Rankers(*model)) {
+    for (const size_t batch : {1, 2, 3, 7, 33, 64, 200}) {
+      const auto scratch = ranker->MakeScratch(batch);
+      for (size_t i = 0; i < 200; i += batch) {
+        ranker->TopK(std::span(requests.fast).subspan(i, std::min(batch, 200 - i)), *scratch);
+      }
+      ExpectEqualFound(requests);
     }
-    ExpectEqualFound(requests);
   }
 }
 
@@ -140,13 +186,14 @@ TEST(Ranker, NeverAnswersWhatIsNotANumber) {
   std::mt19937_64 random(TestSeed());
   for (const float strange : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
     const auto model = IntegerModel(3416, 8, random);
-    const auto ranker = Ranker::Make(*model).value();
-    const auto scratch = ranker->MakeScratch(4);
-    const std::vector<float> vector(8, strange);
-    std::vector<ScoredItem> top(10);
-    RankRequest request = {vector.data(), {}, top};
-    ranker->TopK({&request, 1}, *scratch);
-    for (size_t i = 0; i < request.found; ++i) EXPECT_FALSE(std::isnan(top[i].score));
+    for (const auto& ranker : Rankers(*model)) {
+      const auto scratch = ranker->MakeScratch(4);
+      const std::vector<float> vector(8, strange);
+      std::vector<ScoredItem> top(10);
+      RankRequest request = {vector.data(), {}, top};
+      ranker->TopK({&request, 1}, *scratch);
+      for (size_t i = 0; i < request.found; ++i) EXPECT_FALSE(std::isnan(top[i].score));
+    }
   }
 }
 
@@ -165,20 +212,18 @@ TEST(Ranker, ScoreAllGivesEveryRowsScore) {
   std::mt19937_64 random(TestSeed());
   for (const int items : {1, 100, 4000}) {
     const auto model = IntegerModel(items, 5, random);
-    const auto ranker = Ranker::Make(*model).value();
-    const auto scratch = ranker->MakeScratch(3);
     Requests requests(*model, 8, random, true);
     std::vector<const float*> vectors;
     for (const auto& vector : requests.vectors) vectors.push_back(vector.data());
-    std::vector<float> scores(8 * static_cast<size_t>(items));
-    ranker->ScoreAll(vectors, scores.data(), *scratch);
-    for (size_t i = 0; i < scores.size(); ++i) {
-      float expected = 0;
-      for (size_t c = 0; c < 5; ++c) {
-        expected +=
-            vectors[i / static_cast<size_t>(items)][c] * model->item_embedding[i % static_cast<size_t>(items) * 5 + c];
+    for (const auto& ranker : Rankers(*model)) {
+      std::vector<float> scores(8 * static_cast<size_t>(items));
+      ranker->ScoreAll(vectors, scores.data(), *ranker->MakeScratch(3));
+      for (size_t i = 0; i < scores.size(); ++i) {
+        const size_t row = i % static_cast<size_t>(items), user = i / static_cast<size_t>(items);
+        float expected = 0;
+        for (size_t c = 0; c < 5; ++c) expected += vectors[user][c] * model->item_embedding[row * 5 + c];
+        ASSERT_EQ(scores[i], expected) << i;
       }
-      ASSERT_EQ(scores[i], expected) << i;
     }
   }
 }

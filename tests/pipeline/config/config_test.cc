@@ -218,7 +218,7 @@ INSTANTIATE_TEST_SUITE_P(
         BadValue{"sink.format=protobuf",
                  "sink.format: \"protobuf\": not supported by this version, expected json; from --set"},
         BadValue{"model.precision=bf16",
-                 "model.precision: \"bf16\": not supported by this version, expected auto or fp32; from --set"},
+                 "model.precision: \"bf16\": not supported by this version, expected auto, fp32 or int8; from --set"},
         BadValue{"model.cache_precision=int8",
                  "model.cache_precision: \"int8\": not supported by this version, expected fp32; from --set"},
         BadValue{"processing.emit=final", "processing.emit: \"final\": expected every or latest; from --set"},
@@ -418,7 +418,7 @@ dead_letters: {topic: d}
 items: {file: items.jsonl}
 snapshots: {topic: s, interval: 90s}
 state: {directory: "a: b", hot_cache: 1025KiB, history: 200, partitions: 3, rocksdb_options: "max_open_files=9;block_based_table_factory={block_size=8192}"}
-model: {precision: fp32}
+model: {precision: int8}
 processing: {guarantee: at_least_once, commit_interval: 1500ms, workers: 4, emit: latest}
 http: {listen: "[::1]:0"}
 log: {level: off, format: json}
