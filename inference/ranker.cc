@@ -18,7 +18,7 @@ namespace {
 constexpr size_t kMaxRequests = 64;
 constexpr size_t kSpanBlocks = 4;
 constexpr size_t kMaxBlockItems = 960;  // oneDNN copies W for widths that are multiples of 512
-constexpr size_t kInt8Items = 100000;    // from here on int8 is faster (bench/README.md, Scoring)
+constexpr size_t kInt8Items = 100000;   // from here on int8 is faster (bench/README.md, Scoring)
 
 // The item table as scores need it: E_c, for cosine E_c / max(‖E_c‖, eps) / temperature; in blocks.
 struct Catalogue {
