@@ -15,6 +15,7 @@ from support import main, random_log, read_output, write_model
 HISTORY = 15  # what the first model needs
 EVENTS_A_SECOND = 200
 ENOUGH = 150  # answers of a model before the next one comes
+COMMITTED = ["-X", "isolation.level=read_committed"]
 
 
 class Publisher(threading.Thread):
@@ -86,10 +87,13 @@ class ModelSwap(KafkaCase):
         """What comes from now on."""
         before = self.metric(process, "recommendations_total")
         self.wait_for(lambda: self.metric(process, "recommendations_total") > before + ENOUGH, "no answers come")
-        # So many, not up to the end: that goes on.
-        newest = ["-C", "-c", "20", "-q", "-t", self.answers, "-o", "-20", "-X", "isolation.level=read_committed"]
-        answers = [json.loads(line) for line in kcat(*newest).splitlines()]
-        self.assertEqual({answer["model"]["version"] for answer in answers}, {version})
+        for partition in range(PARTITIONS):
+            self.wait_for(lambda p=partition: self.newest(p) == {version}, f"not all of {partition} is answered by it")
+
+    def newest(self, partition):
+        """The versions of some answers, not of all up to the end: that goes on. Waits for the first."""
+        words = ["-C", "-c", "5", "-q", "-t", self.answers, "-p", str(partition), "-o", "-10"]
+        return {json.loads(line)["model"]["version"] for line in kcat(*words, *COMMITTED).splitlines()}
 
     def assert_refused(self, process, name, reason, refusals):
         before = self.served(process)
