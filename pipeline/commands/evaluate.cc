@@ -6,6 +6,8 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "ingest/timestamp.h"
@@ -26,6 +28,7 @@ struct EvaluateFlags {
   std::string protocol = kLeaveOneOut;
   std::string from;
   std::string compare;
+  std::vector<std::string> later;
   double popularity_hours = 1;
   BlendOptions blend;
   uint64_t seed = 1;
@@ -47,18 +50,47 @@ void AddBlend(CLI::App& command, BlendOptions& blend) {
       "Popularity counts as so many clicks after the newest item");
 }
 
+std::optional<int64_t> TimeOf(std::string_view text) {
+  const std::optional<int64_t> time_ms = ParseIso8601Ms(text);
+  return time_ms ? time_ms : ParseEpochMs(text, TimeUnit::kMilliseconds);
+}
+
 Result<std::optional<int64_t>> FromOf(const EvaluateFlags& flags) {
   if (flags.from.empty()) return std::optional<int64_t>();
   if (flags.protocol != kPrequential)
     return Error(ErrorCode::kInvalidArgument, "--from: only for --protocol prequential");
-  std::optional<int64_t> from = ParseIso8601Ms(flags.from);
-  if (!from) from = ParseEpochMs(flags.from, TimeUnit::kMilliseconds);
+  const std::optional<int64_t> from = TimeOf(flags.from);
   if (!from) {
     return Error(ErrorCode::kInvalidArgument, "--from: \"" + flags.from +
                                                   "\": expected an ISO 8601 time such as 2017-10-10T00:00:00Z, or "
                                                   "milliseconds since 1970");
   }
   return from;
+}
+
+// A later model, loaded, and its time.
+struct Later {
+  int64_t from_ms = 0;
+  ServingModel serving;
+};
+
+Result<std::vector<Later>> LoadLater(const EvaluateFlags& flags) {
+  std::vector<Later> later;
+  for (const std::string& text : flags.later) {
+    const size_t sign = text.find('=');
+    const std::optional<int64_t> from =
+        sign == std::string::npos ? std::nullopt : TimeOf(std::string_view(text).substr(0, sign));
+    if (!from || sign + 1 == text.size() || flags.protocol != kPrequential) {
+      return Error(ErrorCode::kInvalidArgument,
+                   "--model-from " + text + ": expected TIME=DIR, and --protocol prequential");
+    }
+    if (!later.empty() && *from < later.back().from_ms) {
+      return Error(ErrorCode::kInvalidArgument, "--model-from " + text + ": expected a time after the one before");
+    }
+    ASSIGN_OR_RETURN(ServingModel serving, ServingModel::Load(text.substr(sign + 1)));
+    later.push_back({*from, std::move(serving)});
+  }
+  return later;
 }
 
 Result<EventLog> ReadLog(const EvaluateFlags& flags, const Config& config) {
@@ -91,11 +123,13 @@ Status EvaluateCommand(const EvaluateFlags& flags) {
   if (!flags.compare.empty()) {
     ASSIGN_OR_RETURN(compared, ServingModel::Load(flags.compare, NumberType::kFloat32));
   }
+  ASSIGN_OR_RETURN(const std::vector<Later> later, LoadLater(flags));
   ASSIGN_OR_RETURN(const EventLog log, ReadLog(flags, config));
   ASSIGN_OR_RETURN(const EvaluationPlan plan,
                    flags.protocol == kPrequential ? PlanPrequential(log, from_ms) : PlanLeaveOneOut(log));
   ReportFacts facts{flags.protocol, from_ms, &plan, {&serving}, {}};
   if (!flags.compare.empty()) facts.models.push_back(&compared);
+  for (const Later& one : later) facts.options.later.push_back({one.from_ms, &one.serving});
   facts.options.exclude_seen = config.recommend.exclude_seen;
   facts.options.popularity_hours = flags.popularity_hours;
   facts.options.blend = flags.blend;
@@ -134,6 +168,11 @@ void AddEvaluate(CLI::App& app, Action& action) {
                    "are only taken in")
       ->check(NotEmpty());
   command->add_option("--compare", flags->compare, "A second model directory: its figures, and the difference")
+      ->check(NotEmpty());
+  command
+      ->add_option("--model-from", flags->later,
+                   "prequential: TIME=DIR, a model that takes over from then on; as often as there are, in order of "
+                   "time")
       ->check(NotEmpty());
   command
       ->add_option("--popularity-hours", flags->popularity_hours,

@@ -77,7 +77,8 @@ Evaluation Evaluate(const EvaluationPlan& plan, std::span<const ServingModel* co
   std::vector<Task> tasks;
   for (size_t i = 0; i < models.size(); ++i) {
     tasks.push_back([&, i](std::atomic<int64_t>& done) {
-      const ModelRankOptions ranks{options.exclude_seen, window_ms, options.cache_bytes / models.size()};
+      ModelRankOptions ranks{options.exclude_seen, window_ms, options.cache_bytes / models.size()};
+      if (i == 0) ranks.later = options.later;
       evaluation.outcomes[i] = RankByModel(*models[i], plan, ranks, done);
     });
   }

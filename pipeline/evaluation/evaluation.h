@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "pipeline/evaluation/blend.h"
+#include "pipeline/evaluation/model_ranks.h"
 #include "pipeline/evaluation/plan.h"
 #include "pipeline/evaluation/ranking.h"
 #include "pipeline/evaluation/significance.h"
@@ -23,6 +24,7 @@ struct EvaluationOptions {
   bool exclude_seen = true;     // leave items of the user's history (all of it) out of rankings
   double popularity_hours = 1;  // of the recent popularity
   BlendOptions blend;
+  std::vector<LaterModel> later;         // of the first model, in order of time
   size_t cache_bytes = size_t{1} << 30;  // see ModelRankOptions
   int threads = 1;
   uint64_t seed = 1;  // of resampling

@@ -13,17 +13,18 @@ namespace {
 constexpr size_t kCasesAtOnce = 64;
 constexpr float kExcluded = -std::numeric_limits<float>::infinity();
 
-// The users' keys/values, fed with their events as far as cases ask for them.
+// The users' keys/values by one model, fed with their events as far as `cases` ask for them.
 class UserVectors {
  public:
-  UserVectors(const ServingModel& serving, const EvaluationPlan& plan, const RowMap& rows, size_t cache_bytes)
+  UserVectors(const ServingModel& serving, const EvaluationPlan& plan, std::span<const Case> cases, const RowMap& rows,
+              size_t cache_bytes)
       : serving_(serving),
         plan_(plan),
         rows_(rows),
         cache_bytes_(cache_bytes),
         scratch_(serving.engine->MakeScratch(256)),
         users_(plan.log->users.size()) {
-    for (const Case& asked : plan.cases) ++users_[asked.user].cases_left;
+    for (const Case& asked : cases) ++users_[asked.user].cases_left;
   }
 
   // Of each of `cases`, [cases, dim]; left as it is where there is no history.
@@ -95,47 +96,61 @@ class UserVectors {
 class ModelRanks {
  public:
   ModelRanks(const ServingModel& serving, const EvaluationPlan& plan, const ModelRankOptions& options)
-      : serving_(serving),
+      : first_(serving),
+        last_(options.later.empty() ? serving : *options.later.back().serving),
         plan_(plan),
-        exclude_seen_(options.exclude_seen),
-        items_(static_cast<size_t>(serving.model->config.items)),
-        rows_(MapRows(plan.log->vocabulary, serving.model->vocabulary)),
+        options_(options),
         log_rows_(SameRows(plan.log->vocabulary)),
-        vectors_(serving, plan, rows_, options.cache_bytes),
-        lists_(items_),
+        last_rows_(MapRows(plan.log->vocabulary, last_.model->vocabulary)),
+        lists_(last_.model->vocabulary.item_ids().size()),
         fallback_({log_rows_.items.size(), plan.items_appear, options.exclude_seen}, options.fallback_window_ms) {}
 
   Outcome Run(std::atomic<int64_t>& done) {
     Outcome outcome;
-    outcome.name = serving_.model->name;
-    outcome.candidates = static_cast<int64_t>(items_) - 1;
+    outcome.name = first_.model->name;
+    outcome.candidates = static_cast<int64_t>(last_.model->vocabulary.item_ids().size()) - 1;
     outcome.ranks.reserve(plan_.cases.size());
-    const auto scratch = serving_.ranker->MakeScratch(kCasesAtOnce);
-    const auto dim = static_cast<size_t>(serving_.model->config.dim);
-    std::vector<float> vectors(kCasesAtOnce * dim), scores(kCasesAtOnce * items_);
     const std::span<const Case> cases(plan_.cases);
-    for (size_t begin = 0; begin < cases.size(); begin += kCasesAtOnce) {
-      const auto some = cases.subspan(begin, std::min(kCasesAtOnce, cases.size() - begin));
-      vectors_.Compute(some, vectors.data());
-      std::vector<const float*> pointers;
-      for (size_t i = 0; i < some.size(); ++i) pointers.push_back(&vectors[i * dim]);
-      serving_.ranker->ScoreAll(pointers, scores.data(), *scratch);
-      for (size_t i = 0; i < some.size(); ++i) {
-        outcome.ranks.push_back(RankOf(some[i], std::span<float>(&scores[i * items_], items_)));
-      }
-      done += static_cast<int64_t>(some.size());
+    std::vector<size_t> ends = TakeOvers(plan_, options_.later);
+    ends.push_back(cases.size());
+    size_t begin = 0;
+    for (size_t stage = 0; stage < ends.size(); begin = ends[stage++]) {
+      const ServingModel& serving = stage == 0 ? first_ : *options_.later[stage - 1].serving;
+      RankBy(serving, cases.subspan(begin, ends[stage] - begin), outcome.ranks, done);
     }
     lists_.Finish(outcome);
     return outcome;
   }
 
  private:
+  void RankBy(const ServingModel& serving, std::span<const Case> cases, std::vector<uint32_t>& ranks,
+              std::atomic<int64_t>& done) {
+    const auto dim = static_cast<size_t>(serving.model->config.dim);
+    const auto items = static_cast<size_t>(serving.model->config.items);
+    rows_ = MapRows(plan_.log->vocabulary, serving.model->vocabulary);
+    listed_ = MapRows(serving.model->vocabulary, last_.model->vocabulary);
+    UserVectors user_vectors(serving, plan_, cases, rows_, options_.cache_bytes);
+    const auto scratch = serving.ranker->MakeScratch(kCasesAtOnce);
+    std::vector<float> vectors(kCasesAtOnce * dim), scores(kCasesAtOnce * items);
+    for (size_t begin = 0; begin < cases.size(); begin += kCasesAtOnce) {
+      const auto some = cases.subspan(begin, std::min(kCasesAtOnce, cases.size() - begin));
+      user_vectors.Compute(some, vectors.data());
+      std::vector<const float*> pointers;
+      for (size_t i = 0; i < some.size(); ++i) pointers.push_back(&vectors[i * dim]);
+      serving.ranker->ScoreAll(pointers, scores.data(), *scratch);
+      for (size_t i = 0; i < some.size(); ++i) {
+        ranks.push_back(RankOf(some[i], std::span<float>(&scores[i * items], items)));
+      }
+      done += static_cast<int64_t>(some.size());
+    }
+  }
+
   // What the fallback and novelty may know before a case.
   void TakeIn(size_t known) {
     for (; known_ < known; ++known_) {
       const KnownEvent& event = plan_.events[known_];
       const ItemRow item = plan_.log->users[event.user].tokens[event.history].item;
-      lists_.Count(Raw(rows_.items[Raw(item)]));
+      lists_.Count(Raw(last_rows_.items[Raw(item)]));
       fallback_.Consume(History({}, log_rows_), Raw(item), event.time_ms);
     }
   }
@@ -150,24 +165,27 @@ class ModelRanks {
     }
     scores[0] = kExcluded;
     const History history(tokens.first(asked.history), rows_);
-    for (size_t back = 0; exclude_seen_ && back < history.size(); ++back) scores[history.Back(back)] = kExcluded;
+    for (size_t back = 0; options_.exclude_seen && back < history.size(); ++back)
+      scores[history.Back(back)] = kExcluded;
     best_.Clear();
     best_.OfferAll(scores);
     best_.Take(ranking_.top);
-    lists_.Add(ranking_.top, items_ - 1);
+    for (uint32_t& row : ranking_.top) row = Raw(listed_.items[row]);
+    lists_.Add(ranking_.top, scores.size() - 1);
     const float of_target = scores[Raw(rows_.items[Raw(target)])];
     if (of_target == kExcluded) return 0;
     return static_cast<uint32_t>(
         std::count_if(scores.begin(), scores.end(), [&](float score) { return score >= of_target; }));
   }
 
-  const ServingModel& serving_;
+  const ServingModel& first_;
+  const ServingModel& last_;
   const EvaluationPlan& plan_;
-  bool exclude_seen_;
-  size_t items_;
-  RowMap rows_;
+  ModelRankOptions options_;
+  RowMap rows_;    // the log's, in those of the model that answers
+  RowMap listed_;  // that one's, in those of the last
   RowMap log_rows_;
-  UserVectors vectors_;
+  RowMap last_rows_;
   Lists lists_;
   Popularity fallback_;
   size_t known_ = 0;
@@ -176,6 +194,16 @@ class ModelRanks {
 };
 
 }  // namespace
+
+std::vector<size_t> TakeOvers(const EvaluationPlan& plan, std::span<const LaterModel> later) {
+  std::vector<size_t> begins;
+  size_t begin = 0;
+  for (const LaterModel& model : later) {
+    while (begin < plan.cases.size() && plan.cases[begin].now_ms < model.from_ms) ++begin;
+    begins.push_back(begin);
+  }
+  return begins;
+}
 
 Outcome RankByModel(const ServingModel& serving, const EvaluationPlan& plan, const ModelRankOptions& options,
                     std::atomic<int64_t>& done) {

@@ -24,11 +24,17 @@ struct Misses {
   int64_t seen = 0;     // left out with the user's history
 };
 
-Misses MissesOf(const ReportFacts& facts, const ServingModel& serving) {
+Misses MissesOf(const ReportFacts& facts, const ServingModel& serving, std::span<const LaterModel> later = {}) {
   const EventLog& log = *facts.plan->log;
-  const RowMap rows = MapRows(log.vocabulary, serving.model->vocabulary);
+  const std::vector<size_t> take_overs = TakeOvers(*facts.plan, later);
+  RowMap rows = MapRows(log.vocabulary, serving.model->vocabulary);
   Misses misses;
-  for (const Case& asked : facts.plan->cases) {
+  size_t stage = 0;
+  for (size_t i = 0; i < facts.plan->cases.size(); ++i) {
+    const Case& asked = facts.plan->cases[i];
+    for (; stage < later.size() && take_overs[stage] <= i; ++stage) {
+      rows = MapRows(log.vocabulary, later[stage].serving->model->vocabulary);
+    }
     if (asked.history == 0) continue;  // the fallback's
     const ItemRow target = log.users[asked.user].tokens[asked.history].item;
     const bool unknown = rows.items[Raw(target)] == kUnknownItem;
@@ -60,7 +66,7 @@ std::string VerdictOf(const Difference& difference) {
 
 Json ProtocolJson(const ReportFacts& facts, const Evaluation& evaluation) {
   const EvaluationPlan& plan = *facts.plan;
-  const Misses misses = MissesOf(facts, *facts.models[0]);
+  const Misses misses = MissesOf(facts, *facts.models[0], facts.options.later);
   Json json;
   json["name"] = facts.protocol;
   if (plan.items_appear) json["from"] = facts.from_ms ? Json(FormatTime(*facts.from_ms)) : Json(nullptr);
@@ -120,6 +126,12 @@ Json ModelJson(const ReportFacts& facts, const Evaluation& evaluation, size_t in
   Json json = AccuracyJson(facts, evaluation, index);
   json["name"] = facts.models[index]->model->name;
   json["version"] = facts.models[index]->model->version;
+  if (index > 0) return json;
+  for (const LaterModel& later : facts.options.later) {
+    json["later"].push_back({{"from", FormatTime(later.from_ms)},
+                             {"name", later.serving->model->name},
+                             {"version", later.serving->model->version}});
+  }
   return json;
 }
 
@@ -190,7 +202,7 @@ Json CurveJson(const ReportFacts& facts, const Evaluation& evaluation, int64_t l
 std::string Heading(const ReportFacts& facts, const Evaluation& evaluation) {
   const EvaluationPlan& plan = *facts.plan;
   const bool prequential = plan.items_appear;
-  const Misses misses = MissesOf(facts, *facts.models[0]);
+  const Misses misses = MissesOf(facts, *facts.models[0], facts.options.later);
   std::string text = fmt::format(
       "{}{}, {} events of {} users, ranked against all {} items{}, seen items {}, ties against the model\n",
       facts.protocol, facts.from_ms ? " from " + FormatTime(*facts.from_ms) : "",
@@ -200,6 +212,10 @@ std::string Heading(const ReportFacts& facts, const Evaluation& evaluation) {
   if (misses.unknown + misses.seen > 0) {
     text += fmt::format("misses by construction: {} targets unknown to the model, {} seen before\n", misses.unknown,
                         misses.seen);
+  }
+  if (const auto& later = facts.options.later; !later.empty()) {
+    text += fmt::format("later models take over: {}, from {} to {}\n", later.size(), FormatTime(later.front().from_ms),
+                        FormatTime(later.back().from_ms));
   }
   if (prequential && FirstEventsOf(plan) > 0) {
     text += fmt::format("{} events are their users' first: the model has no vector yet, popularity_recent stands in\n",

@@ -223,6 +223,22 @@ class EvaluateTest(CommandTest):
         self.assertNotEqual(found["blend"]["mrr"], other["blend"]["mrr"])
         self.assertEqual(found["baselines"], other["baselines"])
 
+    def test_later_models(self):
+        write_model(self.path("other"), ITEMS[:20], seed=SEED + 1)
+        words = ("--protocol", "prequential")
+        alone, _ = self.evaluate(self.log, *words, "--compare", self.path("other"))
+        begin = self.log[0]["timestamp"]
+        found, text = self.evaluate(self.log, *words, "--model-from", f"{begin}={self.path('other')}")
+        later, compared = found["model"].pop("later"), alone["compare"]
+        self.assertEqual(later, [{"from": "2017-10-01T03:00:00Z", "name": "other", "version": later[0]["version"]}])
+        self.assertEqual(later[0]["version"], compared["model"]["version"])
+        for key in ("hr@10", "ndcg@10", "mrr", "coverage@10", "novelty@10", "slices"):
+            self.assertEqual(found["model"][key], compared["model"][key])
+        self.assertEqual(found["protocol"]["unknown_targets"], compared["unknown_targets"])
+        self.assertIn("later models take over: 1, from 2017-10-01T03:00:00Z", text)
+        found, _ = self.evaluate(self.log, *words, "--model-from", f"2018-01-01={self.path('other')}")
+        self.assertEqual(found["model"]["mrr"], alone["model"]["mrr"])
+
     def test_compare(self):
         write_model(self.path("other"), ITEMS[:20], seed=SEED + 1)
         for protocol in ("leave-one-out", "prequential"):
@@ -251,6 +267,12 @@ class EvaluateTest(CommandTest):
              "--from 2018-01-01T00:00:00Z: after the newest event of --input, 2017-10-01T03:01:17Z"),
             (self.log, (*prequential, "--from", "noon"), '--from: "noon": expected an ISO 8601 time'),
             (self.log, ("--from", "2017-01-01"), "--from: only for --protocol prequential"),
+            (self.log, ("--model-from", "2017-01-01=model"),
+             "--model-from 2017-01-01=model: expected TIME=DIR, and --protocol prequential"),
+            (self.log, (*prequential, "--model-from", "model"), "--model-from model: expected TIME=DIR"),
+            (self.log, (*prequential, "--model-from", "2017-02-01=model", "--model-from", "2017-01-01=model"),
+             "--model-from 2017-01-01=model: expected a time after the one before"),
+            (self.log, (*prequential, "--model-from", "2017-02-01=nowhere"), "nowhere: no such directory"),
         ):  # fmt: skip
             self.assert_error(self.evaluate(log, *arguments, expect=2), message)
         for arguments in (("--blend-gap-minutes", "0"), ("--popularity-hours", "0"), ("--popularity-hours", "many"), ("--seed", "x")):

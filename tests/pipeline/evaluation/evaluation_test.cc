@@ -90,6 +90,27 @@ TEST(ModelRanks, APlantedLeakIsFound) {
   EXPECT_GT(RanksOff(RunOn(plan, serving, options).outcomes[0], *serving.model, plan, false, true), 100U);
 }
 
+TEST(ModelRanks, EachModelAnswersFromItsTimeOn) {
+  const ServingModel first = SmallModel(1), second = SmallModel(2), third = SmallModel(3);
+  std::vector<Click> clicks = RandomClicks(400, TestSeed());
+  std::sort(clicks.begin(), clicks.end(), [](const auto& a, const auto& b) { return a.time_ms < b.time_ms; });
+  const EventLog log = LogOf(clicks);
+  const EvaluationPlan plan = PlanPrequential(log, clicks[50].time_ms).value();
+  EvaluationOptions options;
+  options.later = {{clicks[150].time_ms, &second}, {clicks[270].time_ms, &third}};
+  const std::vector<uint32_t> ranks = RunOn(plan, first, options).outcomes[0].ranks;
+  std::vector<std::vector<uint32_t>> alone;
+  for (const ServingModel* const model : {&first, &second, &third}) {
+    alone.push_back(RunOn(plan, *model).outcomes[0].ranks);
+  }
+  EXPECT_NE(alone[0], alone[1]);
+  for (size_t i = 0; i < ranks.size(); ++i) {
+    const int64_t now_ms = plan.cases[i].now_ms;
+    const size_t stage = (now_ms >= clicks[150].time_ms ? 1 : 0) + (now_ms >= clicks[270].time_ms ? 1 : 0);
+    EXPECT_EQ(ranks[i], alone[stage][i]) << i;
+  }
+}
+
 TEST(ModelRanks, AUsersFirstEventIsRankedByRecentPopularity) {
   const EventLog log = LogOf(RandomClicks(200, TestSeed()));
   const EvaluationPlan plan = PlanPrequential(log, std::nullopt).value();
