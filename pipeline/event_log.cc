@@ -44,7 +44,7 @@ bool Listable(std::string_view id) { return id.find_first_of("\t\n\r") == std::s
 
 class Reader {
  public:
-  explicit Reader(const Vocabulary* vocabulary) : vocabulary_(vocabulary) {}
+  Reader(const Vocabulary* vocabulary, TimeRange range) : vocabulary_(vocabulary), range_(range) {}
 
   void Take(const RawRecord& record, EventDecoder& decoder, Arena& arena) {
     const auto decoded = decoder.Decode(record, arena);
@@ -58,6 +58,7 @@ class Reader {
       ++duplicates_;
       return;
     }
+    if (event.timestamp_ms < range_.from_ms || event.timestamp_ms >= range_.to_ms) return;
     if (!Listable(event.user_id) || !Listable(event.item_id) || !Listable(event.event_type)) {
       ++unlistable_ids_;
       return;
@@ -99,6 +100,7 @@ class Reader {
   }
 
   const Vocabulary* vocabulary_;
+  TimeRange range_;
   Rows items_;
   Rows types_;
   std::unordered_map<std::string, size_t> user_index_;
@@ -115,7 +117,7 @@ class Reader {
 }  // namespace
 
 Result<EventLog> ReadEventLog(const Config& config, std::span<const std::filesystem::path> inputs,
-                              const Vocabulary* vocabulary) {
+                              const Vocabulary* vocabulary, TimeRange range) {
   ASSIGN_OR_RETURN(const auto decoder, MakeDecoder(config.source.decoder));
   ASSIGN_OR_RETURN(const auto commit_log, CommitLog::Open({}, inputs));
   LogFileOptions options;
@@ -126,7 +128,7 @@ Result<EventLog> ReadEventLog(const Config& config, std::span<const std::filesys
   const auto source = MakeLogFileSource(std::move(options), *commit_log);
   ReadAll listener;
   RETURN_IF_ERROR(source->Open(listener));
-  Reader reader(vocabulary);
+  Reader reader(vocabulary, range);
   RecordBatch batch;
   for (PollState state = PollState::kMore; state != PollState::kEnd;) {
     batch.Clear();

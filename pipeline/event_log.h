@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <limits>
 #include <span>
 #include <string>
 #include <vector>
@@ -37,9 +38,15 @@ struct EventLog {
   int64_t unknown_items = 0;  // events whose item the given vocabulary does not hold
 };
 
+// Of event times, the end excluded. What is outside is left out, and its items get no row.
+struct TimeRange {
+  int64_t from_ms = std::numeric_limits<int64_t>::min();
+  int64_t to_ms = std::numeric_limits<int64_t>::max();
+};
+
 // Reads log files through source and decoder of the configuration. With `vocabulary`, rows are its rows and items
 // outside it are row 0; without, every item and type of the log gets a row.
 Result<EventLog> ReadEventLog(const Config& config, std::span<const std::filesystem::path> inputs,
-                              const Vocabulary* vocabulary);
+                              const Vocabulary* vocabulary, TimeRange range = {});
 
 }  // namespace freshet

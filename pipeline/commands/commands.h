@@ -30,6 +30,9 @@ CLI::Validator NotEmpty();
 // A number as unsigned options take it: CLI11 would turn -1 into the largest.
 CLI::Validator WholeNumber();
 
+// Epoch milliseconds of an ISO 8601 time, or of digits that are them.
+Result<int64_t> ParseTime(const std::string& flag, const std::string& text);
+
 // Refuses `output` (named `flag`) where it is one of `inputs`, which it would destroy.
 Status CheckIsNoInput(const std::string& flag, const std::filesystem::path& output,
                       const std::vector<std::string>& inputs);

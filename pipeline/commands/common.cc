@@ -1,5 +1,7 @@
+#include <optional>
 #include <system_error>
 
+#include "ingest/timestamp.h"
 #include "pipeline/commands/commands.h"
 
 namespace freshet {
@@ -14,6 +16,15 @@ CLI::Validator WholeNumber() {
     return whole ? std::string() : text + ": expected a whole number";
   };
   return CLI::Validator(check, "", "");
+}
+
+Result<int64_t> ParseTime(const std::string& flag, const std::string& text) {
+  std::optional<int64_t> time_ms = ParseIso8601Ms(text);
+  if (!time_ms) time_ms = ParseEpochMs(text, TimeUnit::kMilliseconds);
+  if (time_ms) return *time_ms;
+  return Error(
+      ErrorCode::kInvalidArgument,
+      flag + ": \"" + text + "\": expected an ISO 8601 time such as 2017-10-10T00:00:00Z, or milliseconds since 1970");
 }
 
 Status CheckIsNoInput(const std::string& flag, const std::filesystem::path& output,

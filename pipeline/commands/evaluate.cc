@@ -6,11 +6,9 @@
 #include <memory>
 #include <optional>
 #include <string>
-#include <string_view>
 #include <utility>
 #include <vector>
 
-#include "ingest/timestamp.h"
 #include "pipeline/commands/commands.h"
 #include "pipeline/evaluation/report.h"
 #include "pipeline/progress.h"
@@ -50,22 +48,12 @@ void AddBlend(CLI::App& command, BlendOptions& blend) {
       "Popularity counts as so many clicks after the newest item");
 }
 
-std::optional<int64_t> TimeOf(std::string_view text) {
-  const std::optional<int64_t> time_ms = ParseIso8601Ms(text);
-  return time_ms ? time_ms : ParseEpochMs(text, TimeUnit::kMilliseconds);
-}
-
 Result<std::optional<int64_t>> FromOf(const EvaluateFlags& flags) {
   if (flags.from.empty()) return std::optional<int64_t>();
   if (flags.protocol != kPrequential)
     return Error(ErrorCode::kInvalidArgument, "--from: only for --protocol prequential");
-  const std::optional<int64_t> from = TimeOf(flags.from);
-  if (!from) {
-    return Error(ErrorCode::kInvalidArgument, "--from: \"" + flags.from +
-                                                  "\": expected an ISO 8601 time such as 2017-10-10T00:00:00Z, or "
-                                                  "milliseconds since 1970");
-  }
-  return from;
+  ASSIGN_OR_RETURN(const int64_t from, ParseTime("--from", flags.from));
+  return std::optional(from);
 }
 
 // A later model, loaded, and its time.
@@ -78,17 +66,16 @@ Result<std::vector<Later>> LoadLater(const EvaluateFlags& flags) {
   std::vector<Later> later;
   for (const std::string& text : flags.later) {
     const size_t sign = text.find('=');
-    const std::optional<int64_t> from =
-        sign == std::string::npos ? std::nullopt : TimeOf(std::string_view(text).substr(0, sign));
-    if (!from || sign + 1 == text.size() || flags.protocol != kPrequential) {
+    if (sign == std::string::npos || sign + 1 == text.size() || flags.protocol != kPrequential) {
       return Error(ErrorCode::kInvalidArgument,
                    "--model-from " + text + ": expected TIME=DIR, and --protocol prequential");
     }
-    if (!later.empty() && *from < later.back().from_ms) {
+    ASSIGN_OR_RETURN(const int64_t from, ParseTime("--model-from", text.substr(0, sign)));
+    if (!later.empty() && from < later.back().from_ms) {
       return Error(ErrorCode::kInvalidArgument, "--model-from " + text + ": expected a time after the one before");
     }
     ASSIGN_OR_RETURN(ServingModel serving, ServingModel::Load(text.substr(sign + 1)));
-    later.push_back({*from, std::move(serving)});
+    later.push_back({from, std::move(serving)});
   }
   return later;
 }

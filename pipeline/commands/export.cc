@@ -24,7 +24,20 @@ struct ExportFlags {
   std::vector<std::string> inputs;
   std::string output;
   std::string vocabulary;
+  std::string from;
+  std::string to;
 };
+
+Result<TimeRange> RangeOf(const ExportFlags& flags) {
+  TimeRange range;
+  if (!flags.from.empty()) {
+    ASSIGN_OR_RETURN(range.from_ms, ParseTime("--from", flags.from));
+  }
+  if (!flags.to.empty()) {
+    ASSIGN_OR_RETURN(range.to_ms, ParseTime("--to", flags.to));
+  }
+  return range;
+}
 
 // row<TAB>name lines, as a model directory has them.
 template <typename Names, typename NameOf>
@@ -65,8 +78,9 @@ Status Export(const ExportFlags& flags) {
   if (!flags.vocabulary.empty()) {
     ASSIGN_OR_RETURN(model, LoadModel(flags.vocabulary));
   }
+  ASSIGN_OR_RETURN(const TimeRange range, RangeOf(flags));
   const std::vector<fs::path> inputs(flags.inputs.begin(), flags.inputs.end());
-  ASSIGN_OR_RETURN(const EventLog log, ReadEventLog(config, inputs, model ? &model->vocabulary : nullptr));
+  ASSIGN_OR_RETURN(const EventLog log, ReadEventLog(config, inputs, model ? &model->vocabulary : nullptr, range));
   std::error_code error;
   fs::create_directories(flags.output, error);
   if (error) return Error(ErrorCode::kIo, "--output: " + flags.output + ": " + error.message());
@@ -100,6 +114,9 @@ void AddExport(CLI::App& app, Action& action) {
       ->add_option("--vocabulary", flags->vocabulary,
                    "Model directory whose rows to use; default: every item and type of the log gets a row")
       ->check(NotEmpty());
+  command->add_option("--from", flags->from, "Only events from this time on (ISO 8601, or epoch milliseconds)")
+      ->check(NotEmpty());
+  command->add_option("--to", flags->to, "Only events before this time")->check(NotEmpty());
   command->footer("Example:\n  freshet export --input clicks.jsonl.gz --output var/training");
   command->callback([flags, &action] { action = [flags] { return Export(*flags); }; });
 }

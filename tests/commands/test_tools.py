@@ -10,6 +10,7 @@ import subprocess
 
 from support import (
     SEED,
+    START_MS,
     CommandTest,
     as_lines,
     event,
@@ -239,6 +240,15 @@ processing: {commit_interval: 250ms, workers: 3, emit: latest}
 
 
 class ExportTest(CommandTest):
+    def test_only_a_time_range_is_exported(self):
+        events = self.write("events.jsonl", as_lines(event("u1", f"i{n}", START_MS + 1000 * n) for n in range(9)))
+        words = ("export", "--input", events, "--output", "out")
+        done = self.run_program(*words, "--from", str(START_MS + 2000), "--to", "2017-10-01T03:00:05Z")
+        self.assertIn("exported 3 events of 1 users, 3 items", done.stderr)
+        self.assertEqual(self.path("out/items.tsv").read_text().split()[3::2], ["i2", "i3", "i4"])
+        done = self.run_program(*words, "--to", "noon", expect=2)
+        self.assert_error(done.stderr, '--to: "noon": expected an ISO 8601 time')
+
     def test_what_is_exported_is_the_log(self):
         log = random_log(random.Random(SEED), users=25, items=60, events=800)
         log[5]["event_type"] = "poke"
