@@ -121,10 +121,18 @@ class ExamplesTest(DocumentTest):
 
     def test_models(self):
         self.write_yaml("docs/training.md")
+        self.write_yaml("docs/models.md")
         self.write_ml1m()
+        self.write_globo()
         self.shell("freshet export -c ml-1m.yaml --input events.csv.gz --output var/ml-1m && PYTHONPATH=inference/training "
                    "python3 -m freshet_training train --data var/ml-1m --output var/soft-1 --epochs 1 --threads 1")  # fmt: skip
         self.run_all("docs/models.md")
+
+    def write_globo(self):
+        begin = int(datetime.datetime(2017, 10, 8, tzinfo=datetime.timezone.utc).timestamp() * 1000)
+        lines = ["user_id,session_id,session_start,session_size,click_article_id,click_timestamp"]
+        lines += [f"{c['user_id']},1,1,2,{c['item_id']},{begin + n * 100_000}" for n, c in enumerate(self.clicks())]
+        self.write("clicks.csv.gz", gzip.compress("\n".join(lines).encode() + b"\n"))
 
     def write_ml1m(self):
         lines = ["user,item,timestamp"]
