@@ -46,8 +46,8 @@ ModelToken RandomToken(const ModelConfig& config, int64_t time_s, std::mt19937_6
           TypeRow{static_cast<uint32_t>(random() % static_cast<uint64_t>(config.event_types))}, time_s};
 }
 
-// One user's events in chunks equal the model by the book.
-void CheckStep(const Model& model, const Engine& engine) {
+// One user's events in chunks equal the model by the book; of fewer bits, as far as rows that round another way allow.
+void CheckStep(const Model& model, const Engine& engine, CachePrecision precision) {
   std::mt19937_64 random(kSeed);
   const size_t d = static_cast<size_t>(model.config.dim), events = static_cast<size_t>(model.config.window) + 20;
   std::vector<ModelToken> tokens;
@@ -59,12 +59,13 @@ void CheckStep(const Model& model, const Engine& engine) {
   for (size_t i = 0; i < events; ++i) rows.push_back({&cache, tokens[i], &outputs[i * d]});
   const auto scratch = engine.MakeScratch(256);
   engine.Step(rows, *scratch);
-  const std::vector<float> expected = FullForward(model, tokens);
-  for (size_t i = 0; i < outputs.size(); ++i) Require(std::abs(outputs[i] - expected[i]) < 1e-4, "attention step");
+  const std::vector<float> expected = FullForward(model, tokens, precision);
+  const float tolerance = precision == CachePrecision::kFp32 ? 1e-4f : 1e-2f;
+  for (size_t i = 0; i < outputs.size(); ++i) Require(std::abs(outputs[i] - expected[i]) < tolerance, "attention step");
 }
 
 // Args: dim, heads, layers, window, rows in the batch, users that take turns, whether outputs are asked for.
-void BM_Step(benchmark::State& state, Block block, Attention attention) {
+void BM_Step(benchmark::State& state, Block block, Attention attention, CachePrecision precision) {
   ModelConfig config = Config(static_cast<int>(state.range(0)), static_cast<int>(state.range(1)),
                               static_cast<int>(state.range(2)), static_cast<int>(state.range(3)), 3416);
   config.block = block;
@@ -73,8 +74,8 @@ void BM_Step(benchmark::State& state, Block block, Attention attention) {
   const size_t batch = static_cast<size_t>(state.range(4)), users = static_cast<size_t>(state.range(5));
   const size_t d = static_cast<size_t>(config.dim);
   const auto model = RandomModel(config, kSeed);
-  const auto engine = Engine::Make(*model).value();
-  CheckStep(*model, *engine);
+  const auto engine = Engine::Make(*model, precision).value();
+  CheckStep(*model, *engine, precision);
   const auto scratch = engine->MakeScratch(256);
   std::vector<KeyValueCache> caches(users);
   std::vector<float> outputs(batch * d);
@@ -145,7 +146,18 @@ void TransformerShapes(benchmark::internal::Benchmark* benchmark) {
       ->Args({64, 2, 2, 200, 256, 8, 1});
 }
 
-BENCHMARK_CAPTURE(BM_Step, hstu, Block::kHstu, Attention::kSoftmax)
+// Of caches of fewer bits, beside the same with fp32: users that stay in the processor's caches, and users that do not.
+void CacheShapes(benchmark::internal::Benchmark* benchmark) {
+  benchmark->ArgNames({"d", "H", "L", "W", "batch", "users", "out"})
+      ->Args({64, 2, 4, 50, 256, 16, 1})
+      ->Args({64, 2, 4, 50, 256, 5000, 1})
+      ->Args({128, 4, 4, 50, 256, 8, 1})
+      ->Args({128, 4, 4, 50, 256, 5000, 1});
+}
+
+constexpr CachePrecision kFp32 = CachePrecision::kFp32, kFp16 = CachePrecision::kFp16, kInt8 = CachePrecision::kInt8;
+
+BENCHMARK_CAPTURE(BM_Step, hstu, Block::kHstu, Attention::kSoftmax, kFp32)
     ->ArgNames({"d", "H", "L", "W", "batch", "users", "out"})
     ->Args({64, 2, 4, 50, 256, 1, 1})
     ->Args({64, 2, 4, 50, 256, 16, 1})
@@ -158,10 +170,18 @@ BENCHMARK_CAPTURE(BM_Step, hstu, Block::kHstu, Attention::kSoftmax)
     ->Args({64, 2, 2, 200, 256, 8, 1})
     ->Args({64, 2, 2, 200, 256, 2500, 1})
     ->Args({128, 4, 4, 50, 256, 8, 1})
+    ->Args({128, 4, 4, 50, 256, 5000, 1})
     ->Args({64, 2, 1, 20, 256, 16, 1})
     ->Args({64, 2, 1, 200, 256, 16, 1});
-BENCHMARK_CAPTURE(BM_Step, softmax, Block::kTransformer, Attention::kSoftmax)->Apply(TransformerShapes);
-BENCHMARK_CAPTURE(BM_Step, additive, Block::kTransformer, Attention::kAdditive)->Apply(TransformerShapes);
+BENCHMARK_CAPTURE(BM_Step, hstu_fp16, Block::kHstu, Attention::kSoftmax, kFp16)->Apply(CacheShapes);
+BENCHMARK_CAPTURE(BM_Step, hstu_int8, Block::kHstu, Attention::kSoftmax, kInt8)->Apply(CacheShapes);
+BENCHMARK_CAPTURE(BM_Step, softmax, Block::kTransformer, Attention::kSoftmax, kFp32)->Apply(TransformerShapes);
+BENCHMARK_CAPTURE(BM_Step, softmax_fp16, Block::kTransformer, Attention::kSoftmax, kFp16)->Apply(TransformerShapes);
+BENCHMARK_CAPTURE(BM_Step, softmax_int8, Block::kTransformer, Attention::kSoftmax, kInt8)->Apply(TransformerShapes);
+BENCHMARK_CAPTURE(BM_Step, additive, Block::kTransformer, Attention::kAdditive, kFp32)->Apply(TransformerShapes);
+BENCHMARK_CAPTURE(BM_Step, additive_fp16, Block::kTransformer, Attention::kAdditive, kFp16)->Apply(TransformerShapes);
+BENCHMARK_CAPTURE(BM_Step, additive_int8, Block::kTransformer, Attention::kAdditive, kInt8)->Apply(TransformerShapes);
+
 void TopKShapes(benchmark::internal::Benchmark* benchmark) {
   benchmark->ArgNames({"d", "items", "batch", "k", "excluded"})
       ->Args({64, 3416, 1, 100, 200})

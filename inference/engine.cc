@@ -41,7 +41,7 @@ class Pass {
   void RunLayer(size_t layer, bool wanted_only);
   void FeedForward(size_t layer, size_t rows);
   void StoreLastKeyValues();
-  void Activate(size_t columns, size_t scored);
+  void Activate(size_t columns, size_t factors);
   void StoreKeyValue(size_t row, size_t layer, const float* key, const float* value);
   void Attend(size_t row, size_t layer, float* gated);
   void PrefetchRing(size_t row, size_t layer);
@@ -74,14 +74,14 @@ void Pass::TakePlaces() {
   buffers_.wanted.clear();
   for (size_t row = 0; row < rows_.size(); ++row) {
     KeyValueCache& cache = *rows_[row].cache;
-    assert(cache.events == 0 || cache.model == network_.model->tag);
+    assert(cache.events == 0 || cache.model == network_.cache_tag);
     const size_t slot = static_cast<size_t>(cache.events) % window;
     if (slot == cache.times_s.size()) {
       if (slot % kSlots == 0) {
-        cache.model = network_.model->tag;
-        cache.block_floats = network_.block_floats;
+        cache.model = network_.cache_tag;
+        cache.block_bytes = network_.block_bytes;
         cache.blocks.reserve((window + kSlots - 1) / kSlots);
-        cache.blocks.push_back(AllocateAligned(network_.block_floats));
+        cache.blocks.push_back(AllocateAlignedBytes(network_.block_bytes));
         cache.times_s.reserve(std::min(window, slot + kSlots));
       }
       cache.times_s.push_back(0);
@@ -108,7 +108,7 @@ void Pass::RunLayer(size_t layer, bool wanted_only) {
   NormaliseRows(rows_.size());
   network_.project->Run(rows_.size(), buffers_.normed.get(), weights.projection.data(), nullptr, buffers_.z.get(),
                         *buffers_.project);
-  Activate(columns.all, 2 * d_);
+  Activate(columns.all, network_.keys_are_factors() ? 2 * d_ : d_);
   size_t active = 0;
   for (size_t row = 0; row < rows_.size(); ++row) {
     if (row + 1 < rows_.size() && rows_[row + 1].cache != rows_[row].cache) PrefetchRing(row + 1, layer);
@@ -141,7 +141,7 @@ void Pass::StoreLastKeyValues() {
   NormaliseRows(rows_.size());
   network_.project_key_value->Run(rows_.size(), buffers_.normed.get(), network_.last_key_value.data(), nullptr,
                                   buffers_.z.get(), *buffers_.project_key_value);
-  Activate(2 * d_, d_);
+  Activate(2 * d_, network_.keys_are_factors() ? d_ : 0);
   for (size_t row = 0; row < rows_.size(); ++row) {
     const float* const z = &buffers_.z[row * 2 * d_];
     StoreKeyValue(row, network_.layers() - 1, z, z + d_);
@@ -149,20 +149,18 @@ void Pass::StoreLastKeyValues() {
 }
 
 // What follows the projection of all rows, z [rows, columns]: of HSTU SiLU, everywhere; of additive attention the
-// factors of tanh, of queries and keys, which are the first `scored` columns.
-void Pass::Activate(size_t columns, size_t scored) {
+// factors of tanh, of the first `factors` columns: queries, and keys where they are stored so.
+void Pass::Activate(size_t columns, size_t factors) {
   float* const z = buffers_.z.get();
   if (!network_.is_transformer()) Silu(z, rows_.size() * columns);
   if (!network_.is_additive()) return;
-  for (size_t row = 0; row < rows_.size(); ++row) TanhFactors(z + row * columns, scored);
+  for (size_t row = 0; row < rows_.size(); ++row) TanhFactors(z + row * columns, factors);
 }
 
 void Pass::StoreKeyValue(size_t row, size_t layer, const float* key, const float* value) {
   const size_t slot = buffers_.places[row].slot;
-  float* const keys = rows_[row].cache->blocks[slot / kSlots].get() + network_.LayerOffset(layer);
-  float* const values = keys + d_ * kSlots;
-  for (size_t c = 0; c < d_; ++c) keys[c * kSlots + slot % kSlots] = key[c];
-  std::memcpy(values + slot % kSlots * d_, value, d_ * sizeof(float));
+  std::byte* const block = rows_[row].cache->blocks[slot / kSlots].get();
+  freshet::StoreKeyValue(network_.shape, key, value, slot % kSlots, block + network_.LayerOffset(layer));
 }
 
 void Pass::Attend(size_t row, size_t layer, float* gated) {
@@ -200,11 +198,10 @@ void Pass::Attend(size_t row, size_t layer, float* gated) {
 
 // Asks for what Attend() will read of a user that is not in the CPU's caches.
 void Pass::PrefetchRing(size_t row, size_t layer) {
-  constexpr size_t kLineFloats = 16;
-  const size_t floats = 2 * d_ * kSlots;
+  constexpr size_t kLine = 64;
   for (size_t first = 0; first < buffers_.places[row].slots; first += kSlots) {
-    const float* const block = rows_[row].cache->blocks[first / kSlots].get() + network_.LayerOffset(layer);
-    for (size_t i = 0; i < floats; i += kLineFloats) __builtin_prefetch(block + i, 0, 2);
+    const std::byte* const block = rows_[row].cache->blocks[first / kSlots].get() + network_.LayerOffset(layer);
+    for (size_t i = 0; i < network_.shape.layer_bytes(); i += kLine) __builtin_prefetch(block + i, 0, 2);
   }
 }
 
@@ -236,8 +233,8 @@ Engine::Scratch::~Scratch() = default;
 Engine::Engine(std::unique_ptr<const Parts> parts) : parts_(std::move(parts)) {}
 Engine::~Engine() = default;
 
-Result<std::unique_ptr<const Engine>> Engine::Make(const Model& model) {
-  ASSIGN_OR_RETURN(std::unique_ptr<Network> network, Network::Make(model));
+Result<std::unique_ptr<const Engine>> Engine::Make(const Model& model, CachePrecision precision) {
+  ASSIGN_OR_RETURN(std::unique_ptr<Network> network, Network::Make(model, precision));
   return std::unique_ptr<const Engine>(new Engine(std::make_unique<const Parts>(std::move(*network))));
 }
 
@@ -253,10 +250,12 @@ void Engine::Step(std::span<const StepRow> rows, Scratch& scratch) const {
   }
 }
 
+ModelTag Engine::cache_tag() const { return parts_->cache_tag; }
+
 size_t Engine::CacheBytes(int64_t events) const {
   const size_t slots = std::min(static_cast<size_t>(events), parts_->window());
   const size_t blocks = (slots + kSlots - 1) / kSlots;
-  return blocks * parts_->block_floats * sizeof(float) + std::min(blocks * kSlots, parts_->window()) * sizeof(int64_t);
+  return blocks * parts_->block_bytes + std::min(blocks * kSlots, parts_->window()) * sizeof(int64_t);
 }
 
 }  // namespace freshet

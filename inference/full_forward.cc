@@ -94,16 +94,32 @@ void FeedForward(const ModelConfig& config, const LayerWeights& layer, double* x
   Add(x, hidden, layer.ffn_out, layer.ffn_out_bias);
 }
 
+// z [columns]: key and value become what a cache of this precision keeps of them.
+void Quantise(const ModelConfig& config, CachePrecision precision, std::vector<double>& z) {
+  const AttentionShape shape{static_cast<size_t>(config.dim), static_cast<size_t>(config.heads), precision};
+  const ProjectionColumns columns = ProjectionColumns::Of(config);
+  double* const key = &z[columns.key];
+  double* const value = &z[columns.value];
+  std::vector<float> keys(key, key + shape.dim), values(value, value + shape.dim);
+  std::vector<std::byte> layer(shape.layer_bytes());
+  plain::StoreKeyValue(shape, keys.data(), values.data(), 0, layer.data());
+  plain::LoadKeyValue(shape, layer.data(), 0, keys.data(), values.data());
+  std::copy(keys.begin(), keys.end(), key);
+  std::copy(values.begin(), values.end(), value);
+}
+
 // x [tokens, d] becomes the layer's output.
 void ApplyLayer(const ModelConfig& config, const LayerWeights& layer, std::span<const ModelToken> tokens,
-                std::vector<double>& x) {
+                CachePrecision precision, std::vector<double>& x) {
   const size_t d = static_cast<size_t>(config.dim);
   const bool is_hstu = config.block == Block::kHstu;
   std::vector<std::vector<double>> z;
   for (size_t i = 0; i < tokens.size(); ++i) {
     z.push_back(Multiply(LayerNorm(&x[i * d], d, config.ln_eps), layer.projection, ProjectionColumns::Of(config).all));
-    if (!is_hstu) continue;
-    for (double& value : z.back()) value = Silu(value);
+    if (is_hstu) {
+      for (double& value : z.back()) value = Silu(value);
+    }
+    if (precision != CachePrecision::kFp32) Quantise(config, precision, z.back());
   }
   for (size_t i = 0; i < tokens.size(); ++i) {
     std::vector<double> o = Attend(config, layer, tokens, z, i);
@@ -128,7 +144,7 @@ std::vector<double> Normalise(const ModelConfig& config, const double* x) {
 
 }  // namespace
 
-std::vector<float> FullForward(const Model& model, std::span<const ModelToken> tokens) {
+std::vector<float> FullForward(const Model& model, std::span<const ModelToken> tokens, CachePrecision precision) {
   const size_t d = static_cast<size_t>(model.config.dim);
   std::vector<double> x(tokens.size() * d);
   for (size_t i = 0; i < tokens.size(); ++i) {
@@ -136,7 +152,7 @@ std::vector<float> FullForward(const Model& model, std::span<const ModelToken> t
     const float* const type = &model.type_embedding[Raw(tokens[i].type) * d];
     for (size_t c = 0; c < d; ++c) x[i * d + c] = std::sqrt(static_cast<double>(d)) * item[c] + type[c];
   }
-  for (const LayerWeights& layer : model.layers) ApplyLayer(model.config, layer, tokens, x);
+  for (const LayerWeights& layer : model.layers) ApplyLayer(model.config, layer, tokens, precision, x);
   std::vector<float> outputs;
   for (size_t i = 0; i < tokens.size(); ++i) {
     const std::vector<double> y = Normalise(model.config, &x[i * d]);

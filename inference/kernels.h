@@ -1,34 +1,27 @@
 // The engine's vector kernels (Highway, dispatched at run time) and, in namespace plain, the same by the book.
 //
-// All fp32, row-major. Kernels work in whole vectors: memory that is read or written may be touched up to kPad floats
-// past its end, so buffers need that much room; what is written there is meaningless. None allocates. Thread-safe.
+// Row-major, and fp32 but for cached rows. Kernels work in whole vectors: memory that is read or written may be touched
+// up to kPad floats past its end, so buffers need that much room; what is written there is meaningless. None allocates.
+// Thread-safe.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <span>
 
-#include "core/key_value_cache.h"
+#include "inference/cached_rows.h"
 
 namespace freshet {
 
 inline constexpr size_t kPad = 16;
 
-struct AttentionShape {
-  size_t dim = 0;
-  size_t heads = 0;  // divides dim
-
-  size_t head_dim() const { return dim / heads; }
-};
-
 // One query row against the ring of cached rows, slots 0..slots-1 in any order of time.
 struct AttentionRow {
-  const float* query = nullptr;  // [dim]
-  // Block b holds slots 16b.. : at `layer_offset` keys [dim, 16] (transposed), then values [16, dim].
-  const AlignedFloats* blocks = nullptr;
-  size_t layer_offset = 0;
-  size_t slots = 0;                 // >= 1
-  const float* bias_pos = nullptr;  // [heads] rows of `bias_pos_stride`, by slot
+  const float* query = nullptr;          // [dim]
+  const AlignedBytes* blocks = nullptr;  // block b holds slots 16b.. (inference/cached_rows.h)
+  size_t layer_offset = 0;               // of the layer's part of each block, in bytes
+  size_t slots = 0;                      // >= 1
+  const float* bias_pos = nullptr;       // [heads] rows of `bias_pos_stride`, by slot
   size_t bias_pos_stride = 0;
   const float* bias_time = nullptr;  // [heads, 129], by bucket; null: none
   const uint8_t* buckets = nullptr;  // [slots] time bucket of each slot; kPad more are read; used with bias_time
@@ -44,9 +37,10 @@ void SiluAttention(const AttentionShape& shape, const AttentionRow& row);
 // out = Σ_slots softmax(query · key / √head_dim + bias_pos + bias_time) · value, for each head.
 void SoftmaxAttention(const AttentionShape& shape, const AttentionRow& row);
 
-// out = Σ_slots softmax(score · tanh(q + k) + bias_pos + bias_time) · value, for each head; query and keys are the
-// TanhFactors() of q and k. tanh(q + k) = 1 - 2 / (1 + e^2q · e^2k): one exponential for each key that is stored in
-// place of one for each pair.
+// out = Σ_slots softmax(score · tanh(q + k) + bias_pos + bias_time) · value, for each head; query and, of fp32, keys
+// are the TanhFactors() of q and k. tanh(q + k) = 1 - 2 / (1 + e^2q · e^2k): one exponential for each key that is
+// stored in place of one for each pair. Of fp16 and int8 keys are k themselves, since factors are too far apart for
+// them.
 void AdditiveAttention(const AttentionShape& shape, const AttentionRow& row);
 
 // x = e^(2x), in place, with x first brought to ±kTanhBound, which float32 can hold: tanh(q + k) is then right unless q

@@ -32,31 +32,40 @@ namespace {
 
 double SiluOf(double y) { return y / (1 + std::exp(-y)); }
 
-constexpr size_t kRows = KeyValueCache::kRowsPerBlock;
+// What the cache holds of a row, keys and values [slots, dim].
+struct CachedRows {
+  CachedRows(const AttentionShape& shape, const AttentionRow& row)
+      : dim(shape.dim), keys(row.slots * dim), values(row.slots * dim) {
+    constexpr size_t kRows = KeyValueCache::kRowsPerBlock;
+    for (size_t slot = 0; slot < row.slots; ++slot) {
+      const std::byte* const layer = row.blocks[slot / kRows].get() + row.layer_offset;
+      LoadKeyValue(shape, layer, slot % kRows, &keys[slot * dim], &values[slot * dim]);
+    }
+  }
+  size_t dim;
+  std::vector<float> keys, values;
+};
 
 // Scores of one head by slot. `pair(c, key)`: what column c of the query and of a key give.
 template <typename Pair>
-std::vector<double> Scores(const AttentionShape& shape, const AttentionRow& row, size_t head, double scale,
-                           const Pair& pair) {
+std::vector<double> Scores(const AttentionShape& shape, const AttentionRow& row, const CachedRows& cached, size_t head,
+                           double scale, const Pair& pair) {
   const size_t h = shape.head_dim();
   std::vector<double> scores(row.slots);
   for (size_t slot = 0; slot < row.slots; ++slot) {
-    const float* const keys = row.blocks[slot / kRows].get() + row.layer_offset;
-    for (size_t c = head * h; c < (head + 1) * h; ++c) scores[slot] += pair(c, keys[c * kRows + slot % kRows]);
+    for (size_t c = head * h; c < (head + 1) * h; ++c) scores[slot] += pair(c, cached.keys[slot * cached.dim + c]);
     scores[slot] = scores[slot] * scale + row.bias_pos[head * row.bias_pos_stride + slot];
     if (row.bias_time != nullptr) scores[slot] += row.bias_time[head * Model::kTimeBuckets + row.buckets[slot]];
   }
   return scores;
 }
 
-void SumValues(const AttentionShape& shape, const AttentionRow& row, size_t head, const std::vector<double>& weights) {
+void SumValues(const AttentionShape& shape, const AttentionRow& row, const CachedRows& cached, size_t head,
+               const std::vector<double>& weights) {
   const size_t h = shape.head_dim();
   for (size_t c = head * h; c < (head + 1) * h; ++c) {
     double sum = 0;
-    for (size_t slot = 0; slot < row.slots; ++slot) {
-      const float* const values = row.blocks[slot / kRows].get() + row.layer_offset + shape.dim * kRows;
-      sum += weights[slot] * values[slot % kRows * shape.dim + c];
-    }
+    for (size_t slot = 0; slot < row.slots; ++slot) sum += weights[slot] * cached.values[slot * cached.dim + c];
     row.out[c] = static_cast<float>(sum);
   }
 }
@@ -71,31 +80,35 @@ void Softmax(std::vector<double>& scores) {
 }  // namespace
 
 void SiluAttention(const AttentionShape& shape, const AttentionRow& row) {
+  const CachedRows cached(shape, row);
   for (size_t head = 0; head < shape.heads; ++head) {
     const auto product = [&](size_t c, double key) { return row.query[c] * key; };
-    std::vector<double> weights = Scores(shape, row, head, 1, product);
+    std::vector<double> weights = Scores(shape, row, cached, head, 1, product);
     for (double& weight : weights) weight = SiluOf(weight) * row.scale;
-    SumValues(shape, row, head, weights);
+    SumValues(shape, row, cached, head, weights);
   }
 }
 
 void SoftmaxAttention(const AttentionShape& shape, const AttentionRow& row) {
+  const CachedRows cached(shape, row);
   for (size_t head = 0; head < shape.heads; ++head) {
     const auto product = [&](size_t c, double key) { return row.query[c] * key; };
-    std::vector<double> weights = Scores(shape, row, head, row.scale, product);
+    std::vector<double> weights = Scores(shape, row, cached, head, row.scale, product);
     Softmax(weights);
-    SumValues(shape, row, head, weights);
+    SumValues(shape, row, cached, head, weights);
   }
 }
 
 void AdditiveAttention(const AttentionShape& shape, const AttentionRow& row) {
+  const CachedRows cached(shape, row);
   for (size_t head = 0; head < shape.heads; ++head) {
-    const auto tanh_of_sum = [&](size_t c, double key) {  // from the factors e^2q and e^2k
-      return row.score[c] * std::tanh((std::log(row.query[c]) + std::log(key)) / 2);
+    const auto tanh_of_sum = [&](size_t c, double key) {  // from the factors e^2q and, of fp32, e^2k
+      const double k = shape.precision == CachePrecision::kFp32 ? std::log(key) / 2 : key;
+      return row.score[c] * std::tanh(std::log(row.query[c]) / 2 + k);
     };
-    std::vector<double> weights = Scores(shape, row, head, 1, tanh_of_sum);
+    std::vector<double> weights = Scores(shape, row, cached, head, 1, tanh_of_sum);
     Softmax(weights);
-    SumValues(shape, row, head, weights);
+    SumValues(shape, row, cached, head, weights);
   }
 }
 

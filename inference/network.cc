@@ -29,18 +29,25 @@ std::vector<float> KeyValueColumns(const std::vector<float>& projection, size_t 
   return key_value;
 }
 
+// Another one for each precision; fp32's is the model's.
+ModelTag CacheTag(ModelTag model, CachePrecision precision) {
+  const uint64_t mixed = Raw(model) ^ static_cast<uint64_t>(precision) * 0x9E3779B97F4A7C15u;
+  return ModelTag{mixed == 0 ? 1 : mixed};  // 0 is "none"
+}
+
 }  // namespace
 
-Result<std::unique_ptr<Network>> Network::Make(const Model& model) {
+Result<std::unique_ptr<Network>> Network::Make(const Model& model, CachePrecision precision) {
   const ModelConfig& config = model.config;
   const size_t d = static_cast<size_t>(config.dim);
   auto network = std::make_unique<Network>();
   network->model = &model;
-  network->shape = {.dim = d, .heads = static_cast<size_t>(config.heads)};
+  network->shape = {.dim = d, .heads = static_cast<size_t>(config.heads), .precision = precision};
+  network->cache_tag = CacheTag(model.tag, precision);
   network->columns = ProjectionColumns::Of(config);
   // The attention kernel reads past a last head that is no multiple of its vectors.
-  const size_t pad = network->shape.head_dim() % kPad == 0 ? 0 : kPad;
-  network->block_floats = network->LayerOffset(network->layers()) + pad;
+  const size_t pad = network->shape.head_dim() % kPad == 0 ? 0 : kPad * sizeof(float);
+  network->block_bytes = network->LayerOffset(network->layers()) + pad;
   network->slot_bias_stride = RoundUp(2 * network->window(), kPad) + kPad;
   for (const LayerWeights& layer : model.layers) {
     network->slot_biases.push_back(SlotBiases(config, layer.bias_pos, network->slot_bias_stride));

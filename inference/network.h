@@ -21,7 +21,8 @@ struct Network {
   const Model* model = nullptr;
   AttentionShape shape;
   ProjectionColumns columns;
-  size_t block_floats = 0;
+  ModelTag cache_tag{};
+  size_t block_bytes = 0;
   std::vector<std::vector<float>> slot_biases;  // by layer: SlotBiases()
   size_t slot_bias_stride = 0;
   // Columns k and v of the last layer's projection, [d, 2d]: all that a row without output needs of it.
@@ -30,14 +31,16 @@ struct Network {
   std::unique_ptr<const MatrixProduct> ffn_in, ffn_out;  // of a transformer
 
   // `model` outlives the network.
-  static Result<std::unique_ptr<Network>> Make(const Model& model);
+  static Result<std::unique_ptr<Network>> Make(const Model& model, CachePrecision precision);
 
   size_t layers() const { return model->layers.size(); }
   size_t window() const { return static_cast<size_t>(model->config.window); }
   size_t ffn_dim() const { return static_cast<size_t>(model->config.ffn_dim); }
   bool is_transformer() const { return model->config.block == Block::kTransformer; }
   bool is_additive() const { return is_transformer() && model->config.attention == Attention::kAdditive; }
-  size_t LayerOffset(size_t layer) const { return layer * 2 * shape.dim * kSlots; }
+  // Whether additive attention's keys are stored as their TanhFactors().
+  bool keys_are_factors() const { return is_additive() && shape.precision == CachePrecision::kFp32; }
+  size_t LayerOffset(size_t layer) const { return layer * shape.layer_bytes(); }
 };
 
 // A thread's memory.

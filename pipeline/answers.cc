@@ -19,7 +19,8 @@ Status Pipeline::AnswerFromState(PartitionId partition, std::span<UserState* con
   b.top.resize(users.size() * k);
   for (size_t i = 0; i < users.size(); ++i) {
     KeyValueCache& cache = users[i]->key_values();
-    const bool current = cache.model == serving_->model->tag && cache.sequence_number == users[i]->profile().events;
+    const bool current =
+        cache.model == serving_->engine->cache_tag() && cache.sequence_number == users[i]->profile().events;
     if (current && cache.user_vector.size() == dim) continue;
     cache.Clear();  // keys/values alone do not give the newest output
     ScheduleMissing(*users[i]);

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "core/result.h"
+#include "inference/cached_rows.h"
 #include "ingest/decoder.h"
 #include "ingest/kafka.h"
 
@@ -65,7 +66,7 @@ struct Config {
   struct {
     std::string directory = "models/demo";
     std::string precision = "auto";
-    std::string cache_precision = "fp32";
+    CachePrecision cache_precision = CachePrecision::kFp32;
   } model;
   struct {
     Guarantee guarantee = Guarantee::kExactlyOnce;

@@ -244,8 +244,12 @@ std::vector<Setting> MakeSchema() {
            "scored in float32: the answers are the same, and large catalogues take less time and memory. `auto` is "
            "int8 where the processor (AVX-512 VNNI) and the number of items make it faster.",
            FIELD(model.precision), {"auto", "fp32", "int8"}, {"bf16"}),
-      Word("model.cache_precision", "Numbers of the cached keys and values.", FIELD(model.cache_precision), {"fp32"},
-           {"fp16", "int8"}),
+      Choice<CachePrecision>(
+          "model.cache_precision",
+          "Numbers of the cached keys and values; fewer bits are more users in `state.hot_cache`, and a little less "
+          "accuracy.",
+          FIELD(model.cache_precision),
+          {{"fp32", CachePrecision::kFp32}, {"fp16", CachePrecision::kFp16}, {"int8", CachePrecision::kInt8}}),
       Choice<Guarantee>("processing.guarantee", "What a crash may do to the recommendation topic.",
                         FIELD(processing.guarantee),
                         {{"exactly_once", Guarantee::kExactlyOnce}, {"at_least_once", Guarantee::kAtLeastOnce}}),

@@ -393,7 +393,8 @@ void Pipeline::ScheduleMissing(UserState& user) {
   KeyValueCache& cache = user.key_values();
   const std::span<const Token> tokens = user.tokens();
   int64_t missing = user.profile().events - cache.sequence_number;
-  if (cache.model != model.tag || missing < 0 || missing > static_cast<int64_t>(model.config.exact_history())) {
+  if (cache.model != serving_->engine->cache_tag() || missing < 0 ||
+      missing > static_cast<int64_t>(model.config.exact_history())) {
     cache.Clear();
     missing = user.profile().events;
   }

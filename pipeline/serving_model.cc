@@ -10,10 +10,11 @@
 
 namespace freshet {
 
-Result<ServingModel> ServingModel::Load(const std::filesystem::path& directory, std::optional<NumberType> scoring) {
+Result<ServingModel> ServingModel::Load(const std::filesystem::path& directory, std::optional<NumberType> scoring,
+                                        CachePrecision cache_precision) {
   ServingModel serving;
   ASSIGN_OR_RETURN(serving.model, LoadModel(directory));
-  ASSIGN_OR_RETURN(serving.engine, Engine::Make(*serving.model));
+  ASSIGN_OR_RETURN(serving.engine, Engine::Make(*serving.model, cache_precision));
   ASSIGN_OR_RETURN(serving.ranker, Ranker::Make(*serving.model, scoring));
   if (scoring && serving.ranker->precision() != *scoring) {
     spdlog::warn(

@@ -20,8 +20,10 @@ struct ServingModel {
   std::unique_ptr<const RecommendationEncoder> encoder;
 
   // Also kCorrupt where CheckFinite() fails. `scoring`: what Ranker::Make() takes; warns where it cannot be had.
+  // `cache_precision`: of the engine's keys/values.
   static Result<ServingModel> Load(const std::filesystem::path& directory,
-                                   std::optional<NumberType> scoring = std::nullopt);
+                                   std::optional<NumberType> scoring = std::nullopt,
+                                   CachePrecision cache_precision = CachePrecision::kFp32);
 };
 
 // For a pipeline that `serving` outlives.

@@ -80,7 +80,7 @@ void UserState::Trim() {
 }
 
 size_t UserState::Bytes() const {
-  const size_t key_values = key_values_.Bytes() + key_values_.blocks.capacity() * sizeof(AlignedFloats) +
+  const size_t key_values = key_values_.Bytes() + key_values_.blocks.capacity() * sizeof(AlignedBytes) +
                             key_values_.blocks.size() * kAlignedExtraBytes;
   return sizeof(*this) + kAllocationBytes + HeapBytes(user_id_) + HeapBytes(tokens_) + HeapBytes(item_rows_) +
          recent_ids_.Bytes() + key_values;

@@ -105,10 +105,11 @@ Status EvaluateCommand(const EvaluateFlags& flags) {
   RETURN_IF_ERROR(CheckIsNoInput("--json", flags.json, flags.inputs));
   ASSIGN_OR_RETURN(const std::optional<int64_t> from_ms, FromOf(flags));
   // Every item's score is wanted, not the best ones only, so model.precision has nothing to shorten.
-  ASSIGN_OR_RETURN(const ServingModel serving, ServingModel::Load(config.model.directory, NumberType::kFloat32));
+  ASSIGN_OR_RETURN(const ServingModel serving,
+                   ServingModel::Load(config.model.directory, NumberType::kFloat32, config.model.cache_precision));
   ServingModel compared;
   if (!flags.compare.empty()) {
-    ASSIGN_OR_RETURN(compared, ServingModel::Load(flags.compare, NumberType::kFloat32));
+    ASSIGN_OR_RETURN(compared, ServingModel::Load(flags.compare, NumberType::kFloat32, config.model.cache_precision));
   }
   ASSIGN_OR_RETURN(const std::vector<Later> later, LoadLater(flags));
   ASSIGN_OR_RETURN(const EventLog log, ReadLog(flags, config));

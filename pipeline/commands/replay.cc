@@ -275,7 +275,8 @@ Status Replay(const ReplayFlags& flags) {
   ApplyEmit(flags.emit, config);
   RETURN_IF_ERROR(CheckOutputIsNoInput(flags, config));
   RETURN_IF_ERROR(CheckOutputIsNoState(flags, config));
-  ASSIGN_OR_RETURN(const ServingModel serving, ServingModel::Load(config.model.directory, ScoringOf(config)));
+  ASSIGN_OR_RETURN(const ServingModel serving,
+                   ServingModel::Load(config.model.directory, ScoringOf(config), config.model.cache_precision));
   ASSIGN_OR_RETURN(const size_t history, HistoryFor(config, *serving.model));
   if (flags.output == "kafka") RETURN_IF_ERROR(CheckRecordSizes(config, KafkaOptionsFor(config), serving, history));
   ASSIGN_OR_RETURN(const std::unique_ptr<StateDirectory> states, OpenStateDirectory(config, history));

@@ -4,11 +4,14 @@
 
 #include <algorithm>
 #include <array>
+#include <cstring>
 #include <iostream>
 #include <random>
+#include <set>
 
 #include "inference/model_config.h"
 #include "tests/inference/model_files.h"
+#include "tests/inference/precisions.h"
 #include "tests/inference/relative_error.h"
 #include "tests/support/seed.h"
 
@@ -53,9 +56,10 @@ double WorstRow(const std::vector<float>& a, const std::vector<float>& b, size_t
 }
 
 struct Fixture {
-  explicit Fixture(const ModelConfig& config, uint64_t seed, size_t max_rows = 64)
+  explicit Fixture(const ModelConfig& config, uint64_t seed, size_t max_rows = 64,
+                   CachePrecision precision = CachePrecision::kFp32)
       : model(RandomModel(config, seed)),
-        engine(Engine::Make(*model).value()),
+        engine(Engine::Make(*model, precision).value()),
         scratch(engine->MakeScratch(max_rows)) {}
 
   size_t dim() const { return static_cast<size_t>(model->config.dim); }
@@ -271,17 +275,123 @@ TEST(EngineLaw, RowsWithoutOutputChangeNothingElse) {
   }
 }
 
+// What a cache of fewer bits may cost of a vector, and how far the engine may be from FullForward() that rounds in the
+// same way: 1e-7 more or less in what is rounded can make a number of it one step more or less. Models of three columns
+// feel a step more than those of 64.
+struct PrecisionBound {
+  CachePrecision precision;
+  double to_fp32, to_twin;
+};
+constexpr PrecisionBound kBoundsToShip[] = {{CachePrecision::kFp16, 1e-3, 3e-4}, {CachePrecision::kInt8, 2e-2, 2e-3}};
+constexpr PrecisionBound kBoundsOfAnyShape[] = {{CachePrecision::kFp16, 2e-2, 1e-2}, {CachePrecision::kInt8, .4, .1}};
+
+// The larger error of two, each over its bound.
+double HoldsWithin(const PrecisionBound& bound, const ModelConfig& config, size_t events, std::mt19937_64& random) {
+  Fixture f(config, random(), 256, bound.precision);
+  const auto tokens = RandomTokens(config, events, random);
+  KeyValueCache cache;
+  const auto stepped = f.Run(tokens, cache, 1 + random() % 40);
+  const double error = WorstRow(stepped, FullForward(*f.model, tokens), f.dim());
+  const double to_twin = WorstRow(stepped, FullForward(*f.model, tokens, bound.precision), f.dim());
+  EXPECT_LE(error, bound.to_fp32) << PrecisionName(bound.precision) << ", " << Describe(config);
+  EXPECT_LE(to_twin, bound.to_twin) << PrecisionName(bound.precision) << ", " << Describe(config);
+  return std::max(error / bound.to_fp32, to_twin / bound.to_twin);
+}
+
+TEST(EngineLaw, HoldsAsFarAsThePrecisionOfTheCacheAllows) {
+  std::mt19937_64 random(TestSeed());
+  for (const PrecisionBound& bound : kBoundsOfAnyShape) {
+    double worst = 0;
+    for (int user = 0; user < 100; ++user) {
+      const ModelConfig config = RandomConfig(random);
+      const size_t events = 1 + random() % (3 * static_cast<size_t>(config.window) + 5);
+      worst = std::max(worst, HoldsWithin(bound, config, events, random));
+    }
+    std::cout << PrecisionName(bound.precision) << ": at worst " << worst << " of what is allowed\n";
+  }
+}
+
+TEST(EngineLaw, HoldsForTheShapesToShipInEachPrecision) {
+  std::mt19937_64 random(TestSeed());
+  for (const PrecisionBound& bound : kBoundsToShip) {
+    double worst = 0;
+    for (const auto& [layers, window, dim, heads] : {std::array{4, 50, 64, 2}, {2, 200, 64, 2}, {4, 50, 128, 4}}) {
+      ModelConfig config = SmallConfig();
+      config.layers = layers, config.window = window, config.dim = dim, config.heads = heads;
+      const size_t events = static_cast<size_t>(window) + 60;
+      worst = std::max(worst, HoldsWithin(bound, config, events, random));
+      for (const Attention attention : {Attention::kSoftmax, Attention::kAdditive}) {
+        MakeTransformer(config, attention);
+        worst = std::max(worst, HoldsWithin(bound, config, events, random));
+      }
+    }
+    std::cout << PrecisionName(bound.precision) << ": at worst " << worst << " of what is allowed\n";
+  }
+}
+
+// The first layer's rows do not depend on what was cached: the ring of an engine of fewer bits holds exactly what the
+// plain twin makes of the fp32 engine's.
+TEST(Engine, RoundsRowsAsThePlainTwinDoes) {
+  std::mt19937_64 random(TestSeed());
+  for (const CachePrecision precision : {CachePrecision::kFp16, CachePrecision::kInt8}) {
+    for (int i = 0; i < 30; ++i) {
+      ModelConfig config = RandomConfig(random);
+      if (config.attention == Attention::kAdditive) MakeTransformer(config, Attention::kSoftmax);  // whose keys differ
+      const uint64_t seed = random();
+      Fixture exact(config, seed), rounded(config, seed, 64, precision);
+      const auto tokens = RandomTokens(config, 1 + random() % 90, random);
+      KeyValueCache cache, cache_rounded;
+      exact.Run(tokens, cache, 64);
+      rounded.Run(tokens, cache_rounded, 64);
+      AttentionShape shape{exact.dim(), static_cast<size_t>(config.heads), CachePrecision::kFp32};
+      std::vector<float> key(exact.dim()), value(exact.dim());
+      ASSERT_EQ(cache_rounded.blocks.size(), cache.blocks.size());
+      for (size_t block = 0; block < cache.blocks.size(); ++block) {
+        shape.precision = precision;
+        std::vector<std::byte> expected(shape.layer_bytes());
+        for (size_t slot = 0; slot < std::min<size_t>(cache.times_s.size() - block * 16, 16); ++slot) {
+          shape.precision = CachePrecision::kFp32;
+          plain::LoadKeyValue(shape, cache.blocks[block].get(), slot, key.data(), value.data());
+          shape.precision = precision;
+          plain::StoreKeyValue(shape, key.data(), value.data(), slot, expected.data());
+        }
+        ASSERT_EQ(std::memcmp(cache_rounded.blocks[block].get(), expected.data(), expected.size()), 0)
+            << Describe(config);
+      }
+    }
+  }
+}
+
+TEST(Engine, AnotherPrecisionIsAnotherTag) {
+  const auto model = RandomModel(SmallConfig(), 1);
+  std::set<ModelTag> tags = {ModelTag{}};
+  for (const CachePrecision precision : kPrecisions) tags.insert(Engine::Make(*model, precision).value()->cache_tag());
+  EXPECT_EQ(tags.size(), 4u);
+  EXPECT_EQ(Engine::Make(*model).value()->cache_tag(), model->tag);
+}
+
+TEST(Engine, TakesAThirdOfTheMemoryOrLess) {
+  ModelConfig config = SmallConfig();
+  config.layers = 4, config.window = 50, config.dim = 64, config.heads = 2;
+  const auto model = RandomModel(config, 1);
+  const auto bytes = [&](CachePrecision precision) { return Engine::Make(*model, precision).value()->CacheBytes(50); };
+  const size_t times = 50 * sizeof(int64_t), rows = 4 * 64;  // of four blocks; and layers
+  EXPECT_EQ(bytes(CachePrecision::kFp32), rows * 4 * 2 * 64 + times);
+  EXPECT_EQ(bytes(CachePrecision::kFp16), rows * 2 * 2 * 64 + times);
+  EXPECT_EQ(bytes(CachePrecision::kInt8), rows * (2 * 64 + 2 * 2 * 4) + times);
+}
+
 TEST(Engine, TagsTheCacheAndCountsItsBytes) {
   std::mt19937_64 random(TestSeed());
   for (const int window : {1, 5, 16, 20, 50}) {
     ModelConfig config = SmallConfig();
     config.window = window;
-    Fixture f(config, 1);
+    Fixture f(config, 1, 64, kPrecisions[random() % 3]);
     KeyValueCache cache;
     EXPECT_EQ(f.engine->CacheBytes(0), cache.Bytes());
     for (const ModelToken& token : RandomTokens(config, 70, random)) {
       f.Run({&token, 1}, cache, 1);
-      ASSERT_EQ(cache.model, f.model->tag);
+      ASSERT_EQ(cache.model, f.engine->cache_tag());
       ASSERT_EQ(f.engine->CacheBytes(cache.events), cache.Bytes()) << cache.events;
       ASSERT_EQ(cache.times_s.size(), static_cast<size_t>(std::min<int64_t>(cache.events, window)));
     }

@@ -7,10 +7,13 @@
 #include <iostream>
 #include <limits>
 #include <random>
+#include <string>
+#include <tuple>
 #include <vector>
 
 #include "inference/matrix_product.h"
 #include "inference/model.h"
+#include "tests/inference/precisions.h"
 #include "tests/inference/relative_error.h"
 #include "tests/support/seed.h"
 
@@ -79,15 +82,18 @@ TEST(Silu, EqualsPlainTwinForAllCounts) {
 
 // A ring of random keys and values for one layer that is not the first.
 struct Ring {
-  Ring(size_t dim, size_t slots, std::mt19937_64& random) : layer_offset(2 * dim * 16) {
-    for (size_t first = 0; first < slots; first += 16) {
-      blocks.push_back(AllocateAligned(2 * layer_offset + kPad));
-      const auto values = Normal(2 * layer_offset, .5f, random);
-      std::copy_n(values.begin(), 2 * layer_offset, blocks.back().get());
+  Ring(const AttentionShape& shape, size_t slots, bool keys_are_factors, std::mt19937_64& random)
+      : layer_offset(shape.layer_bytes()) {
+    for (size_t slot = 0; slot < (slots + 15) / 16 * 16; ++slot) {
+      if (slot % 16 == 0) blocks.push_back(AllocateAlignedBytes(2 * layer_offset + kPad * sizeof(float)));
+      auto key = Normal(shape.dim, .5f, random);
+      const auto value = Normal(shape.dim, .5f, random);
+      if (keys_are_factors) plain::TanhFactors(key.data(), shape.dim);
+      plain::StoreKeyValue(shape, key.data(), value.data(), slot % 16, blocks.back().get() + layer_offset);
     }
   }
   size_t layer_offset;
-  std::vector<AlignedFloats> blocks;
+  std::vector<AlignedBytes> blocks;
 };
 
 using AttentionKernel = void (*)(const AttentionShape&, const AttentionRow&);
@@ -100,19 +106,20 @@ struct AttentionKernels {
   bool is_additive = false;
 };
 
-class AttentionTest : public testing::TestWithParam<AttentionKernels> {
+constexpr AttentionKernels kAttentionKernels[] = {{"Silu", SiluAttention, plain::SiluAttention, .02f},
+                                                  {"Softmax", SoftmaxAttention, plain::SoftmaxAttention, .25f},
+                                                  {"Additive", AdditiveAttention, plain::AdditiveAttention, 1, true}};
+
+class AttentionTest : public testing::TestWithParam<std::tuple<AttentionKernels, CachePrecision>> {
  protected:
+  const AttentionKernels& kernels() const { return std::get<0>(GetParam()); }
+  CachePrecision precision() const { return std::get<1>(GetParam()); }
+
   // The relative error of one row over `slots` random keys and values.
   double Error(const AttentionShape& shape, size_t slots, std::mt19937_64& random) {
-    const Ring ring(shape.dim, slots, random);
+    const Ring ring(shape, slots, kernels().is_additive && precision() == CachePrecision::kFp32, random);
     auto query = Normal(shape.dim, 1, random);
-    if (GetParam().is_additive) {
-      plain::TanhFactors(query.data(), shape.dim);
-      for (const AlignedFloats& block : ring.blocks) {
-        float* const keys = block.get() + ring.layer_offset;
-        plain::TanhFactors(keys, shape.dim * 16);
-      }
-    }
+    if (kernels().is_additive) plain::TanhFactors(query.data(), shape.dim);
     const size_t stride = (slots + 15) / 16 * 16 + kPad;
     const auto bias = Normal(shape.heads * stride, .1f, random), bias_time = Normal(shape.heads * 129, .1f, random);
     const auto score = Normal(shape.dim, 1, random);
@@ -123,11 +130,11 @@ class AttentionTest : public testing::TestWithParam<AttentionKernels> {
     row.query = query.data(), row.blocks = ring.blocks.data(), row.layer_offset = ring.layer_offset;
     row.slots = slots, row.bias_pos = bias.data(), row.bias_pos_stride = stride;
     if (random() % 4 != 0) row.bias_time = bias_time.data();
-    row.buckets = buckets.data(), row.scale = GetParam().scale, row.score = score.data();
+    row.buckets = buckets.data(), row.scale = kernels().scale, row.score = score.data();
     row.weights = weights.data(), row.out = out.data();
-    GetParam().fast(shape, row);
+    kernels().fast(shape, row);
     row.out = expected.data();
-    GetParam().plain(shape, row);
+    kernels().plain(shape, row);
     out[shape.dim] = expected[shape.dim] = .01f;  // terms that cancel may leave nothing to relate errors to
     return RelativeError(out.data(), expected.data(), shape.dim + 1);
   }
@@ -139,7 +146,7 @@ TEST_P(AttentionTest, EqualsPlainTwinForAllShapes) {
   for (const size_t heads : {1, 2, 3, 4}) {
     for (const size_t head_dim : {1, 2, 3, 5, 8, 13, 16, 17, 24, 32, 40, 64, 100}) {
       for (const size_t slots : {1, 2, 15, 16, 17, 31, 33, 50, 64, 65, 100, 128, 200}) {
-        const double error = Error({heads * head_dim, heads}, slots, random);
+        const double error = Error({heads * head_dim, heads, precision()}, slots, random);
         ASSERT_LE(error, 1e-5) << heads << " heads of " << head_dim << ", " << slots << " slots";
         worst = std::max(worst, error);
       }
@@ -149,18 +156,17 @@ TEST_P(AttentionTest, EqualsPlainTwinForAllShapes) {
 }
 
 INSTANTIATE_TEST_SUITE_P(All, AttentionTest,
-                         testing::Values(AttentionKernels{"Silu", SiluAttention, plain::SiluAttention, .02f},
-                                         AttentionKernels{"Softmax", SoftmaxAttention, plain::SoftmaxAttention, .25f},
-                                         AttentionKernels{"Additive", AdditiveAttention, plain::AdditiveAttention, 1,
-                                                          true}),
-                         [](const auto& kernels) { return kernels.param.name; });
+                         testing::Combine(testing::ValuesIn(kAttentionKernels), testing::ValuesIn(kPrecisions)),
+                         [](const auto& test) {
+                           return std::string(std::get<0>(test.param).name) + PrecisionName(std::get<1>(test.param));
+                         });
 
 // Scores of +-1e4 and more, where exp alone would be infinite or all zero.
 TEST(SoftmaxAttention, IsSafeForLargeScores) {
   std::mt19937_64 random(TestSeed());
   const AttentionShape shape = {16, 1};
   for (const float sign : {1.0f, -1.0f}) {
-    const Ring ring(shape.dim, 20, random);
+    const Ring ring(shape, 20, false, random);
     const std::vector<float> query(shape.dim + kPad), bias_time(129);
     std::vector<float> bias(64, sign * 3e4f), weights(64), out(shape.dim + kPad), expected(shape.dim + kPad);
     bias[7] += 2, bias[19] += 1, bias[20] = 9e4f;  // the last is of no slot in use
@@ -182,9 +188,9 @@ TEST(AdditiveAttention, IsTanhUnlessBothFactorsAreOutOfBounds) {
     for (float k = -60; k <= 60; k += .37f) {
       if (q < -34 && k > 34) continue;
       std::vector<float> query(1 + kPad, q), weights(16), out(1 + kPad), bias(32);
-      std::vector<AlignedFloats> blocks;
-      blocks.push_back(AllocateAligned(32 + kPad));
-      float* const keys = blocks[0].get();
+      std::vector<AlignedBytes> blocks;
+      blocks.push_back(AllocateAlignedBytes((32 + kPad) * sizeof(float)));
+      float* const keys = reinterpret_cast<float*>(blocks[0].get());
       keys[0] = k, keys[1] = -60;
       keys[16] = 1;  // the first slot's value; the second's is 0
       TanhFactors(query.data(), 1);

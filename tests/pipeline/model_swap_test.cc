@@ -30,8 +30,8 @@ ModelConfig OtherConfig() {
   return config;
 }
 
-Handle Shared(const ModelConfig& config, uint64_t seed) {
-  return std::make_shared<const ServingModel>(Serve(config, seed));
+Handle Shared(const ModelConfig& config, uint64_t seed, CachePrecision cache_precision = CachePrecision::kFp32) {
+  return std::make_shared<const ServingModel>(Serve(config, seed, cache_precision));
 }
 
 // Without the only thing in it that no log tells.
@@ -104,6 +104,18 @@ TEST_F(ModelSwapTest, AnswersAreThoseOfAProcessStartedWithTheModel) {
     EXPECT_EQ(VersionIn(swapped[n]), (n >= 250 && n < 370 ? new_ : old_)->model->version) << n;
     EXPECT_TRUE(n >= 250 || swapped[n] == old_alone[n]) << n;
   }
+}
+
+// The weights stay what they are: only the tag of the cached keys/values tells that they are of another form.
+TEST_F(ModelSwapTest, AnotherPrecisionOfTheCacheIsAnotherModelToIt) {
+  const Handle int8 = Shared(SmallConfig(), 3, CachePrecision::kInt8);
+  const Handle fp16 = Shared(SmallConfig(), 3, CachePrecision::kFp16);
+  const std::vector<std::pair<Handle, int>> models = {{old_, 150}, {int8, 150}, {fp16, 100}, {old_, kToTheEnd}};
+  const auto swapped = Values(Run("swapped", models, 1, false));
+  const auto restarted = Values(Run("restarted", models, 1, true));
+  ASSERT_EQ(swapped.size(), 600U);
+  EXPECT_EQ(swapped, restarted) << "byte for byte";
+  EXPECT_EQ(digests_[0], digests_[1]);
 }
 
 // The same in batches of several users, as near as batches allow, and the new model's answers as if it had served from

@@ -34,10 +34,11 @@ inline ModelConfig SmallConfig() {
   return config;
 }
 
-inline ServingModel Serve(const ModelConfig& config, uint64_t seed) {
+inline ServingModel Serve(const ModelConfig& config, uint64_t seed,
+                          CachePrecision cache_precision = CachePrecision::kFp32) {
   ServingModel serving;
   serving.model = RandomModel(config, seed);
-  serving.engine = Engine::Make(*serving.model).value();
+  serving.engine = Engine::Make(*serving.model, cache_precision).value();
   serving.ranker = Ranker::Make(*serving.model).value();
   serving.encoder = std::make_unique<const RecommendationEncoder>(serving.model->name, serving.model->version,
                                                                   serving.model->vocabulary.item_ids());

@@ -112,8 +112,8 @@ TEST(RocksDbStore, GrowthBetweenCallsCountsAtTheNextOne) {
   const std::string id = UserName(1);
   const std::vector<std::string_view> ids = {id};
   UserState* const user = (*store.Load(ids))[0];
-  user->key_values().block_floats = 100'000;
-  user->key_values().blocks.push_back(AllocateAligned(100'000));
+  user->key_values().block_bytes = 400'000;
+  user->key_values().blocks.push_back(AllocateAlignedBytes(400'000));
   const int64_t before = store.Stats().hot_bytes;
   ASSERT_TRUE(LoadOne(store, UserName(0)).ok());
   EXPECT_GE(store.Stats().hot_bytes, before + 400'000);

@@ -37,8 +37,8 @@ class Driver {
     }
     // What a model's engine does between two calls: a cache that comes and grows.
     KeyValueCache& cache = (*loaded)[0]->key_values();
-    cache.block_floats = 256;
-    if (cache.blocks.size() < 4) cache.blocks.push_back(AllocateAligned(256));
+    cache.block_bytes = 1024;
+    if (cache.blocks.size() < 4) cache.blocks.push_back(AllocateAlignedBytes(1024));
   }
 
   void Apply() {

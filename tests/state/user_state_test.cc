@@ -148,8 +148,8 @@ TEST(UserState, BytesCountTheCachesAndStayBounded) {
   }
   EXPECT_GE(user.Bytes(), without_ids + 64 * sizeof(EventIdHash));
   const size_t without = user.Bytes();
-  user.key_values().block_floats = 1024;
-  user.key_values().blocks.push_back(AllocateAligned(1024));
+  user.key_values().block_bytes = 4096;
+  user.key_values().blocks.push_back(AllocateAlignedBytes(4096));
   EXPECT_GE(user.Bytes(), without + 4096);
   user.key_values().Clear();
   EXPECT_EQ(user.Bytes(), without);
