@@ -282,7 +282,7 @@ struct PrecisionBound {
   CachePrecision precision;
   double to_fp32, to_twin;
 };
-constexpr PrecisionBound kBoundsToShip[] = {{CachePrecision::kFp16, 1e-3, 3e-4}, {CachePrecision::kInt8, 2e-2, 2e-3}};
+constexpr PrecisionBound kBoundsToShip[] = {{CachePrecision::kFp16, 3e-3, 1e-3}, {CachePrecision::kInt8, .1, .02}};
 constexpr PrecisionBound kBoundsOfAnyShape[] = {{CachePrecision::kFp16, 2e-2, 1e-2}, {CachePrecision::kInt8, .4, .1}};
 
 // The larger error of two, each over its bound.
