@@ -36,11 +36,13 @@ struct KeyValueCache {
   int64_t sequence_number = 0;  // of the user's event that was taken in last; kept by whoever feeds the engine
   size_t block_bytes = 0;       // size of each block, set by the engine
   std::vector<AlignedBytes> blocks;
-  std::vector<int64_t> times_s;    // [min(events, W)] event time of each slot
+  std::vector<int64_t> times_s;  // [min(events, W)] event time of each slot
+  std::vector<ItemRow> items;    // [min(events, W)] item of each slot, of a model that recomputes; it has no other rows
   std::vector<float> user_vector;  // [dim] the newest event's normalised output; empty until it was asked for
 
   size_t Bytes() const {
-    return blocks.size() * block_bytes + times_s.capacity() * sizeof(int64_t) + user_vector.capacity() * sizeof(float);
+    return blocks.size() * block_bytes + times_s.capacity() * sizeof(int64_t) + items.capacity() * sizeof(ItemRow) +
+           user_vector.capacity() * sizeof(float);
   }
   // Empty, with its memory given back.
   void Clear() { *this = KeyValueCache(); }

@@ -8,6 +8,7 @@
 
 #include "inference/kernels.h"
 #include "inference/network.h"
+#include "inference/sasrec.h"
 
 namespace freshet {
 namespace {
@@ -221,11 +222,39 @@ void Pass::Output() {
   }
 }
 
+// The step of a model that recomputes: the user's last W items are all it keeps, and of those rows that want an output
+// it computes everything.
+void StepAnew(const SasrecNetwork& network, SasrecBuffers& buffers, std::span<const StepRow> rows) {
+  const auto window = static_cast<size_t>(network.model->config.window);
+  for (const StepRow& row : rows) {
+    KeyValueCache& cache = *row.cache;
+    assert(cache.events == 0 || cache.model == network.model->tag);
+    cache.model = network.model->tag;
+    const size_t slot = static_cast<size_t>(cache.events) % window;
+    if (slot == cache.items.size()) {
+      if (slot % kSlots == 0) cache.items.reserve(std::min(window, slot + kSlots));
+      cache.items.emplace_back();
+    }
+    cache.items[slot] = row.token.item;
+    ++cache.events;
+    if (row.user_vector == nullptr) continue;
+    buffers.window.assign(cache.items.begin() + static_cast<ptrdiff_t>(slot) + 1, cache.items.end());
+    buffers.window.insert(buffers.window.end(), cache.items.begin(),
+                          cache.items.begin() + static_cast<ptrdiff_t>(slot) + 1);
+    Recompute(network, buffers, row.user_vector);
+  }
+}
+
 }  // namespace
 
-struct Engine::Parts : Network {};
-struct Engine::Scratch::Parts : Buffers {
-  using Buffers::Buffers;
+// One of the two, by what the model is.
+struct Engine::Parts {
+  std::unique_ptr<const Network> network;
+  std::unique_ptr<const SasrecNetwork> sasrec;
+};
+struct Engine::Scratch::Parts {
+  std::unique_ptr<Buffers> buffers;
+  std::unique_ptr<SasrecBuffers> sasrec;
 };
 
 Engine::Scratch::Scratch(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
@@ -234,28 +263,44 @@ Engine::Engine(std::unique_ptr<const Parts> parts) : parts_(std::move(parts)) {}
 Engine::~Engine() = default;
 
 Result<std::unique_ptr<const Engine>> Engine::Make(const Model& model, CachePrecision precision) {
-  ASSIGN_OR_RETURN(std::unique_ptr<Network> network, Network::Make(model, precision));
-  return std::unique_ptr<const Engine>(new Engine(std::make_unique<const Parts>(std::move(*network))));
+  auto parts = std::make_unique<Parts>();
+  if (model.config.recomputes()) {
+    ASSIGN_OR_RETURN(parts->sasrec, SasrecNetwork::Make(model));
+  } else {
+    ASSIGN_OR_RETURN(parts->network, Network::Make(model, precision));
+  }
+  return std::unique_ptr<const Engine>(new Engine(std::move(parts)));
 }
 
 std::unique_ptr<Engine::Scratch> Engine::MakeScratch(size_t max_rows) const {
-  return std::unique_ptr<Scratch>(new Scratch(std::make_unique<Scratch::Parts>(*parts_, max_rows)));
+  auto parts = std::make_unique<Scratch::Parts>();
+  if (parts_->sasrec) {
+    parts->sasrec = std::make_unique<SasrecBuffers>(*parts_->sasrec);
+  } else {
+    parts->buffers = std::make_unique<Buffers>(*parts_->network, max_rows);
+  }
+  return std::unique_ptr<Scratch>(new Scratch(std::move(parts)));
 }
 
 void Engine::Step(std::span<const StepRow> rows, Scratch& scratch) const {
+  if (parts_->sasrec) return StepAnew(*parts_->sasrec, *scratch.parts_->sasrec, rows);
+  Buffers& buffers = *scratch.parts_->buffers;
   while (!rows.empty()) {
-    const size_t count = std::min(rows.size(), scratch.parts_->max_rows);
-    Pass(*parts_, *scratch.parts_, rows.first(count)).Run();
+    const size_t count = std::min(rows.size(), buffers.max_rows);
+    Pass(*parts_->network, buffers, rows.first(count)).Run();
     rows = rows.subspan(count);
   }
 }
 
-ModelTag Engine::cache_tag() const { return parts_->cache_tag; }
+ModelTag Engine::cache_tag() const { return parts_->sasrec ? parts_->sasrec->model->tag : parts_->network->cache_tag; }
 
 size_t Engine::CacheBytes(int64_t events) const {
-  const size_t slots = std::min(static_cast<size_t>(events), parts_->window());
-  const size_t blocks = (slots + kSlots - 1) / kSlots;
-  return blocks * parts_->block_bytes + std::min(blocks * kSlots, parts_->window()) * sizeof(int64_t);
+  const bool recomputes = parts_->sasrec != nullptr;
+  const auto window = static_cast<size_t>((recomputes ? parts_->sasrec->model : parts_->network->model)->config.window);
+  const size_t blocks = (std::min(static_cast<size_t>(events), window) + kSlots - 1) / kSlots;
+  const size_t slots = std::min(blocks * kSlots, window);
+  if (recomputes) return slots * sizeof(ItemRow);
+  return blocks * parts_->network->block_bytes + slots * sizeof(int64_t);
 }
 
 }  // namespace freshet

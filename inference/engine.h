@@ -1,5 +1,5 @@
 // The incremental attention engine: banded HSTU (Zhai et al. 2024) and transformer blocks, both as docs/model-format.md
-// states them, one row for each new event.
+// states them, one row for each new event; and SASRec, of which nothing can be kept (inference/sasrec.h).
 //
 // Law: for every prefix of a user's events the result equals FullForward() over the whole prefix, to 1e-5 relative.
 // Threads: Engine is immutable and shared; a Scratch belongs to one thread, and so does each KeyValueCache during a

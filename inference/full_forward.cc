@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "inference/engine.h"
+#include "inference/sasrec.h"
 
 namespace freshet {
 namespace {
@@ -142,9 +143,23 @@ std::vector<double> Normalise(const ModelConfig& config, const double* x) {
   return y;
 }
 
+// Of each token the output of the window that ends with it.
+std::vector<float> RecomputeAll(const Model& model, std::span<const ModelToken> tokens) {
+  std::vector<ItemRow> items;
+  std::vector<float> outputs;
+  for (const ModelToken& token : tokens) {
+    items.push_back(token.item);
+    const size_t rows = std::min(items.size(), static_cast<size_t>(model.config.window));
+    const std::vector<float> output = RecomputePlain(model, std::span(items).last(rows));
+    outputs.insert(outputs.end(), output.begin(), output.end());
+  }
+  return outputs;
+}
+
 }  // namespace
 
 std::vector<float> FullForward(const Model& model, std::span<const ModelToken> tokens, CachePrecision precision) {
+  if (model.config.recomputes()) return RecomputeAll(model, tokens);
   const size_t d = static_cast<size_t>(model.config.dim);
   std::vector<double> x(tokens.size() * d);
   for (size_t i = 0; i < tokens.size(); ++i) {

@@ -17,9 +17,20 @@
 
 namespace freshet {
 
-enum class Block { kHstu, kTransformer };
+enum class Block { kHstu, kTransformer, kSasrec };
 enum class Attention { kSoftmax, kAdditive };  // of a transformer block
 enum class Similarity { kCosine, kDot };
+
+// What published SASRec code does in more than one way: docs/model-format.md.
+enum class Norm { kQuery, kPost, kPre };      // where its layers normalise
+enum class Padding { kNone, kZero, kToken };  // what stands before the events of a user who has fewer than W
+struct SasrecForm {
+  Norm norm = Norm::kQuery;
+  Padding padding = Padding::kZero;
+  bool relu = true;
+  bool scaled_items = true;      // by √d, where they are events
+  bool input_embedding = false;  // events have a table of their own, apart from the items to score
+};
 
 // config.json. Defaults are none: the file says everything but what is optional.
 struct ModelConfig {
@@ -33,7 +44,8 @@ struct ModelConfig {
   bool time_bias = true;
   std::optional<double> attention_scale;      // C, of HSTU; absent: W
   Attention attention = Attention::kSoftmax;  // of a transformer block
-  int ffn_dim = 0;                            // F, likewise
+  int ffn_dim = 0;                            // F, likewise; and of a SASRec block
+  SasrecForm sasrec;                          // of a SASRec block
   double ln_eps = 1e-6;
   Similarity similarity = Similarity::kCosine;
   double temperature = 1;  // cosine only
@@ -41,21 +53,32 @@ struct ModelConfig {
 
   int head_dim() const { return dim / heads; }
   float scale() const { return static_cast<float>(attention_scale.value_or(window)); }
-  // Newest tokens that an exact rebuild needs, of the newest output and of the whole key/value ring alike: L(W-1)+1.
-  size_t exact_history() const { return static_cast<size_t>(layers) * (static_cast<size_t>(window) - 1) + 1; }
+  // Nothing of one step is of use to the next: its positions begin with the window.
+  bool recomputes() const { return block == Block::kSasrec; }
+  // Newest tokens that an exact rebuild needs, of the newest output and of the whole key/value ring alike: L(W-1)+1, or
+  // the W that a model looks at which recomputes.
+  size_t exact_history() const {
+    const auto w = static_cast<size_t>(window);
+    return recomputes() ? w : static_cast<size_t>(layers) * (w - 1) + 1;
+  }
 };
 
 // What the other kind of block has is empty.
 struct LayerWeights {
-  std::vector<float> projection;    // HSTU: uvqk [d, 4d]; transformer: qkv [d, 3d]
+  std::vector<float> projection;    // HSTU: uvqk [d, 4d]; transformer: qkv [d, 3d]; SASRec: key_value [d, 2d]
   std::vector<float> out;           // [d, d]
   std::vector<float> out_bias;      // [d]
   std::vector<float> score;         // [H, h]; of additive attention
-  std::vector<float> ffn_in;        // [d, 2F]; columns gate, up
+  std::vector<float> ffn_in;        // [d, 2F]; columns gate, up; SASRec: [d, F]
   std::vector<float> ffn_out;       // [F, d]
   std::vector<float> ffn_out_bias;  // [d]
   std::vector<float> bias_pos;      // [H, W], by events back
   std::vector<float> bias_time;     // [H, 129], by time bucket; empty without time_bias
+  // Of SASRec only.
+  std::vector<float> query, query_bias;                    // [d, d], [d]
+  std::vector<float> projection_bias, ffn_in_bias;         // [2d], [F]
+  std::vector<float> attention_norm, attention_norm_bias;  // [d]
+  std::vector<float> ffn_norm, ffn_norm_bias;              // [d]
 };
 
 // Where each part of a projected row begins; u, of HSTU, is at 0.
@@ -78,7 +101,11 @@ struct Model {
   ModelConfig config;
   Vocabulary vocabulary;
   std::vector<float> item_embedding;  // [items, d]
-  std::vector<float> type_embedding;  // [event_types, d]
+  std::vector<float> type_embedding;  // [event_types, d]; empty for SASRec, which knows items only
+  // Of SASRec only.
+  std::vector<float> input_embedding;     // [items, d]; empty: item_embedding
+  std::vector<float> position_embedding;  // [W, d]
+  std::vector<float> norm, norm_bias;     // [d], of the output
   std::vector<LayerWeights> layers;
   size_t parameters = 0;
 };

@@ -12,14 +12,19 @@ namespace {
 
 using Json = nlohmann::json;
 
-constexpr std::string_view kKeys[] = {"format",      "block",    "items",     "event_types", "dim",
-                                      "layers",      "heads",    "window",    "ln_eps",      "similarity",
-                                      "temperature", "norm_eps", "time_bias", "time_unit"};
-constexpr std::string_view kKeysOfHstu[] = {"attention_scale"};
-constexpr std::string_view kKeysOfTransformer[] = {"attention", "ffn_dim"};
+constexpr std::string_view kKeys[] = {"format", "block",  "items",      "event_types", "dim",      "layers",   "heads",
+                                      "window", "ln_eps", "similarity", "temperature", "norm_eps", "time_unit"};
+constexpr std::string_view kKeysOfHstu[] = {"attention_scale", "time_bias"};
+constexpr std::string_view kKeysOfTransformer[] = {"attention", "ffn_dim", "time_bias"};
+constexpr std::string_view kKeysOfSasrec[] = {"ffn_dim", "norm", "padding", "relu", "scaled_items", "input_embedding"};
 constexpr int kMaxFfnDim = 1 << 14;
 
-std::string_view FormatName(Block block) { return block == Block::kHstu ? "freshet-hstu-1" : "freshet-transformer-1"; }
+// With more than one name in a file.
+constexpr Block kBlocks[] = {Block::kHstu, Block::kTransformer, Block::kSasrec};
+constexpr Norm kNorms[] = {Norm::kQuery, Norm::kPost, Norm::kPre};
+constexpr Padding kPaddings[] = {Padding::kNone, Padding::kZero, Padding::kToken};
+
+std::string FormatName(Block block) { return "freshet-" + std::string(BlockName(block)) + "-1"; }
 
 Error Wrong(std::string_view key, const Json& value, const std::string& expected) {
   return Error(ErrorCode::kInvalidArgument,
@@ -51,6 +56,29 @@ Status ReadPositive(const Json& json, std::string_view key, double& number) {
   return {};
 }
 
+// Reads a choice of `values`, which `name` gives their text.
+template <typename Choice, size_t size>
+Status ReadChoice(const Json& json, std::string_view key, const Choice (&values)[size],
+                  std::string_view (*name)(Choice), Choice& choice) {
+  const Json value = At(json, key);
+  std::string expected;
+  for (size_t i = 0; i < size; ++i) {
+    if (value == name(values[i])) {
+      choice = values[i];
+      return {};
+    }
+    expected += (i == 0 ? "\"" : i + 1 < size ? ", \"" : " or \"") + std::string(name(values[i])) + "\"";
+  }
+  return Wrong(key, value, expected);
+}
+
+Status ReadFlag(const Json& json, std::string_view key, bool& flag) {
+  const Json value = At(json, key);
+  if (!value.is_boolean()) return Wrong(key, value, "true or false");
+  flag = value.get<bool>();
+  return {};
+}
+
 Status RequireText(const Json& json, std::string_view key, std::string_view expected) {
   const Json value = At(json, key);
   if (value.is_string() && value.get_ref<const std::string&>() == expected) return {};
@@ -58,8 +86,9 @@ Status RequireText(const Json& json, std::string_view key, std::string_view expe
 }
 
 Status CheckKeys(const Json& json, Block block) {
-  const std::span<const std::string_view> more =
-      block == Block::kHstu ? std::span<const std::string_view>(kKeysOfHstu) : kKeysOfTransformer;
+  std::span<const std::string_view> more = kKeysOfHstu;
+  if (block == Block::kTransformer) more = kKeysOfTransformer;
+  if (block == Block::kSasrec) more = kKeysOfSasrec;
   const auto is_among = [](std::span<const std::string_view> keys, std::string_view key) {
     return std::find(keys.begin(), keys.end(), key) != keys.end();
   };
@@ -72,9 +101,7 @@ Status CheckKeys(const Json& json, Block block) {
 }
 
 Status ReadBlock(const Json& json, ModelConfig& config) {
-  const Json block = At(json, "block");
-  if (block != "hstu" && block != "transformer") return Wrong("block", block, "\"hstu\" or \"transformer\"");
-  config.block = block == "hstu" ? Block::kHstu : Block::kTransformer;
+  RETURN_IF_ERROR(ReadChoice(json, "block", kBlocks, BlockName, config.block));
   RETURN_IF_ERROR(RequireText(json, "format", FormatName(config.block)));
   return CheckKeys(json, config.block);
 }
@@ -103,16 +130,19 @@ Status ReadScoring(const Json& json, ModelConfig& config) {
 }
 
 Status ReadAttention(const Json& json, ModelConfig& config) {
-  const Json time_bias = At(json, "time_bias");
-  if (!time_bias.is_boolean()) return Wrong("time_bias", time_bias, "true or false");
-  config.time_bias = time_bias.get<bool>();
+  RETURN_IF_ERROR(ReadPositive(json, "ln_eps", config.ln_eps));
+  if (config.block == Block::kSasrec) {
+    config.time_bias = false;
+    return {};
+  }
+  RETURN_IF_ERROR(ReadFlag(json, "time_bias", config.time_bias));
   const Json scale = At(json, "attention_scale");  // a key of HSTU only
   if (!scale.is_null() && !scale.is_discarded()) {
     double number = 0;
     RETURN_IF_ERROR(ReadPositive(json, "attention_scale", number));
     config.attention_scale = number;
   }
-  return ReadPositive(json, "ln_eps", config.ln_eps);
+  return {};
 }
 
 Status ReadTransformer(const Json& json, ModelConfig& config) {
@@ -122,6 +152,17 @@ Status ReadTransformer(const Json& json, ModelConfig& config) {
   }
   config.attention = attention == "softmax" ? Attention::kSoftmax : Attention::kAdditive;
   return ReadSize(json, "ffn_dim", 1, kMaxFfnDim, config.ffn_dim);
+}
+
+Status ReadSasrec(const Json& json, ModelConfig& config) {
+  SasrecForm& form = config.sasrec;
+  RETURN_IF_ERROR(ReadSize(json, "ffn_dim", 1, kMaxFfnDim, config.ffn_dim));
+  RETURN_IF_ERROR(ReadChoice(json, "norm", kNorms, NormName, form.norm));
+  RETURN_IF_ERROR(ReadChoice(json, "padding", kPaddings, PaddingName, form.padding));
+  RETURN_IF_ERROR(ReadFlag(json, "relu", form.relu));
+  RETURN_IF_ERROR(ReadFlag(json, "scaled_items", form.scaled_items));
+  RETURN_IF_ERROR(ReadFlag(json, "input_embedding", form.input_embedding));
+  return RequireText(json, "similarity", "dot");
 }
 
 }  // namespace
@@ -135,14 +176,28 @@ Result<ModelConfig> ParseModelConfig(std::string_view text) {
   RETURN_IF_ERROR(ReadSizes(json, config));
   RETURN_IF_ERROR(ReadAttention(json, config));
   if (config.block == Block::kTransformer) RETURN_IF_ERROR(ReadTransformer(json, config));
+  if (config.block == Block::kSasrec) RETURN_IF_ERROR(ReadSasrec(json, config));
   RETURN_IF_ERROR(ReadScoring(json, config));
   return config;
 }
 
-std::string_view BlockName(Block block) { return block == Block::kHstu ? "hstu" : "transformer"; }
+std::string_view BlockName(Block block) {
+  if (block == Block::kSasrec) return "sasrec";
+  return block == Block::kHstu ? "hstu" : "transformer";
+}
 
 std::string_view AttentionName(Attention attention) {
   return attention == Attention::kSoftmax ? "softmax" : "additive";
+}
+
+std::string_view NormName(Norm norm) {
+  if (norm == Norm::kQuery) return "query";
+  return norm == Norm::kPost ? "post" : "pre";
+}
+
+std::string_view PaddingName(Padding padding) {
+  if (padding == Padding::kNone) return "none";
+  return padding == Padding::kZero ? "zero" : "token";
 }
 
 std::string ModelConfigText(const ModelConfig& config) {
@@ -155,11 +210,20 @@ std::string ModelConfigText(const ModelConfig& config) {
   json["layers"] = config.layers;
   json["heads"] = config.heads;
   json["window"] = config.window;
-  json["time_bias"] = config.time_bias;
+  if (config.block == Block::kSasrec) {
+    json["norm"] = NormName(config.sasrec.norm);
+    json["padding"] = PaddingName(config.sasrec.padding);
+    json["relu"] = config.sasrec.relu;
+    json["scaled_items"] = config.sasrec.scaled_items;
+    json["input_embedding"] = config.sasrec.input_embedding;
+    json["ffn_dim"] = config.ffn_dim;
+  } else {
+    json["time_bias"] = config.time_bias;
+  }
   if (config.block == Block::kTransformer) {
     json["attention"] = AttentionName(config.attention);
     json["ffn_dim"] = config.ffn_dim;
-  } else {
+  } else if (config.block == Block::kHstu) {
     json["attention_scale"] = nullptr;
     if (config.attention_scale) json["attention_scale"] = *config.attention_scale;
   }

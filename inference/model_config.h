@@ -9,9 +9,11 @@
 
 namespace freshet {
 
-// As the file has them: "hstu", "softmax".
+// As the file has them: "hstu", "softmax", "query", "zero".
 std::string_view BlockName(Block block);
 std::string_view AttentionName(Attention attention);
+std::string_view NormName(Norm norm);
+std::string_view PaddingName(Padding padding);
 
 // Errors name the key, the value, and what was expected.
 Result<ModelConfig> ParseModelConfig(std::string_view text);

@@ -69,6 +69,28 @@ StoredTensors StoreTensors(const Model& model, const StoredAs& types) {
   return stored;
 }
 
+std::vector<LayerTensor> SasrecLayerTensors(const ModelConfig& config) {
+  using Layer = LayerWeights;
+  const size_t d = Size(config.dim), ffn = Size(config.ffn_dim);
+  constexpr ScaleAxis by_column = ScaleAxis::kColumns;
+  return {
+      {{"attention_norm.weight", {d}, "[dim]"}, &Layer::attention_norm},
+      {{"attention_norm.bias", {d}, "[dim]"}, &Layer::attention_norm_bias},
+      {{"query.weight", {d, d}, "[dim, dim]", by_column}, &Layer::query},
+      {{"query.bias", {d}, "[dim]"}, &Layer::query_bias},
+      {{"key_value.weight", {d, 2 * d}, "[dim, 2·dim]", by_column}, &Layer::projection},
+      {{"key_value.bias", {2 * d}, "[2·dim]"}, &Layer::projection_bias},
+      {{"out.weight", {d, d}, "[dim, dim]", by_column}, &Layer::out},
+      {{"out.bias", {d}, "[dim]"}, &Layer::out_bias},
+      {{"ffn_norm.weight", {d}, "[dim]"}, &Layer::ffn_norm},
+      {{"ffn_norm.bias", {d}, "[dim]"}, &Layer::ffn_norm_bias},
+      {{"ffn_in.weight", {d, ffn}, "[dim, ffn_dim]", by_column}, &Layer::ffn_in},
+      {{"ffn_in.bias", {ffn}, "[ffn_dim]"}, &Layer::ffn_in_bias},
+      {{"ffn_out.weight", {ffn, d}, "[ffn_dim, dim]", by_column}, &Layer::ffn_out},
+      {{"ffn_out.bias", {d}, "[dim]"}, &Layer::ffn_out_bias},
+  };
+}
+
 Status WriteText(const std::filesystem::path& path, const std::string& text) {
   std::ofstream stream(path, std::ios::binary | std::ios::trunc);
   stream << text;
@@ -80,6 +102,7 @@ Status WriteText(const std::filesystem::path& path, const std::string& text) {
 }  // namespace
 
 std::vector<LayerTensor> LayerTensors(const ModelConfig& config) {
+  if (config.block == Block::kSasrec) return SasrecLayerTensors(config);
   using Layer = LayerWeights;
   const size_t d = Size(config.dim), heads = Size(config.heads), ffn = Size(config.ffn_dim);
   const bool is_hstu = config.block == Block::kHstu;
@@ -104,12 +127,29 @@ std::vector<LayerTensor> LayerTensors(const ModelConfig& config) {
   return tensors;
 }
 
-std::vector<TensorSpec> TensorSpecs(const ModelConfig& config) {
+std::vector<ModelTensor> ModelTensors(const ModelConfig& config) {
   const size_t d = Size(config.dim);
-  std::vector<TensorSpec> specs = {
-      {"item_embedding.weight", {Size(config.items), d}, "[items, dim]", ScaleAxis::kRows},
-      {"type_embedding.weight", {Size(config.event_types), d}, "[event_types, dim]"},
-  };
+  const std::vector<size_t> items = {Size(config.items), d};
+  std::vector<ModelTensor> tensors = {
+      {{"item_embedding.weight", items, "[items, dim]", ScaleAxis::kRows}, &Model::item_embedding}};
+  if (config.block != Block::kSasrec) {
+    tensors.push_back(
+        {{"type_embedding.weight", {Size(config.event_types), d}, "[event_types, dim]"}, &Model::type_embedding});
+    return tensors;
+  }
+  if (config.sasrec.input_embedding) {
+    tensors.push_back({{"input_embedding.weight", items, "[items, dim]", ScaleAxis::kRows}, &Model::input_embedding});
+  }
+  tensors.push_back(
+      {{"position_embedding.weight", {Size(config.window), d}, "[window, dim]"}, &Model::position_embedding});
+  tensors.push_back({{"norm.weight", {d}, "[dim]"}, &Model::norm});
+  tensors.push_back({{"norm.bias", {d}, "[dim]"}, &Model::norm_bias});
+  return tensors;
+}
+
+std::vector<TensorSpec> TensorSpecs(const ModelConfig& config) {
+  std::vector<TensorSpec> specs;
+  for (ModelTensor& tensor : ModelTensors(config)) specs.push_back(std::move(tensor.spec));
   const std::vector<LayerTensor> tensors = LayerTensors(config);
   for (int l = 0; l < config.layers; ++l) {
     for (const LayerTensor& tensor : tensors) {
@@ -146,7 +186,8 @@ void VersionHash::Finish(Model& model) const {
 }
 
 std::unique_ptr<Model> NewModel(std::string name, const ModelConfig& config, Vocabulary vocabulary) {
-  auto model = std::unique_ptr<Model>(new Model{std::move(name), {}, {}, config, std::move(vocabulary), {}, {}, {}});
+  auto model =
+      std::unique_ptr<Model>(new Model{.name = std::move(name), .config = config, .vocabulary = std::move(vocabulary)});
   model->layers.resize(static_cast<size_t>(config.layers));
   return model;
 }

@@ -41,13 +41,22 @@ struct LayerTensor {
 
 std::vector<LayerTensor> LayerTensors(const ModelConfig& config);
 
+// A tensor that a model has once.
+struct ModelTensor {
+  TensorSpec spec;
+  std::vector<float> Model::*values;
+};
+
+std::vector<ModelTensor> ModelTensors(const ModelConfig& config);
+
 // Every tensor of model.safetensors.
 std::vector<TensorSpec> TensorSpecs(const ModelConfig& config);
 
 // Where a model keeps them, in the order of TensorSpecs().
 template <typename AnyModel>
 auto TensorStorage(AnyModel& model) {
-  std::vector<decltype(&model.item_embedding)> storage = {&model.item_embedding, &model.type_embedding};
+  std::vector<decltype(&model.item_embedding)> storage;
+  for (const ModelTensor& tensor : ModelTensors(model.config)) storage.push_back(&(model.*tensor.values));
   const std::vector<LayerTensor> tensors = LayerTensors(model.config);
   for (auto& layer : model.layers) {
     for (const LayerTensor& tensor : tensors) storage.push_back(&(layer.*tensor.values));

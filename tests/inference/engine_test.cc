@@ -80,6 +80,16 @@ struct Fixture {
   std::unique_ptr<Engine::Scratch> scratch;
 };
 
+SasrecForm RandomForm(std::mt19937_64& random) {
+  SasrecForm form;
+  form.norm = static_cast<Norm>(random() % 3);
+  form.padding = static_cast<Padding>(random() % 3);
+  form.relu = random() % 4 != 0;
+  form.scaled_items = random() % 2 == 0;
+  form.input_embedding = random() % 2 == 0;
+  return form;
+}
+
 ModelConfig RandomConfig(std::mt19937_64& random) {
   ModelConfig config = SmallConfig();
   const auto pick = [&](std::initializer_list<int> choices) { return std::data(choices)[random() % choices.size()]; };
@@ -91,11 +101,17 @@ ModelConfig RandomConfig(std::mt19937_64& random) {
   config.similarity = random() % 2 == 0 ? Similarity::kCosine : Similarity::kDot;
   if (random() % 2 == 0) config.attention_scale = 1;
   if (random() % 3 != 0) MakeTransformer(config, random() % 2 == 0 ? Attention::kSoftmax : Attention::kAdditive);
-  config.ffn_dim = config.block == Block::kTransformer ? pick({1, 5, 16, 40, 100}) : 0;
+  if (random() % 3 == 0) MakeSasrec(config, RandomForm(random));
+  config.ffn_dim = config.block == Block::kHstu ? 0 : pick({1, 5, 16, 40, 100});
   return config;
 }
 
 std::string Describe(const ModelConfig& config) {
+  if (config.block == Block::kSasrec) {
+    return "sasrec " + std::string(NormName(config.sasrec.norm)) + " " +
+           std::string(PaddingName(config.sasrec.padding)) + " d " + std::to_string(config.dim) + " H " +
+           std::to_string(config.heads) + " L " + std::to_string(config.layers) + " W " + std::to_string(config.window);
+  }
   const std::string ffn = "transformer F " + std::to_string(config.ffn_dim) + " ";
   return (config.block == Block::kHstu ? "hstu" : ffn + std::string(AttentionName(config.attention))) + " d " +
          std::to_string(config.dim) + " H " + std::to_string(config.heads) + " L " + std::to_string(config.layers) +

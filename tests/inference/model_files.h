@@ -25,4 +25,13 @@ inline void MakeTransformer(ModelConfig& config, Attention attention) {
   config.ffn_dim = 2 * config.dim;
 }
 
+inline void MakeSasrec(ModelConfig& config, const SasrecForm& form) {
+  config.block = Block::kSasrec;
+  config.attention_scale.reset();
+  config.ffn_dim = 2 * config.dim;
+  config.time_bias = false;
+  config.similarity = Similarity::kDot;
+  config.sasrec = form;
+}
+
 }  // namespace freshet
