@@ -120,7 +120,7 @@ Result<std::unique_ptr<const Model>> LoadModel(const std::filesystem::path& dire
 // In what numbers a model directory holds the matrices; whatever else there is, is F32.
 struct StoredAs {
   NumberType weights = NumberType::kFloat32;  // projections and feed-forward part
-  NumberType items = NumberType::kFloat32;    // the item table
+  NumberType items = NumberType::kFloat32;    // the item table, or both
 };
 
 // Writes the four files of a model directory. Makes the directory where there is none. As float32, LoadModel() reads

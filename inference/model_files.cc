@@ -53,9 +53,8 @@ StoredTensors StoreTensors(const Model& model, const StoredAs& types) {
   size_t next = 0;
   for (TensorSpec& spec : TensorSpecs(model.config)) {
     const std::vector<float>& values = *storage[next++];
-    const NumberType type = !spec.scale_axis                   ? NumberType::kFloat32
-                            : &values == &model.item_embedding ? types.items
-                                                               : types.weights;
+    const bool is_items = &values == &model.item_embedding || &values == &model.input_embedding;
+    const NumberType type = !spec.scale_axis ? NumberType::kFloat32 : is_items ? types.items : types.weights;
     TensorView tensor{std::move(spec.name), TensorType::kFloat32, std::move(spec.shape),
                       std::as_bytes(std::span(values))};
     if (type == NumberType::kInt8) {

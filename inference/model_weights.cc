@@ -117,10 +117,11 @@ Status CheckTensors(const ModelConfig& config, const SafetensorsFile& file) {
   for (const TensorEntry& entry : file.tensors()) entries.emplace(entry.name, &entry);
   for (const TensorSpec& spec : TensorSpecs(config)) RETURN_IF_ERROR(TakeTensorAndScale(spec, entries));
   if (entries.empty()) return {};
+  const std::string problem = std::string(entries.begin()->first) + " is no tensor of a model with " +
+                              std::to_string(config.layers) + " layers";
+  if (config.block == Block::kSasrec) return Refuse(problem + " of SASRec");
   const bool is_transformer = config.block == Block::kTransformer;
-  return Refuse(std::string(entries.begin()->first) + " is no tensor of a model with " + std::to_string(config.layers) +
-                " layers" +
-                (is_transformer ? " of " + std::string(AttentionName(config.attention)) + " attention" : "") +
+  return Refuse(problem + (is_transformer ? " of " + std::string(AttentionName(config.attention)) + " attention" : "") +
                 (config.time_bias ? "" : " and without time_bias"));
 }
 

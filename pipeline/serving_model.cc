@@ -3,12 +3,37 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <string>
 #include <utility>
 #include <vector>
 
 namespace freshet {
+
+namespace {
+
+// Says what an event costs with a model of which nothing can be cached: a user's with a full window, the best of a few.
+void WarnOfRecomputation(const Model& model, const Engine& engine) {
+  constexpr int kTimed = 3;
+  KeyValueCache cache;
+  std::vector<float> vector(static_cast<size_t>(model.config.dim));
+  const auto scratch = engine.MakeScratch(1);
+  std::chrono::duration<double, std::milli> best = std::chrono::hours(1);
+  for (int i = 0; i < model.config.window + kTimed; ++i) {
+    const bool timed = i >= model.config.window;
+    const StepRow row{&cache, {}, timed ? vector.data() : nullptr};
+    const auto began = std::chrono::steady_clock::now();
+    engine.Step({&row, 1}, *scratch);
+    if (timed) best = std::min<decltype(best)>(best, std::chrono::steady_clock::now() - began);
+  }
+  spdlog::warn(
+      "model {}: nothing of a SASRec model can be cached: each event computes its user's last {} events anew, in "
+      "{:.2f} ms on this machine ({:.0f} events/s for each worker)",
+      model.name, model.config.window, best.count(), 1000 / best.count());
+}
+
+}  // namespace
 
 Result<ServingModel> ServingModel::Load(const std::filesystem::path& directory, std::optional<NumberType> scoring,
                                         CachePrecision cache_precision) {
@@ -24,6 +49,7 @@ Result<ServingModel> ServingModel::Load(const std::filesystem::path& directory, 
   }
   Status finite = CheckFinite(*serving.model, *serving.engine, *serving.ranker);
   if (!finite.ok()) return finite.error().At("model.directory: " + directory.string());
+  if (serving.model->config.recomputes()) WarnOfRecomputation(*serving.model, *serving.engine);
   serving.encoder = std::make_unique<const RecommendationEncoder>(serving.model->name, serving.model->version,
                                                                   serving.model->vocabulary.item_ids());
   return serving;

@@ -120,10 +120,10 @@ Result<size_t> HistoryFor(const Config& config, const Model& model) {
   const size_t needed = model.config.exact_history();
   if (!config.state.history) return needed;
   if (static_cast<size_t>(*config.state.history) < needed) {
-    return Error(ErrorCode::kInvalidArgument, "state.history: " + std::to_string(*config.state.history) +
-                                                  ", expected auto or at least " + std::to_string(needed) +
-                                                  ", which an exact rebuild of model " + model.name +
-                                                  " needs (layers · (window - 1) + 1)");
+    return Error(ErrorCode::kInvalidArgument,
+                 "state.history: " + std::to_string(*config.state.history) + ", expected auto or at least " +
+                     std::to_string(needed) + ", which an exact rebuild of model " + model.name + " needs (" +
+                     (model.config.recomputes() ? "window" : "layers · (window - 1) + 1") + ")");
   }
   return static_cast<size_t>(*config.state.history);
 }

@@ -21,6 +21,7 @@ void AddGenerate(CLI::App& app, Action& action);
 void AddExport(CLI::App& app, Action& action);
 void AddEvaluate(CLI::App& app, Action& action);
 void AddModel(CLI::App& app, Action& action);
+void AddModelConvert(CLI::App& model, Action& action);
 void AddState(CLI::App& app, Action& action);
 void AddConfig(CLI::App& app, Action& action);
 

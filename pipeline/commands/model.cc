@@ -1,4 +1,4 @@
-// freshet model inspect | verify | quantize.
+// freshet model inspect | verify | quantize; convert is in model_convert.cc.
 #include <cmath>
 #include <cstdio>
 #include <filesystem>
@@ -11,6 +11,7 @@
 
 #include "inference/model_config.h"
 #include "inference/model_files.h"
+#include "inference/sasrec.h"
 #include "pipeline/commands/commands.h"
 #include "pipeline/progress.h"
 #include "pipeline/serving_model.h"
@@ -59,6 +60,12 @@ Status Inspect(const std::string& directory, bool as_json) {
     facts["attention"] = AttentionName(config.attention);
     facts["ffn_dim"] = config.ffn_dim;
   }
+  if (config.block == Block::kSasrec) {
+    facts["norm"] = NormName(config.sasrec.norm);
+    facts["padding"] = PaddingName(config.sasrec.padding);
+    facts["ffn_dim"] = config.ffn_dim;
+  }
+  facts["recomputes"] = config.recomputes();
   ASSIGN_OR_RETURN(const auto engine, Engine::Make(*model));
   facts["key_value_bytes_per_user"] = engine->CacheBytes(config.window);
   if (as_json) {
@@ -95,6 +102,16 @@ double RelativeError(const float* actual, const float* expected, size_t size) {
   return std::sqrt(difference / std::max(norm, 1e-30));
 }
 
+// What a step should give for every prefix, [prefixes, dim]; of a model that recomputes only for the whole, each prefix
+// of it being as much work.
+std::vector<float> ExpectedOutputs(const Model& model, std::span<const ModelToken> tokens) {
+  if (!model.config.recomputes()) return FullForward(model, tokens);
+  std::vector<ItemRow> items;
+  const size_t window = std::min(tokens.size(), static_cast<size_t>(model.config.window));
+  for (const ModelToken& token : tokens.last(window)) items.push_back(token.item);
+  return RecomputePlain(model, items);
+}
+
 // The law of the incremental step on this model's weights: every prefix of random users, incremental against full.
 Status Verify(const std::string& directory, int users, uint64_t seed) {
   SetUpLogging({});
@@ -112,13 +129,16 @@ Status Verify(const std::string& directory, int users, uint64_t seed) {
   for (int user = 0; user < users; ++user) {
     const size_t length = 1 + random() % (3 * static_cast<size_t>(model->config.window));
     const std::vector<ModelToken> tokens = RandomHistory(model->config, length, random);
-    const std::vector<float> full = FullForward(*model, tokens);
+    const std::vector<float> full = ExpectedOutputs(*model, tokens);
+    const size_t first = length - full.size() / dim;
     KeyValueCache cache;
     std::vector<float> vector(dim);
-    for (size_t i = 0; i < length; ++i, ++prefixes) {
-      const StepRow row{&cache, tokens[i], vector.data()};
+    for (size_t i = 0; i < length; ++i) {
+      const StepRow row{&cache, tokens[i], i < first ? nullptr : vector.data()};
       engine->Step({&row, 1}, *scratch);
-      worst = std::max(worst, RelativeError(vector.data(), &full[i * dim], dim));
+      if (i < first) continue;
+      worst = std::max(worst, RelativeError(vector.data(), &full[(i - first) * dim], dim));
+      ++prefixes;
     }
     progress.Update(prefixes, (user + 1.0) / users);
   }
@@ -203,6 +223,7 @@ void AddModel(CLI::App& app, Action& action) {
   verify->footer("Example:\n  freshet model verify models/demo --users 100");
   verify->callback([=, &action] { action = [=] { return Verify(*directory, *users, *seed); }; });
   AddQuantize(*command, action);
+  AddModelConvert(*command, action);
 }
 
 }  // namespace freshet

@@ -1,0 +1,279 @@
+"""freshet model convert: what becomes of a checkpoint, and which ones are refused. The numbers themselves are checked against
+PyTorch in tests/parity/sasrec_import_test.py."""
+
+import collections
+import io
+import json
+import pickle
+import random
+import struct
+import sys
+import types
+import zipfile
+from array import array
+
+from support import SEED, CommandTest, as_lines, main, random_log, read_output, read_safetensors
+
+ITEMS = [f"i{n}" for n in range(1, 31)]
+DIM, LAYERS, MAXLEN = 8, 2, 5
+
+
+class Storage:
+    def __init__(self, kind, values):
+        self.kind, self.values = kind, values
+
+
+class Tensor:
+    """Pickled as PyTorch does it."""
+
+    def __init__(self, shape, values, kind="FloatStorage", strides=None):
+        self.shape, self.storage = tuple(shape), Storage(kind, values)
+        self.strides = strides or tuple(
+            int(product(self.shape[place + 1 :])) for place in range(len(self.shape))
+        )
+
+    def __reduce__(self):
+        hooks = collections.OrderedDict()
+        return torch_function("_rebuild_tensor_v2"), (self.storage, 0, self.shape, self.strides, False, hooks)
+
+
+def product(numbers):
+    result = 1
+    for number in numbers:
+        result *= number
+    return result
+
+
+def torch_function(name):
+    return getattr(sys.modules["torch._utils"], name)
+
+
+def make_torch():
+    """Modules of the names that a checkpoint's pickle refers to."""
+    torch, utils = types.ModuleType("torch"), types.ModuleType("torch._utils")
+    for kind in ("FloatStorage", "HalfStorage", "BFloat16Storage", "DoubleStorage", "LongStorage"):
+        setattr(torch, kind, type(kind, (), {"__module__": "torch"}))
+
+    def _rebuild_tensor_v2(*arguments):
+        raise NotImplementedError
+
+    _rebuild_tensor_v2.__module__ = "torch._utils"
+    _rebuild_tensor_v2.__qualname__ = "_rebuild_tensor_v2"
+    utils._rebuild_tensor_v2 = _rebuild_tensor_v2
+    sys.modules.update({"torch": torch, "torch._utils": utils})
+
+
+make_torch()
+
+PACK = {
+    "FloatStorage": lambda values: array("f", values).tobytes(),
+    "DoubleStorage": lambda values: array("d", values).tobytes(),
+    "HalfStorage": lambda values: struct.pack(f"<{len(values)}e", *values),
+    "BFloat16Storage": lambda values: b"".join(struct.pack("<f", value)[2:] for value in values),
+    "LongStorage": lambda values: array("q", map(int, values)).tobytes(),
+}
+
+
+def save(path, what, compression=zipfile.ZIP_STORED):
+    """torch.save()."""
+    blobs = []
+
+    class Pickler(pickle.Pickler):
+        def persistent_id(self, value):
+            if not isinstance(value, Storage):
+                return None
+            blobs.append(PACK[value.kind](value.values))
+            return ("storage", getattr(sys.modules["torch"], value.kind), str(len(blobs) - 1), "cpu", len(value.values))
+
+    text = io.BytesIO()
+    Pickler(text, protocol=2).dump(what)
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        archive.writestr("archive/data.pkl", text.getvalue())
+        archive.writestr("archive/byteorder", "little")
+        for place, blob in enumerate(blobs):
+            archive.writestr(f"archive/data/{place}", blob)
+
+
+def pmixer(from_one=False, kind="FloatStorage"):
+    """A state_dict of random tensors, in eighths, which 16 bits hold exactly."""
+    numbers = random.Random(SEED)
+    state = collections.OrderedDict()
+    state._metadata = collections.OrderedDict({"": {"version": 1}})
+
+    def put(name, *shape):
+        values = [numbers.randrange(-8, 9) / 8 for _ in range(product(shape))]
+        state[name] = Tensor(shape, values, kind)
+
+    put("item_emb.weight", len(ITEMS) + 1, DIM)
+    put("pos_emb.weight", MAXLEN + from_one, DIM)
+    if from_one:
+        for name in state:
+            state[name].storage.values[:DIM] = [0.0] * DIM
+    else:
+        state["pos_emb.weight"].storage.values[0] = 1.0
+    for layer in range(LAYERS):
+        for name in ("attention_layernorms", "forward_layernorms"):
+            put(f"{name}.{layer}.weight", DIM)
+            put(f"{name}.{layer}.bias", DIM)
+        put(f"attention_layers.{layer}.in_proj_weight", 3 * DIM, DIM)
+        put(f"attention_layers.{layer}.in_proj_bias", 3 * DIM)
+        put(f"attention_layers.{layer}.out_proj.weight", DIM, DIM)
+        put(f"attention_layers.{layer}.out_proj.bias", DIM)
+        for name in ("conv1", "conv2"):
+            put(f"forward_layers.{layer}.{name}.weight", DIM, DIM, 1)
+            put(f"forward_layers.{layer}.{name}.bias", DIM)
+    put("last_layernorm.weight", DIM)
+    put("last_layernorm.bias", DIM)
+    return state
+
+
+class ConvertTest(CommandTest):
+    def setUp(self):
+        super().setUp()
+        self.write("items.txt", "".join(f"{item}\n" for item in ITEMS))
+
+    def convert(self, *options, checkpoint="model.pth", expect=0, heads=2):
+        return self.run_program(
+            "model", "convert", checkpoint, "--items", "items.txt", "--output", "model", "--heads", heads, *options,
+            expect=expect,
+        )  # fmt: skip
+
+    def refuse(self, *fragments, options=(), state=None, heads=2):
+        """With exit code 1 or 2, by a line that says `fragments`, and without a trace."""
+        if state is not None:
+            save(self.path("model.pth"), state)
+        command = ["model", "convert", "model.pth", "--items", "items.txt", "--output", "model", "--heads", heads, *options]
+        done = self.run_program(*command, expect=None)
+        self.assertIn(done.returncode, (1, 2), done.stderr)
+        self.assert_error(done.stderr, *fragments)
+        self.assertFalse(self.path("model").exists())
+
+    def run_program(self, *arguments, expect=0, **options):
+        if expect is not None:
+            return super().run_program(*arguments, expect=expect, **options)
+        try:
+            return super().run_program(*arguments, expect=2, **options)
+        except AssertionError:
+            return super().run_program(*arguments, expect=1, **options)
+
+    def test_tensors_go_where_they_belong(self):
+        state = pmixer()
+        save(self.path("model.pth"), state)
+        self.assertIn("30 items, d 8, 2 layers, 2 heads, window 5, norm query, padding zero", self.convert().stdout)
+        tensors = read_safetensors(self.path("model/model.safetensors"))
+        given = {name: tensor.storage.values for name, tensor in state.items()}
+        self.assertEqual(tensors["item_embedding.weight"][2], [0.0] * DIM + given["item_emb.weight"][DIM:])
+        self.assertEqual(tensors["position_embedding.weight"][2], given["pos_emb.weight"])
+        for ours, theirs in (("query", slice(0, DIM)), ("key_value", slice(DIM, 3 * DIM))):
+            bias = given["attention_layers.1.in_proj_bias"][theirs]
+            self.assertEqual(tensors[f"layers.1.{ours}.bias"][2], bias)
+            matrix = given["attention_layers.1.in_proj_weight"][theirs.start * DIM : theirs.stop * DIM]
+            transposed = [matrix[out * DIM + inner] for inner in range(DIM) for out in range(len(bias))]
+            self.assertEqual(tensors[f"layers.1.{ours}.weight"][2], transposed)
+        self.assertEqual(tensors["norm.bias"][2], given["last_layernorm.bias"])
+        rows = self.path("model/items.tsv").read_text().splitlines()
+        self.assertEqual(rows, ["0\t[unknown]", *(f"{row}\t{item}" for row, item in enumerate(ITEMS, 1))])
+
+    def test_narrow_and_wide_numbers(self):
+        versions = set()
+        for kind in ("FloatStorage", "DoubleStorage", "HalfStorage", "BFloat16Storage"):
+            save(self.path("model.pth"), pmixer(kind=kind))
+            versions.add(self.convert().stdout.split("version ")[1])
+            self.path("model").rename(self.path(kind))
+        self.assertEqual(len(versions), 1)
+
+    def test_the_model_is_served(self):
+        save(self.path("model.pth"), pmixer(from_one=True))
+        self.convert("--norm", "pre", "--window", 4)
+        facts = json.loads(self.run_program("model", "inspect", "model", "--json").stdout)
+        self.assertEqual(
+            {key: facts[key] for key in ("block", "window", "norm", "padding", "recomputes", "tokens_for_exact_rebuild")},
+            {"block": "sasrec", "window": 4, "norm": "pre", "padding": "token", "recomputes": True,
+             "tokens_for_exact_rebuild": 4},
+        )  # fmt: skip
+        self.assertIn(": ok\n", self.run_program("model", "verify", "model").stdout)
+        # Events of known and unknown items, types and times of all kinds; whatever the batches, and after a restart too.
+        log = random_log(random.Random(SEED), users=6, items=33, events=300)
+        events = self.write("events.jsonl", as_lines(log))
+        self.assertIn("nothing of a SASRec model can be cached", self.replay(events))
+        one_by_one = self.replay(events, output="single.jsonl", state="single", processing__max_batch=1)
+        self.assertNotIn("error", one_by_one)
+        records = read_output(self.path("out.jsonl"))
+        self.assert_numbered(records, log)
+        self.assert_same_answers(records, read_output(self.path("single.jsonl")))
+        report = self.run_program("evaluate", "--input", events, settings={"model.directory": "model"}).stdout
+        self.assertIn("model", report)
+
+    def test_what_is_no_checkpoint(self):
+        self.write("model.pth", b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.")  # how those before PyTorch 1.6 begin
+        self.refuse("model.pth: no whole zip file", "PyTorch 1.6")
+        save(self.path("model.pth"), pmixer(), zipfile.ZIP_DEFLATED)
+        self.refuse("model.pth: archive/data.pkl is compressed")
+        save(self.path("model.pth"), pmixer())
+        whole = self.path("model.pth").read_bytes()
+        self.write("model.pth", whole[: len(whole) // 2])
+        self.refuse("model.pth: no whole zip file")
+        middle = whole.index(b"archive/data/0") + 500
+        self.write("model.pth", whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :])
+        self.refuse("model.pth: damaged: the checksum of archive/data/0")
+        with zipfile.ZipFile(self.path("model.pth"), "w") as archive:
+            archive.writestr("archive/readme", "")
+        self.refuse("model.pth: a zip file without a data.pkl")
+
+    def test_what_holds_more_than_tensors(self):
+        self.refuse("model.pth: its pickle asks for posix.system", state=collections.OrderedDict(a=Runs()))
+        self.refuse("its pickle asks for torch.LongStorage", state={"n": Tensor([1], [1], "LongStorage")})
+        self.refuse("its entry epoch is no tensor", state={"epoch": 3, "item_emb.weight": Tensor([1, 1], [0.0])})
+        self.refuse("its pickle is no state_dict", state=3)
+        self.refuse("its pickle has instruction 0x5d", state=[pmixer()])
+
+    def test_tensors_that_do_not_fit(self):
+        def with_change(name, tensor):
+            state = pmixer()
+            if tensor is None:
+                del state[name]
+            else:
+                state[name] = tensor
+            return state
+
+        self.refuse("neither item_emb.weight", state=with_change("item_emb.weight", None))
+        self.refuse("pos_emb.weight is missing", state=with_change("pos_emb.weight", None))
+        self.refuse("last_layernorm.bias is missing, expected [8]", state=with_change("last_layernorm.bias", None))
+        self.refuse("attention_layers.1.in_proj_bias is [8], expected [24]",
+                    state=with_change("attention_layers.1.in_proj_bias", Tensor([8], [0.0] * 8)))  # fmt: skip
+        self.refuse("user_emb.weight is a tensor that neither layout has",
+                    state=with_change("user_emb.weight", Tensor([1], [0.0])))  # fmt: skip
+        self.refuse("last_layernorm.bias has too few bytes", state=with_change("last_layernorm.bias", Tensor([8], [0.0])))
+        self.refuse("attention_layers.0.out_proj.weight is a view",
+                    state=with_change("attention_layers.0.out_proj.weight", Tensor([8, 8], [0.0] * 64, strides=(1, 8))))  # fmt: skip
+        self.refuse("model.pth: attention_layers.0.in_proj_weight[0] is NaN", state=with_change(
+            "attention_layers.0.in_proj_weight", Tensor([24, 8], [float("nan")] * 192)))  # fmt: skip
+
+    def test_options_that_do_not_fit(self):
+        save(self.path("model.pth"), pmixer())
+        self.refuse("--heads: 3, expected a divisor of the checkpoint's 8 columns", heads=3)
+        self.refuse("--norm: expected query", options=["--norm", "post"])
+        self.refuse("--window: 6, expected at most the checkpoint's 5 positions", options=["--window", 6])
+        self.refuse("--norm: missing, expected query, post or pre", state=pmixer(from_one=True))
+        self.write("items.txt", "a\nb\n")
+        self.refuse("--items: 2 ids, expected 30 by the checkpoint's item_emb.weight")
+        save(self.path("model.pth"), pmixer())
+        self.write("items.txt", "a\n\nb\n")
+        self.refuse("--items: items.txt: line 2 empty, expected an item id")
+        self.write("items.txt", "a\n" * 30)
+        self.refuse("model.pth", '"a"')
+        self.write("items.txt", "".join(f"{item}\n" for item in ITEMS))
+        self.path("model").mkdir()
+        done = self.convert("--norm", "query", expect=2)
+        self.assert_error(done.stderr, "--output: model: exists")
+
+
+class Runs:
+    def __reduce__(self):
+        import os
+
+        return os.system, ("echo ran > ran",)
+
+
+if __name__ == "__main__":
+    main()
