@@ -64,7 +64,7 @@ class Unpickler {
   uint64_t TakeNumber(size_t bytes) {
     uint64_t number = 0;
     const std::string_view taken = Take(bytes);
-    std::memcpy(&number, taken.data(), taken.size());
+    if (!taken.empty()) std::memcpy(&number, taken.data(), taken.size());
     return number;
   }
   std::string_view TakeLine() {

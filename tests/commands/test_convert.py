@@ -2,129 +2,13 @@
 PyTorch in tests/parity/sasrec_import_test.py."""
 
 import collections
-import io
 import json
-import pickle
+import os
 import random
-import struct
-import sys
-import types
 import zipfile
-from array import array
 
+from checkpoint import DIM, ITEMS, Tensor, pmixer, save
 from support import SEED, CommandTest, as_lines, main, random_log, read_output, read_safetensors
-
-ITEMS = [f"i{n}" for n in range(1, 31)]
-DIM, LAYERS, MAXLEN = 8, 2, 5
-
-
-class Storage:
-    def __init__(self, kind, values):
-        self.kind, self.values = kind, values
-
-
-class Tensor:
-    """Pickled as PyTorch does it."""
-
-    def __init__(self, shape, values, kind="FloatStorage", strides=None):
-        self.shape, self.storage = tuple(shape), Storage(kind, values)
-        self.strides = strides or tuple(
-            int(product(self.shape[place + 1 :])) for place in range(len(self.shape))
-        )
-
-    def __reduce__(self):
-        hooks = collections.OrderedDict()
-        return torch_function("_rebuild_tensor_v2"), (self.storage, 0, self.shape, self.strides, False, hooks)
-
-
-def product(numbers):
-    result = 1
-    for number in numbers:
-        result *= number
-    return result
-
-
-def torch_function(name):
-    return getattr(sys.modules["torch._utils"], name)
-
-
-def make_torch():
-    """Modules of the names that a checkpoint's pickle refers to."""
-    torch, utils = types.ModuleType("torch"), types.ModuleType("torch._utils")
-    for kind in ("FloatStorage", "HalfStorage", "BFloat16Storage", "DoubleStorage", "LongStorage"):
-        setattr(torch, kind, type(kind, (), {"__module__": "torch"}))
-
-    def _rebuild_tensor_v2(*arguments):
-        raise NotImplementedError
-
-    _rebuild_tensor_v2.__module__ = "torch._utils"
-    _rebuild_tensor_v2.__qualname__ = "_rebuild_tensor_v2"
-    utils._rebuild_tensor_v2 = _rebuild_tensor_v2
-    sys.modules.update({"torch": torch, "torch._utils": utils})
-
-
-make_torch()
-
-PACK = {
-    "FloatStorage": lambda values: array("f", values).tobytes(),
-    "DoubleStorage": lambda values: array("d", values).tobytes(),
-    "HalfStorage": lambda values: struct.pack(f"<{len(values)}e", *values),
-    "BFloat16Storage": lambda values: b"".join(struct.pack("<f", value)[2:] for value in values),
-    "LongStorage": lambda values: array("q", map(int, values)).tobytes(),
-}
-
-
-def save(path, what, compression=zipfile.ZIP_STORED):
-    """torch.save()."""
-    blobs = []
-
-    class Pickler(pickle.Pickler):
-        def persistent_id(self, value):
-            if not isinstance(value, Storage):
-                return None
-            blobs.append(PACK[value.kind](value.values))
-            return ("storage", getattr(sys.modules["torch"], value.kind), str(len(blobs) - 1), "cpu", len(value.values))
-
-    text = io.BytesIO()
-    Pickler(text, protocol=2).dump(what)
-    with zipfile.ZipFile(path, "w", compression) as archive:
-        archive.writestr("archive/data.pkl", text.getvalue())
-        archive.writestr("archive/byteorder", "little")
-        for place, blob in enumerate(blobs):
-            archive.writestr(f"archive/data/{place}", blob)
-
-
-def pmixer(from_one=False, kind="FloatStorage"):
-    """A state_dict of random tensors, in eighths, which 16 bits hold exactly."""
-    numbers = random.Random(SEED)
-    state = collections.OrderedDict()
-    state._metadata = collections.OrderedDict({"": {"version": 1}})
-
-    def put(name, *shape):
-        values = [numbers.randrange(-8, 9) / 8 for _ in range(product(shape))]
-        state[name] = Tensor(shape, values, kind)
-
-    put("item_emb.weight", len(ITEMS) + 1, DIM)
-    put("pos_emb.weight", MAXLEN + from_one, DIM)
-    if from_one:
-        for name in state:
-            state[name].storage.values[:DIM] = [0.0] * DIM
-    else:
-        state["pos_emb.weight"].storage.values[0] = 1.0
-    for layer in range(LAYERS):
-        for name in ("attention_layernorms", "forward_layernorms"):
-            put(f"{name}.{layer}.weight", DIM)
-            put(f"{name}.{layer}.bias", DIM)
-        put(f"attention_layers.{layer}.in_proj_weight", 3 * DIM, DIM)
-        put(f"attention_layers.{layer}.in_proj_bias", 3 * DIM)
-        put(f"attention_layers.{layer}.out_proj.weight", DIM, DIM)
-        put(f"attention_layers.{layer}.out_proj.bias", DIM)
-        for name in ("conv1", "conv2"):
-            put(f"forward_layers.{layer}.{name}.weight", DIM, DIM, 1)
-            put(f"forward_layers.{layer}.{name}.bias", DIM)
-    put("last_layernorm.weight", DIM)
-    put("last_layernorm.bias", DIM)
-    return state
 
 
 class ConvertTest(CommandTest):
@@ -270,8 +154,6 @@ class ConvertTest(CommandTest):
 
 class Runs:
     def __reduce__(self):
-        import os
-
         return os.system, ("echo ran > ran",)
 
 

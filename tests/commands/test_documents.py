@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 
+import checkpoint
 from support import PROGRAM, SEED, CommandTest, as_lines, event, main, read_output, write_model
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -126,6 +127,8 @@ class ExamplesTest(DocumentTest):
         self.write_globo()
         self.shell("freshet export -c ml-1m.yaml --input events.csv.gz --output var/ml-1m && PYTHONPATH=inference/training "
                    "python3 -m freshet_training train --data var/ml-1m --output var/soft-1 --epochs 1 --threads 1")  # fmt: skip
+        checkpoint.save(self.path("SASRec.pth"), checkpoint.pmixer())
+        self.write("items.txt", "".join(f"{item}\n" for item in checkpoint.ITEMS))
         self.run_all("docs/models.md")
 
     def write_globo(self):

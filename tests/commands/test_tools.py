@@ -8,6 +8,7 @@ import re
 import shlex
 import subprocess
 
+import checkpoint
 from support import (
     SEED,
     START_MS,
@@ -23,7 +24,7 @@ from support import (
 )
 
 ITEMS = [f"i{n}" for n in range(1, 41)]
-COMMANDS = ("run", "replay", "evaluate", "export", "generate", "model inspect", "model verify", "model quantize", "state get",
+COMMANDS = ("run", "replay", "evaluate", "export", "generate", "model inspect", "model verify", "model quantize", "model convert", "state get",
             "state stats", "state verify", "state snapshot", "config check", "config print")  # fmt: skip
 
 
@@ -389,6 +390,8 @@ class HelpTest(CommandTest):
         self.write("freshet.yaml", "model: {directory: models/demo}\n")
         for name in ("demo", "shop"):
             write_model(self.path("models") / name, ITEMS)
+        checkpoint.save(self.path("SASRec.pth"), checkpoint.pmixer())
+        self.write("items.txt", "".join(f"{item}\n" for item in checkpoint.ITEMS))
         self.environment["FRESHET_HTTP__LISTEN"] = "127.0.0.1:0"
 
     def example(self, command):

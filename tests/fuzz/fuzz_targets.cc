@@ -7,6 +7,8 @@
 #include <filesystem>
 #include <string>
 
+#include "inference/checkpoint.h"
+#include "inference/unpickler.h"
 #include "ingest/decoder.h"
 #include "ingest/encoder.h"
 #include "ingest/event_fields.h"
@@ -138,6 +140,22 @@ void SnapshotRecord(std::string_view bytes) {
   Require(!watermark.ok() || EncodeWatermark(*watermark) == value, "a watermark is refused or what was encoded");
 }
 
+void Checkpoint(std::string_view bytes) {
+  const auto tensors = ParseCheckpoint(bytes);
+  if (!tensors.ok()) return Require(!tensors.error().message().empty(), "an error says why");
+  size_t values = 0;
+  for (const CheckpointTensor& tensor : *tensors) values += tensor.values.size();
+  Require(values <= bytes.size(), "no more is made than there is");
+}
+
+void Pickle(std::string_view bytes) {
+  const auto tensors = UnpickleStateDict(bytes);
+  if (!tensors.ok()) return Require(!tensors.error().message().empty(), "an error says why");
+  for (const PickledTensor& tensor : *tensors) {
+    Require(tensor.name.size() <= 1000 && tensor.shape.size() <= 8, "names and shapes are short");
+  }
+}
+
 constexpr std::string_view kJsonSeeds[] = {
     R"({"user_id":"u1","item_id":"i9","event_type":"view","timestamp":1506826800026,"event_id":"e","properties":{"a":[1,true,null,-2.5e3]}})"sv,
     R"({"user_id":12345678901234567890123,"item_id":-0,"timestamp":"1506826800026"})"sv,
@@ -159,11 +177,25 @@ constexpr std::string_view kSnapshotSeeds[] = {
     "cd"sv,
     "mwatermark\n\x67\x12\0\0\0\0\0\0freshet"sv};
 
+// An archive of an empty dictionary, and the pickle of a state_dict of one tensor.
+constexpr std::string_view kCheckpointSeeds[] = {
+    "PK\003\004\024\000\000\000\000\000\000\000!\000=\267\336\211\004\000\000\000\004\000\000\000\012"
+    "\000\000\000a/data.pkl\200\002}.PK\001\002\024\003\024\000\000\000\000\000\000\000!\000=\267\336"
+    "\211\004\000\000\000\004\000\000\000\012\000\000\000\000\000\000\000\000\000\000\000\200\001\000"
+    "\000\000\000a/data.pklPK\005\006\000\000\000\000\001\000\001\0008\000\000\000,\000\000\000\000\000"sv};
+constexpr std::string_view kPickleSeeds[] = {
+    "\200\002ccollections\012OrderedDict\012q\000)Rq\001X\001\000\000\000aq\002ctorch._utils\012_rebu"
+    "ild_tensor_v2\012q\003((X\007\000\000\000storageq\004ctorch\012FloatStorage\012q\005X\001\000\000"
+    "\0000q\006X\003\000\000\000cpuq\007K\001tq\010QK\000K\001\205q\011K\001\205q\012\211h\000)Rq\013"
+    "tq\014Rq\015s}q\016X\011\000\000\000_metadataq\017h\000)Rq\020sb."sv};
+
 constexpr FuzzTarget kTargets[] = {{"json_decoder", JsonDecoder, kJsonSeeds},
                                    {"delimited_decoder", DelimitedDecoder, kDelimitedSeeds},
                                    {"timestamp", Timestamp, kTimestampSeeds},
                                    {"log_lines", LogLines, kLineSeeds},
-                                   {"snapshot_record", SnapshotRecord, kSnapshotSeeds}};
+                                   {"snapshot_record", SnapshotRecord, kSnapshotSeeds},
+                                   {"checkpoint", Checkpoint, kCheckpointSeeds},
+                                   {"pickle", Pickle, kPickleSeeds}};
 
 }  // namespace
 

@@ -2,7 +2,8 @@
 """`freshet model convert` against PyTorch: checkpoints of every form that the two published SASRec codes have had, with random
 weights and saved by torch.save, give the user vectors and the top 10 of their own forward pass.
 
-FRESHET: the program. Needs PyTorch; where it is absent it says so and ends with 77 (CTest: skipped), or 1 with FRESHET_TEST_NO_SKIP.
+FRESHET: the program. Needs PyTorch; where it is absent it says so and ends with 77 (CTest: skipped), or 1 with
+FRESHET_TEST_NO_SKIP.
 """
 import json
 import os
