@@ -64,8 +64,8 @@ Status Inspect(const std::string& directory, bool as_json) {
     facts["norm"] = NormName(config.sasrec.norm);
     facts["padding"] = PaddingName(config.sasrec.padding);
     facts["ffn_dim"] = config.ffn_dim;
+    facts["recomputes"] = true;
   }
-  facts["recomputes"] = config.recomputes();
   ASSIGN_OR_RETURN(const auto engine, Engine::Make(*model));
   facts["key_value_bytes_per_user"] = engine->CacheBytes(config.window);
   if (as_json) {
