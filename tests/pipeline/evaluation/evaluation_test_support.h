@@ -81,7 +81,7 @@ inline Evaluation RunOn(const EvaluationPlan& plan, const ServingModel& serving,
   return Evaluate(plan, models, options, [](int64_t, int64_t) {});
 }
 
-inline const Outcome& OutcomeOf(const Evaluation& evaluation, const std::string& name) {
+inline const Outcome& OutcomeOf(const Evaluation& evaluation, std::string_view name) {
   return *std::find_if(evaluation.outcomes.begin() + static_cast<std::ptrdiff_t>(evaluation.models),
                        evaluation.outcomes.end(), [&](const Outcome& outcome) { return outcome.name == name; });
 }
