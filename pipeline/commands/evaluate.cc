@@ -62,7 +62,12 @@ struct Later {
   ServingModel serving;
 };
 
-Result<std::vector<Later>> LoadLater(const EvaluateFlags& flags) {
+// Every item's score is wanted, not the best ones only, so model.precision has nothing to shorten.
+Result<ServingModel> LoadForEvaluation(const std::string& directory, const Config& config) {
+  return ServingModel::Load(directory, NumberType::kFloat32, config.model.cache_precision);
+}
+
+Result<std::vector<Later>> LoadLater(const EvaluateFlags& flags, const Config& config) {
   std::vector<Later> later;
   for (const std::string& text : flags.later) {
     const size_t sign = text.find('=');
@@ -71,10 +76,10 @@ Result<std::vector<Later>> LoadLater(const EvaluateFlags& flags) {
                    "--model-from " + text + ": expected TIME=DIR, and --protocol prequential");
     }
     ASSIGN_OR_RETURN(const int64_t from, ParseTime("--model-from", text.substr(0, sign)));
-    if (!later.empty() && from < later.back().from_ms) {
+    if (!later.empty() && from <= later.back().from_ms) {
       return Error(ErrorCode::kInvalidArgument, "--model-from " + text + ": expected a time after the one before");
     }
-    ASSIGN_OR_RETURN(ServingModel serving, ServingModel::Load(text.substr(sign + 1)));
+    ASSIGN_OR_RETURN(ServingModel serving, LoadForEvaluation(text.substr(sign + 1), config));
     later.push_back({from, std::move(serving)});
   }
   return later;
@@ -104,14 +109,12 @@ Status EvaluateCommand(const EvaluateFlags& flags) {
   ASSIGN_OR_RETURN(const Config config, LoadEffectiveConfig(flags.config));
   RETURN_IF_ERROR(CheckIsNoInput("--json", flags.json, flags.inputs));
   ASSIGN_OR_RETURN(const std::optional<int64_t> from_ms, FromOf(flags));
-  // Every item's score is wanted, not the best ones only, so model.precision has nothing to shorten.
-  ASSIGN_OR_RETURN(const ServingModel serving,
-                   ServingModel::Load(config.model.directory, NumberType::kFloat32, config.model.cache_precision));
+  ASSIGN_OR_RETURN(const ServingModel serving, LoadForEvaluation(config.model.directory, config));
   ServingModel compared;
   if (!flags.compare.empty()) {
-    ASSIGN_OR_RETURN(compared, ServingModel::Load(flags.compare, NumberType::kFloat32, config.model.cache_precision));
+    ASSIGN_OR_RETURN(compared, LoadForEvaluation(flags.compare, config));
   }
-  ASSIGN_OR_RETURN(const std::vector<Later> later, LoadLater(flags));
+  ASSIGN_OR_RETURN(const std::vector<Later> later, LoadLater(flags, config));
   ASSIGN_OR_RETURN(const EventLog log, ReadLog(flags, config));
   ASSIGN_OR_RETURN(const EvaluationPlan plan,
                    flags.protocol == kPrequential ? PlanPrequential(log, from_ms) : PlanLeaveOneOut(log));

@@ -239,6 +239,13 @@ class EvaluateTest(CommandTest):
         found, _ = self.evaluate(self.log, *words, "--model-from", f"2018-01-01={self.path('other')}")
         self.assertEqual(found["model"]["mrr"], alone["model"]["mrr"])
 
+        # Later models keep keys and values as the first does.
+        words += ("--set", "model.cache_precision=int8")
+        alone, _ = self.evaluate(self.log, *words, "--compare", self.path("other"))
+        found, _ = self.evaluate(self.log, *words, "--model-from", f"{begin}={self.path('other')}")
+        self.assertEqual(found["model"]["mrr"], alone["compare"]["model"]["mrr"])
+        self.assertNotEqual(found["model"]["mrr"], compared["model"]["mrr"])
+
     def test_compare(self):
         write_model(self.path("other"), ITEMS[:20], seed=SEED + 1)
         for protocol in ("leave-one-out", "prequential"):
@@ -271,6 +278,8 @@ class EvaluateTest(CommandTest):
              "--model-from 2017-01-01=model: expected TIME=DIR, and --protocol prequential"),
             (self.log, (*prequential, "--model-from", "model"), "--model-from model: expected TIME=DIR"),
             (self.log, (*prequential, "--model-from", "2017-02-01=model", "--model-from", "2017-01-01=model"),
+             "--model-from 2017-01-01=model: expected a time after the one before"),
+            (self.log, (*prequential, "--model-from", "2017-01-01=model", "--model-from", "2017-01-01=model"),
              "--model-from 2017-01-01=model: expected a time after the one before"),
             (self.log, (*prequential, "--model-from", "2017-02-01=nowhere"), "nowhere: no such directory"),
         ):  # fmt: skip
