@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "inference/cached_rows.h"
+#include "inference/number_types.h"
 
 namespace freshet::plain {
 namespace {
@@ -23,13 +24,6 @@ uint16_t HalfOf(float x) {
   if (count == 2048) count = 1024, ++quantum;
   const int biased = count < 1024 ? 0 : quantum - kLeastQuantum + 1;
   return static_cast<uint16_t>(sign | biased << 10 | (count & 1023));
-}
-
-float FloatOf(uint16_t half) {
-  const int biased = half >> 10 & 31;
-  const int count = (half & 1023) + (biased == 0 ? 0 : 1024);
-  const float magnitude = std::ldexp(static_cast<float>(count), std::max(biased - 1, 0) + kLeastQuantum);
-  return (half & 0x8000) != 0 ? -magnitude : magnitude;
 }
 
 template <typename Number>
@@ -70,7 +64,7 @@ void Load(const AttentionShape& shape, const std::byte* numbers, size_t first, s
   for (size_t c = 0; c < shape.dim; ++c) {
     const size_t index = first + c * stride;
     if (shape.precision == CachePrecision::kFp32) x[c] = Get<float>(numbers, index);
-    if (shape.precision == CachePrecision::kFp16) x[c] = FloatOf(Get<uint16_t>(numbers, index));
+    if (shape.precision == CachePrecision::kFp16) x[c] = FromFp16(Get<uint16_t>(numbers, index));
     if (shape.precision == CachePrecision::kInt8) {
       x[c] = Get<int8_t>(numbers, index) * Get<float>(scales, c / shape.head_dim() * kRows + slot);
     }

@@ -3,7 +3,6 @@
 #include <zlib.h>
 
 #include <algorithm>
-#include <bit>
 #include <cerrno>
 #include <cmath>
 #include <cstdint>
@@ -13,6 +12,7 @@
 #include <system_error>
 #include <utility>
 
+#include "inference/number_types.h"
 #include "inference/safetensors.h"
 #include "inference/unpickler.h"
 
@@ -73,15 +73,6 @@ Result<Archive> ReadZip(std::string_view zip) {
   return files;
 }
 
-// Of 5 bits of exponent and 10 of mantissa.
-float FromHalf(uint16_t half) {
-  const int exponent = half >> 10 & 31, mantissa = half & 1023;
-  const float sign = half >> 15 == 0 ? 1.0f : -1.0f;
-  if (exponent == 31) return mantissa == 0 ? sign * INFINITY : NAN;
-  if (exponent == 0) return sign * std::ldexp(static_cast<float>(mantissa), -24);
-  return sign * std::ldexp(static_cast<float>(1024 + mantissa), exponent - 25);
-}
-
 size_t ElementBytes(const std::string& storage_type) {
   if (storage_type == "FloatStorage") return 4;
   return storage_type == "DoubleStorage" ? 8 : 2;
@@ -91,7 +82,7 @@ float Element(std::string_view bytes, const std::string& storage_type, size_t at
   if (storage_type == "FloatStorage") return At<float>(bytes, 4 * at);
   if (storage_type == "DoubleStorage") return static_cast<float>(At<double>(bytes, 8 * at));
   const auto bits = At<uint16_t>(bytes, 2 * at);
-  return storage_type == "HalfStorage" ? FromHalf(bits) : std::bit_cast<float>(uint32_t{bits} << 16);
+  return storage_type == "HalfStorage" ? FromFp16(bits) : FromBf16(bits);
 }
 
 // Whether elements lie in the order of their indices, without gaps. A single one has no stride that matters.

@@ -5,18 +5,14 @@
 #include <limits>
 #include <utility>
 
+#include "inference/number_types.h"
+
 namespace freshet {
 namespace {
 
 constexpr float kMostCode = 127;
 constexpr int kZero = 128;  // the code of 0 in a user's vector
 constexpr Int8Catalogue::Reading kSaysNothing = {.unit = 1, .bound = std::numeric_limits<float>::infinity()};
-
-// Of codes up to ±127 for values up to `most`.
-float Step(float most) {
-  const float step = most / kMostCode;
-  return step >= std::numeric_limits<float>::min() ? step : 1;
-}
 
 }  // namespace
 
@@ -30,7 +26,7 @@ Result<std::unique_ptr<const Int8Catalogue>> Int8Catalogue::Make(const Int8Catal
                        {.inner = shape.dim, .columns = shape.block_items, .max_rows = shape.max_users, .int8 = true}));
   float most = 0;
   for (size_t i = 0; i < table.size(); ++i) most = std::max(most, std::abs(table[i] * item_scales[i / shape.dim]));
-  catalogue->step_ = Step(most);
+  catalogue->step_ = Int8Scale(most);
   std::vector<float> rows;  // of one block
   for (size_t row = 0; row < item_scales.size(); ++row) {
     for (size_t c = 0; c < shape.dim; ++c) rows.push_back(table[row * shape.dim + c] * item_scales[row]);
@@ -71,7 +67,7 @@ Int8Catalogue::Reading Int8Catalogue::Quantise(const float* user_vector, uint8_t
   if (!std::all_of(values.begin(), values.end(), [](float value) { return std::isfinite(value); })) return kSaysNothing;
   float most = 0;
   for (const float value : values) most = std::max(most, std::abs(value));
-  const float step = Step(most), codes_per_unit = 1 / step;
+  const float step = Int8Scale(most), codes_per_unit = 1 / step;
   double norm = 0, error = 0;
   for (size_t c = 0; c < shape_.dim; ++c) {
     const int code = std::min(static_cast<int>(values[c] * codes_per_unit + kZero + .5f), 255);

@@ -9,6 +9,7 @@ namespace freshet {
 namespace {
 
 constexpr float kMostCode = 127;
+constexpr int kLeastFp16Exponent = -24;  // of subnormal numbers, in units of the last place
 
 }  // namespace
 
@@ -31,6 +32,11 @@ std::optional<NumberType> ParseNumberType(std::string_view name) {
   return std::nullopt;
 }
 
+float Int8Scale(float largest_magnitude) {
+  const float scale = largest_magnitude / kMostCode;
+  return scale >= std::numeric_limits<float>::min() ? scale : 1;
+}
+
 Int8Matrix ToInt8(std::span<const float> values, size_t columns, ScaleAxis axis) {
   const size_t rows = values.size() / columns;
   Int8Matrix matrix;
@@ -40,10 +46,7 @@ Int8Matrix ToInt8(std::span<const float> values, size_t columns, ScaleAxis axis)
   for (size_t i = 0; i < values.size(); ++i) {
     matrix.scales[line(i)] = std::max(matrix.scales[line(i)], std::abs(values[i]));
   }
-  for (float& scale : matrix.scales) {
-    scale /= kMostCode;
-    if (scale < std::numeric_limits<float>::min()) scale = 1;  // what is so small is 0
-  }
+  for (float& scale : matrix.scales) scale = Int8Scale(scale);
   for (size_t i = 0; i < values.size(); ++i) {
     matrix.codes[i] = static_cast<int8_t>(std::lround(values[i] / matrix.scales[line(i)]));
   }
@@ -58,5 +61,14 @@ uint16_t ToBf16(float value) {
 }
 
 float FromBf16(uint16_t number) { return std::bit_cast<float>(uint32_t{number} << 16); }
+
+// Of 5 bits of exponent and 10 of mantissa.
+float FromFp16(uint16_t number) {
+  const int exponent = number >> 10 & 31, mantissa = number & 1023;
+  const float sign = number >> 15 == 0 ? 1.0f : -1.0f;
+  if (exponent == 31) return mantissa == 0 ? sign * INFINITY : NAN;
+  if (exponent == 0) return sign * std::ldexp(static_cast<float>(mantissa), kLeastFp16Exponent);
+  return sign * std::ldexp(static_cast<float>(1024 + mantissa), exponent - 1 + kLeastFp16Exponent);
+}
 
 }  // namespace freshet

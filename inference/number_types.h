@@ -27,12 +27,18 @@ struct Int8Matrix {
   std::vector<float> scales;  // [rows] or [columns], above 0
 };
 
-// Each scale is the largest magnitude of its row or column divided by 127; 1 where that is 0. What was read from int8
+// What a code from -127 to 127 is worth, so that the largest of the numbers is 127; 1 where all are as good as 0.
+float Int8Scale(float largest_magnitude);
+
+// Each scale is the Int8Scale() of its row or column. What was read from int8
 // gets the same codes again.
 Int8Matrix ToInt8(std::span<const float> values, size_t columns, ScaleAxis axis);
 
 // The nearest bfloat16, of two the even one; finite where `value` is.
 uint16_t ToBf16(float value);
 float FromBf16(uint16_t number);
+
+// IEEE 754 binary16.
+float FromFp16(uint16_t number);
 
 }  // namespace freshet

@@ -27,6 +27,11 @@ Values Transposed(const float* matrix, size_t rows, size_t columns) {
   return transposed;
 }
 
+// Tables with as many columns.
+struct Embeddings {
+  CheckpointTensor items, positions;
+};
+
 // A checkpoint's tensors, each taken once.
 class Tensors {
  public:
@@ -36,12 +41,13 @@ class Tensors {
 
   bool Has(const std::string& name) const { return left_.contains(name); }
 
-  // [rows, columns], both at least 1.
-  Result<CheckpointTensor> TakeTable(const std::string& name) {
-    const auto found = left_.find(name);
-    if (found == left_.end()) return Wrong(name + " is missing");
-    if (found->second.shape.size() != 2) return Wrong(name + " is " + ShapeText(found->second.shape) + ", no table");
-    return std::move(left_.extract(found).mapped());
+  Result<Embeddings> TakeEmbeddings(const std::string& items, const std::string& positions) {
+    Embeddings read;
+    ASSIGN_OR_RETURN(read.items, TakeTable(items));
+    ASSIGN_OR_RETURN(read.positions, TakeTable(positions));
+    if (read.items.shape[1] == read.positions.shape[1]) return read;
+    return Wrong(positions + " is " + ShapeText(read.positions.shape) + ", expected " +
+                 std::to_string(read.items.shape[1]) + " columns");
   }
 
   Status Take(const std::string& name, const std::vector<size_t>& shape, Values& values) {
@@ -69,6 +75,14 @@ class Tensors {
   }
 
  private:
+  // [rows, columns], both at least 1.
+  Result<CheckpointTensor> TakeTable(const std::string& name) {
+    const auto found = left_.find(name);
+    if (found == left_.end()) return Wrong(name + " is missing");
+    if (found->second.shape.size() != 2) return Wrong(name + " is " + ShapeText(found->second.shape) + ", no table");
+    return std::move(left_.extract(found).mapped());
+  }
+
   std::map<std::string, CheckpointTensor> left_;
 };
 
@@ -128,12 +142,9 @@ bool AllZero(const Values& values, size_t count) {
 // padding's own, which training keeps at zero, and padding goes through the layers like an event.
 Result<Tables> ReadPmixerTables(Tensors& tensors, const SasrecImport& import) {
   Tables tables;
-  ASSIGN_OR_RETURN(CheckpointTensor items, tensors.TakeTable("item_emb.weight"));
-  ASSIGN_OR_RETURN(CheckpointTensor positions, tensors.TakeTable("pos_emb.weight"));
+  ASSIGN_OR_RETURN(Embeddings read, tensors.TakeEmbeddings("item_emb.weight", "pos_emb.weight"));
+  auto& [items, positions] = read;
   const size_t d = items.shape[1];
-  if (positions.shape[1] != d) {
-    return Wrong(positions.name + " is " + ShapeText(positions.shape) + ", expected " + std::to_string(d) + " columns");
-  }
   const bool from_one = positions.shape[0] > 1 && AllZero(positions.values, d);
   const size_t first = from_one ? 1 : 0;
   ModelConfig& config = tables.config;
@@ -159,12 +170,9 @@ Result<Tables> ReadPmixerTables(Tensors& tensors, const SasrecImport& import) {
 
 Result<Tables> ReadGsasrecTables(Tensors& tensors, const SasrecImport& import) {
   Tables tables;
-  ASSIGN_OR_RETURN(CheckpointTensor items, tensors.TakeTable("item_embedding.weight"));
-  ASSIGN_OR_RETURN(CheckpointTensor positions, tensors.TakeTable("position_embedding.weight"));
+  ASSIGN_OR_RETURN(Embeddings read, tensors.TakeEmbeddings("item_embedding.weight", "position_embedding.weight"));
+  auto& [items, positions] = read;
   const size_t d = items.shape[1];
-  if (positions.shape[1] != d) {
-    return Wrong(positions.name + " is " + ShapeText(positions.shape) + ", expected " + std::to_string(d) + " columns");
-  }
   ModelConfig& config = tables.config;
   RETURN_IF_ERROR(SetSizes(import, items, 2, positions.shape[0], config));
   if (import.norm.value_or(Norm::kQuery) != Norm::kQuery) return Wrong("--norm: expected query, as gSASRec has it");

@@ -15,6 +15,8 @@ import unittest
 
 import numpy as np
 
+from parity_test import without_torch
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 FRESHET = os.environ.get("FRESHET", str(ROOT / "build/release/bin/freshet"))
 DEMO = ROOT / "models/demo"
@@ -112,10 +114,6 @@ class PointInTime(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    try:
-        import torch
-    except ImportError as problem:
-        print(f"skipped: {problem}; deploy/install-dependencies.sh test installs PyTorch")
-        sys.exit(1 if os.environ.get("FRESHET_TEST_NO_SKIP") else 77)
-    torch.set_num_threads(1)
+    if code := without_torch():
+        sys.exit(code)
     unittest.main()

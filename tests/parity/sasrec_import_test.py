@@ -6,14 +6,13 @@ FRESHET: the program. Needs PyTorch; where it is absent it says so and ends with
 FRESHET_TEST_NO_SKIP.
 """
 import json
-import os
 import pathlib
 import random
 import subprocess
 import sys
 import tempfile
 
-from parity_test import BOUND, FRESHET, compare
+from parity_test import BOUND, FRESHET, compare, without_torch
 
 ITEMS = 300
 USERS = 200
@@ -65,14 +64,11 @@ def check(name: str, model, options: list[str], log: pathlib.Path, histories: di
 
 
 def main() -> int:
-    try:
-        import torch
-    except ImportError as problem:
-        print(f"skipped: {problem}; deploy/install-dependencies.sh test installs PyTorch")
-        return 1 if os.environ.get("FRESHET_TEST_NO_SKIP") else 77
+    if code := without_torch():
+        return code
+    import torch
     from sasrec_reference import Gsasrec, Pmixer
 
-    torch.set_num_threads(1)
     torch.manual_seed(4)
     size = {"items": ITEMS, "dim": 24, "heads": 2, "layers": 2, "maxlen": 12}
     one_head = {**size, "dim": 50, "heads": 1}
