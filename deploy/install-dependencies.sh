@@ -2,13 +2,14 @@
 # Installs the Debian packages that freshet needs: deploy/install-dependencies.sh [build|test|train]...
 #
 #   build   what compiling and running freshet takes (the default)
-#   test    what tests/run.sh takes besides: GoogleTest, a Java runtime and Maven for a local Kafka, Python for the parity tests
+#   test    what tests/run.sh takes besides: GoogleTest, a Java runtime and Maven for a local Kafka, Python for the parity
+#           tests, Prometheus for the alert rules (where systemd runs, Debian starts it on port 9090)
 #   train   what inference/training takes besides: PyTorch
 #
 # Debian 12 and 13, as root or through sudo. Where nothing is missing it asks neither the network nor for a password.
 set -euo pipefail
 
-usage() { sed -n '2,8s/^# \{0,1\}//p' "$0"; }
+usage() { sed -n '2,9s/^# \{0,1\}//p' "$0"; }
 
 release() {  # the Debian release by its number; empty elsewhere
   (
@@ -29,7 +30,7 @@ packages() {  # group, Debian release -> its packages
         libsimdjson-dev libspdlog-dev libxxhash-dev libyaml-cpp-dev libzstd-dev nlohmann-json3-dev prometheus-cpp-dev zlib1g-dev
       ;;
     test)
-      echo libgtest-dev libgmock-dev libbenchmark-dev kcat maven "$java" curl ca-certificates "$onnx"
+      echo libgtest-dev libgmock-dev libbenchmark-dev kcat prometheus maven "$java" curl ca-certificates "$onnx"
       packages train "$2"
       ;;
     train) echo python3 python3-numpy python3-matplotlib python3-torch libopenblas0-pthread ;;
