@@ -30,7 +30,8 @@ packages() {  # group, Debian release -> its packages
         libsimdjson-dev libspdlog-dev libxxhash-dev libyaml-cpp-dev libzstd-dev nlohmann-json3-dev prometheus-cpp-dev zlib1g-dev
       ;;
     test)
-      echo libgtest-dev libgmock-dev libbenchmark-dev kcat prometheus maven "$java" curl ca-certificates "$onnx"
+      echo libgtest-dev libgmock-dev libbenchmark-dev kcat prometheus maven "$java" curl ca-certificates "$onnx" \
+        python3-confluent-kafka python3-jsonschema
       packages train "$2"
       ;;
     train) echo python3 python3-numpy python3-matplotlib python3-torch libopenblas0-pthread ;;
