@@ -101,6 +101,8 @@ struct Model {
   ModelConfig config;
   Vocabulary vocabulary;
   std::vector<float> item_embedding;  // [items, d]
+  // What it was decoded from, where it was stored as codes: a few bytes a row, so that it can be written again.
+  std::optional<ProductCodes> item_codes;
   std::vector<float> type_embedding;  // [event_types, d]; empty for SASRec, which knows items only
   // Of SASRec only.
   std::vector<float> input_embedding;     // [items, d]; empty: item_embedding
@@ -113,18 +115,19 @@ struct Model {
 // Loads and checks a model directory. The error names directory, file, and tensor or key, what was found and what was
 // expected: a missing file; JSON that is not, unknown or missing keys, sizes out of range; a truncated or corrupt
 // safetensors header, a tensor that is absent, unknown, of another dtype or shape, overlapping or beyond the file, NaN
-// or infinite, a scale that is not above 0; vocabulary rows that are out of order, repeated or colliding, or not as
-// many as config.json says.
+// or infinite, a scale that is not above 0, a code that no centroid has; vocabulary rows that are out of order,
+// repeated or colliding, or not as many as config.json says.
 Result<std::unique_ptr<const Model>> LoadModel(const std::filesystem::path& directory);
 
 // In what numbers a model directory holds the matrices; whatever else there is, is F32.
 struct StoredAs {
   NumberType weights = NumberType::kFloat32;  // projections and feed-forward part
   NumberType items = NumberType::kFloat32;    // the item table, or both
+  bool keep_item_codes = true;                // where the model has them: whatever `items` says
 };
 
-// Writes the four files of a model directory. Makes the directory where there is none. As float32, LoadModel() reads
-// them back as the same model, version and all (but for the name, which is the directory's).
+// Writes the four files of a model directory. Makes the directory where there is none. By default LoadModel()
+// reads them back as the same model, version and all (but for the name, which is the directory's).
 [[nodiscard]] Status WriteModelDirectory(const Model& model, const std::filesystem::path& directory,
                                          const StoredAs& stored = {});
 

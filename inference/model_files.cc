@@ -47,12 +47,28 @@ void AddBf16(const TensorView& tensor, std::span<const float> values, StoredTens
   stored.views.push_back({tensor.name, TensorType::kBFloat16, tensor.shape, std::as_bytes(std::span(numbers))});
 }
 
+// The codes and centroids stay the model's.
+void AddItemCodes(const ProductCodes& items, StoredTensors& stored) {
+  stored.views.push_back({std::string(kItemCodes),
+                          TensorType::kUInt8,
+                          {items.codes.size() / items.parts, items.parts},
+                          std::as_bytes(std::span(items.codes))});
+  stored.views.push_back({std::string(kItemCentroids),
+                          TensorType::kFloat32,
+                          {items.parts, items.centroid_count, items.part_columns()},
+                          std::as_bytes(std::span(items.centroids))});
+}
+
 StoredTensors StoreTensors(const Model& model, const StoredAs& types) {
   StoredTensors stored;
   const auto storage = TensorStorage(model);
   size_t next = 0;
   for (TensorSpec& spec : TensorSpecs(model.config)) {
     const std::vector<float>& values = *storage[next++];
+    if (spec.name == kItemTable && model.item_codes && types.keep_item_codes) {
+      AddItemCodes(*model.item_codes, stored);
+      continue;
+    }
     const bool is_items = &values == &model.item_embedding || &values == &model.input_embedding;
     const NumberType type = !spec.scale_axis ? NumberType::kFloat32 : is_items ? types.items : types.weights;
     TensorView tensor{std::move(spec.name), TensorType::kFloat32, std::move(spec.shape),
@@ -130,7 +146,7 @@ std::vector<ModelTensor> ModelTensors(const ModelConfig& config) {
   const size_t d = Size(config.dim);
   const std::vector<size_t> items = {Size(config.items), d};
   std::vector<ModelTensor> tensors = {
-      {{"item_embedding.weight", items, "[items, dim]", ScaleAxis::kRows}, &Model::item_embedding}};
+      {{std::string(kItemTable), items, "[items, dim]", ScaleAxis::kRows}, &Model::item_embedding}};
   if (config.block != Block::kSasrec) {
     tensors.push_back(
         {{"type_embedding.weight", {Size(config.event_types), d}, "[event_types, dim]"}, &Model::type_embedding});

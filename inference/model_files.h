@@ -23,6 +23,10 @@ inline constexpr std::string_view kTypesFile = "event_types.tsv";
 inline constexpr std::string_view kItemsFile = "items.tsv";
 inline constexpr std::string_view kWeightsFile = "model.safetensors";
 inline constexpr std::string_view kScaleSuffix = ".scale";  // of a tensor that is stored as I8
+inline constexpr std::string_view kItemTable = "item_embedding.weight";
+// In its place, where it is stored as codes.
+inline constexpr std::string_view kItemCodes = "item_embedding.codes";
+inline constexpr std::string_view kItemCentroids = "item_embedding.centroids";
 
 // A tensor that a model of some shape has.
 struct TensorSpec {

@@ -53,6 +53,16 @@ Int8Matrix ToInt8(std::span<const float> values, size_t columns, ScaleAxis axis)
   return matrix;
 }
 
+std::vector<float> DecodeProduct(const ProductCodes& matrix) {
+  const size_t width = matrix.part_columns();
+  std::vector<float> values(matrix.codes.size() * width);
+  for (size_t i = 0; i < matrix.codes.size(); ++i) {
+    const size_t centroid = i % matrix.parts * matrix.centroid_count + matrix.codes[i];
+    std::copy_n(&matrix.centroids[centroid * width], width, &values[i * width]);
+  }
+  return values;
+}
+
 uint16_t ToBf16(float value) {
   const uint32_t bits = std::bit_cast<uint32_t>(value);
   const uint32_t rounded = (bits + 0x7FFFu + (bits >> 16 & 1u)) >> 16;

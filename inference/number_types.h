@@ -1,5 +1,5 @@
-// Numbers of fewer bits than float32, in which a matrix may be stored: bfloat16, or int8 with a float32 scale for each
-// row or column. Forms and their use: docs/model-format.md, "Fewer bits".
+// Numbers of fewer bits than float32, in which a matrix may be stored: bfloat16, int8 with a float32 scale for each
+// row or column, or codes of centroids. Forms and their use: docs/model-format.md, "Fewer bits".
 #pragma once
 
 #include <cstddef>
@@ -33,6 +33,20 @@ float Int8Scale(float largest_magnitude);
 // Each scale is the Int8Scale() of its row or column. What was read from int8
 // gets the same codes again.
 Int8Matrix ToInt8(std::span<const float> values, size_t columns, ScaleAxis axis);
+
+// A row-major matrix by product quantisation (Jégou et al. 2011): the columns are cut into `parts` parts of one width,
+// and each part of a row is one of that part's centroids.
+struct ProductCodes {
+  size_t parts = 0;
+  size_t centroid_count = 0;     // of each part
+  std::vector<uint8_t> codes;    // [rows, parts], each below centroid_count
+  std::vector<float> centroids;  // [parts, centroid_count, columns / parts]
+
+  size_t part_columns() const { return centroids.size() / (parts * centroid_count); }
+};
+
+// The matrix, [rows, columns].
+std::vector<float> DecodeProduct(const ProductCodes& matrix);
 
 // The nearest bfloat16, of two the even one; finite where `value` is.
 uint16_t ToBf16(float value);

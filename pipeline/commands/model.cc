@@ -56,6 +56,9 @@ Status Inspect(const std::string& directory, bool as_json) {
                                   {"stored", stored.of_type},
                                   {"weight_bytes", stored.bytes},
                                   {"tokens_for_exact_rebuild", config.exact_history()}};
+  if (model->item_codes) {
+    facts["item_codes"] = {{"parts", model->item_codes->parts}, {"centroids", model->item_codes->centroid_count}};
+  }
   if (config.block == Block::kTransformer) {
     facts["attention"] = AttentionName(config.attention);
     facts["ffn_dim"] = config.ffn_dim;
@@ -166,15 +169,16 @@ Status Quantize(const std::string& directory, const std::string& output, const S
   RETURN_IF_ERROR(WriteModelDirectory(*model, output, stored));
   ASSIGN_OR_RETURN(const auto written, LoadModel(output));
   ASSIGN_OR_RETURN(const StoredNumbers after, CountStored(output));
+  const std::string_view items = written->item_codes ? "codes" : NumberTypeName(stored.items);
   std::printf("%s: weights %s, items %s, version %s, %zu bytes of tensors (%.1f %% of %zu)\n", output.c_str(),
-              std::string(NumberTypeName(stored.weights)).c_str(), std::string(NumberTypeName(stored.items)).c_str(),
-              written->version.c_str(), after.bytes,
-              100 * static_cast<double>(after.bytes) / static_cast<double>(before.bytes), before.bytes);
+              std::string(NumberTypeName(stored.weights)).c_str(), std::string(items).c_str(), written->version.c_str(),
+              after.bytes, 100 * static_cast<double>(after.bytes) / static_cast<double>(before.bytes), before.bytes);
   return {};
 }
 
-void AddNumberTypeFlag(CLI::App& command, const std::string& flag, const std::string& of_what, NumberType& type) {
-  command
+CLI::Option* AddNumberTypeFlag(CLI::App& command, const std::string& flag, const std::string& of_what,
+                               NumberType& type) {
+  return command
       .add_option_function<std::string>(
           flag, [&type](const std::string& name) { type = *ParseNumberType(name); }, of_what + ": fp32, bf16 or int8")
       ->check(CLI::IsMember({"fp32", "bf16", "int8"}))
@@ -189,9 +193,13 @@ void AddQuantize(CLI::App& parent, Action& action) {
   command->add_option("directory", *directory, "Model directory")->required()->check(NotEmpty());
   command->add_option("--output", *output, "Model directory to write")->required()->check(NotEmpty());
   AddNumberTypeFlag(*command, "--weights", "Projections and feed-forward part", stored->weights);
-  AddNumberTypeFlag(*command, "--items", "The item table", stored->items);
+  CLI::Option* const items = AddNumberTypeFlag(*command, "--items", "The item table", stored->items);
+  items->description(items->get_description() + "; not given, a table that is stored as codes stays so");
   command->footer("Example:\n  freshet model quantize models/demo --output models/demo-int8");
-  command->callback([=, &action] { action = [=] { return Quantize(*directory, *output, *stored); }; });
+  command->callback([=, &action] {
+    stored->keep_item_codes = items->empty();
+    action = [=] { return Quantize(*directory, *output, *stored); };
+  });
 }
 
 }  // namespace

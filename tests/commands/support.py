@@ -24,11 +24,11 @@ TYPES = ("view", "cart", "purchase")
 
 
 def write_safetensors(path, tensors):
-    """tensors: name -> (shape, floats)."""
+    """tensors: name -> (shape, floats, or bytes for U8)."""
     header, blobs, offset = {}, [], 0
     for name, (shape, values) in tensors.items():
-        blob = array("f", values).tobytes()
-        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [offset, offset + len(blob)]}
+        dtype, blob = ("U8", values) if isinstance(values, bytes) else ("F32", array("f", values).tobytes())
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [offset, offset + len(blob)]}
         offset += len(blob)
         blobs.append(blob)
     text = json.dumps(header).encode()
@@ -43,7 +43,7 @@ def read_safetensors(path):
     tensors = {}
     for name, entry in json.loads(data[8 : 8 + length]).items():
         begin, end = (8 + length + offset for offset in entry["data_offsets"])
-        values = array({"F32": "f", "I32": "i", "I64": "q"}[entry["dtype"]])
+        values = array({"F32": "f", "I8": "b", "U8": "B", "I32": "i", "I64": "q"}[entry["dtype"]])
         values.frombytes(data[begin:end])
         tensors[name] = (entry["dtype"], entry["shape"], values.tolist())
     return tensors

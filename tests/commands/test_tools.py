@@ -6,6 +6,7 @@ import os
 import random
 import re
 import shlex
+import shutil
 import subprocess
 
 import checkpoint
@@ -20,6 +21,7 @@ from support import (
     read_output,
     read_safetensors,
     write_model,
+    write_safetensors,
     zstd_decompress,
 )
 
@@ -140,6 +142,89 @@ class ModelTest(CommandTest):
     def has_vnni():
         with open("/proc/cpuinfo") as file:
             return "avx512_vnni" in file.read()
+
+
+class ItemCodesTest(CommandTest):
+    """`model` has its items as codes of centroids, `decoded` as the numbers that they stand for."""
+
+    def setUp(self):
+        super().setUp()
+        rows, parts, centroids, width = len(ITEMS) + 1, 4, 16, 4
+        write_model(self.path("decoded"), ITEMS, dim=parts * width)
+        shutil.copytree(self.path("decoded"), self.path("model"))
+        tensors = {name: (shape, values) for name, (_, shape, values) in self.tensors("decoded").items()}
+        del tensors["item_embedding.weight"]
+        numbers = random.Random(SEED)
+        codes = bytes(numbers.randrange(centroids) for _ in range(rows * parts))
+        values = [0.4 * numbers.random() - 0.2 for _ in range(parts * centroids * width)]
+        table = [
+            values[(part * centroids + codes[row * parts + part]) * width + place]
+            for row in range(rows) for part in range(parts) for place in range(width)
+        ]  # fmt: skip
+        self.write_tensors("decoded", {"item_embedding.weight": ([rows, parts * width], table), **tensors})
+        self.write_tensors("model", {"item_embedding.codes": ([rows, parts], codes),
+                                     "item_embedding.centroids": ([parts, centroids, width], values), **tensors})  # fmt: skip
+
+    def tensors(self, model):
+        return read_safetensors(self.path(model) / "model.safetensors")
+
+    def write_tensors(self, model, tensors):
+        write_safetensors(self.path(model) / "model.safetensors", tensors)
+
+    def facts(self, model):
+        return json.loads(self.run_program("model", "inspect", model, "--json").stdout)
+
+    def quantize(self, *arguments):
+        return self.run_program("model", "quantize", "model", "--output", "small", *arguments).stdout
+
+    def test_inspect_and_verify(self):
+        facts, decoded = self.facts("model"), self.facts("decoded")
+        self.assertEqual(facts["item_codes"], {"parts": 4, "centroids": 16})
+        self.assertNotIn("item_codes", decoded)
+        others = decoded["parameters"] - 41 * 16
+        self.assertEqual(facts["stored"], {"U8": 41 * 4, "F32": others + 4 * 16 * 4})
+        self.assertEqual(facts["weight_bytes"], 41 * 4 + 4 * (others + 4 * 16 * 4))
+        for key in ("parameters", "items", "dim", "key_value_bytes_per_user"):
+            self.assertEqual(facts[key], decoded[key])
+        self.assertIn("ok", self.run_program("model", "verify", "model", "--users", 3).stdout)
+
+    def answers(self, model, **more):
+        log = random_log(random.Random(SEED), users=5, items=45, events=100)
+        self.replay(self.write("events.jsonl", as_lines(log)), state=f"state-{model}-{len(more)}",
+                    model__directory=self.path(model), **more)  # fmt: skip
+        return [record["items"] for record in read_output(self.path("out.jsonl"))]
+
+    def test_answers_are_those_of_the_decoded_model(self):
+        expected = self.answers("decoded")
+        self.assertEqual(len(expected), 100)
+        self.assertEqual(self.answers("model"), expected)
+        int8 = {"model__precision": "int8"}
+        self.assertEqual(self.answers("model", **int8), self.answers("decoded", **int8))
+        self.run_program("evaluate", "--input", "events.jsonl", "--compare", "decoded", "--json", "found.json",
+                         settings=self.settings())  # fmt: skip
+        found = json.loads(self.path("found.json").read_text())
+        for metric, difference in found["compare"]["differences"].items():
+            self.assertEqual(difference["difference"], 0, metric)
+
+    def test_quantize_keeps_codes(self):
+        self.assertIn("weights int8, items codes, ", self.quantize())
+        before, after = self.tensors("model"), self.tensors("small")
+        for name in ("item_embedding.codes", "item_embedding.centroids"):
+            self.assertEqual(after[name], before[name])
+        self.assertEqual(after["layers.0.uvqk.weight"][0], "I8")
+        self.assertIn("weights fp32, items fp32, ", self.quantize("--weights", "fp32", "--items", "fp32"))
+        self.assertEqual(self.tensors("small"), self.tensors("decoded"))
+        for kind, dtype in (("bf16", "BF16"), ("int8", "I8")):
+            self.assertIn(f"items {kind}, ", self.quantize("--items", kind))
+            facts = self.facts("small")
+            self.assertNotIn("item_codes", facts)
+            self.assertGreaterEqual(facts["stored"][dtype], 41 * 16)
+
+    def test_refused_codes(self):
+        path = self.path("model") / "model.safetensors"
+        path.write_bytes(path.read_bytes().replace(b"[41, 4]", b"[82, 2]"))
+        self.assert_error(self.run_program("model", "inspect", "model", expect=2).stderr,
+                          "item_embedding.codes is U8 [82, 2]", "expected U8 [41, M]")  # fmt: skip
 
 
 class StateTest(CommandTest):

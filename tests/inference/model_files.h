@@ -1,7 +1,12 @@
-// The shape of a small model for tests.
+// The shape of a small model for tests, and one whose items are codes.
 #pragma once
 
-#include "inference/model.h"
+#include <cstdint>
+#include <memory>
+#include <random>
+#include <utility>
+
+#include "inference/model_files.h"
 
 namespace freshet {
 
@@ -32,6 +37,23 @@ inline void MakeSasrec(ModelConfig& config, const SasrecForm& form) {
   config.time_bias = false;
   config.similarity = Similarity::kDot;
   config.sasrec = form;
+}
+
+// RandomModel() with an item table of `parts` parts, each one of `centroids`.
+inline std::unique_ptr<const Model> RandomModelWithCodes(const ModelConfig& config, uint64_t seed, size_t parts,
+                                                         size_t centroids) {
+  auto model = std::make_unique<Model>(*RandomModel(config, seed));
+  std::mt19937_64 random(seed);
+  std::normal_distribution<float> normal(0, .1f);
+  ProductCodes items{.parts = parts, .centroid_count = centroids};
+  items.codes.resize(static_cast<size_t>(config.items) * parts);
+  for (uint8_t& code : items.codes) code = static_cast<uint8_t>(random() % centroids);
+  items.centroids.resize(centroids * static_cast<size_t>(config.dim));
+  for (float& value : items.centroids) value = normal(random);
+  model->item_embedding = DecodeProduct(items);
+  model->item_codes = std::move(items);
+  SetVersion(*model);
+  return model;
 }
 
 }  // namespace freshet

@@ -4,11 +4,14 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
+#include <functional>
 #include <limits>
 #include <random>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "inference/safetensors.h"
@@ -57,6 +60,28 @@ TEST(NumberTypes, Bf16IsTheNearest) {
   EXPECT_EQ(FromBf16(ToBf16(1.0f + 0x1.1p-8f)), 1.0078125f);
   EXPECT_TRUE(std::isfinite(FromBf16(ToBf16(std::numeric_limits<float>::max()))));
   EXPECT_TRUE(std::isfinite(FromBf16(ToBf16(std::numeric_limits<float>::lowest()))));
+}
+
+// E[r, m·width + j] = centroids[m, codes[r, m], j].
+TEST(NumberTypes, DecodesProductCodesByTheFormula) {
+  std::mt19937_64 random(TestSeed());
+  for (const auto& [rows, parts, centroids, width] :
+       {std::array<size_t, 4>{1, 1, 1, 1}, {7, 1, 3, 5}, {50, 4, 256, 4}, {9, 16, 2, 1}, {300, 8, 255, 16}}) {
+    ProductCodes matrix{.parts = parts, .centroid_count = centroids};
+    for (size_t i = 0; i < rows * parts; ++i) matrix.codes.push_back(static_cast<uint8_t>(random() % centroids));
+    for (size_t i = 0; i < parts * centroids * width; ++i) matrix.centroids.push_back(static_cast<float>(i));
+    ASSERT_EQ(matrix.part_columns(), width);
+    const std::vector<float> values = DecodeProduct(matrix);
+    ASSERT_EQ(values.size(), rows * parts * width);
+    for (size_t r = 0; r < rows; ++r) {
+      for (size_t m = 0; m < parts; ++m) {
+        for (size_t j = 0; j < width; ++j) {
+          const size_t code = matrix.codes[r * parts + m];
+          ASSERT_EQ(values[r * parts * width + m * width + j], matrix.centroids[(m * centroids + code) * width + j]);
+        }
+      }
+    }
+  }
 }
 
 class StoredModelTest : public LoadModelTest {
@@ -119,6 +144,123 @@ TEST_F(StoredModelTest, Int8OfInt8LosesNothingMore) {
   const auto once = Stored(*model_, kInt8), twice = Stored(*once, kInt8);
   EXPECT_LE(Difference(once->item_embedding, twice->item_embedding), 1e-7);
   EXPECT_LE(Difference(once->layers[0].projection, twice->layers[0].projection), 1e-7);
+}
+
+void ExpectSameCodes(const Model& a, const Model& b) {
+  ASSERT_TRUE(a.item_codes && b.item_codes);
+  EXPECT_EQ(a.item_codes->parts, b.item_codes->parts);
+  EXPECT_EQ(a.item_codes->centroid_count, b.item_codes->centroid_count);
+  EXPECT_EQ(a.item_codes->codes, b.item_codes->codes);
+  EXPECT_EQ(a.item_codes->centroids, b.item_codes->centroids);
+  EXPECT_EQ(a.item_embedding, b.item_embedding);
+}
+
+TEST_F(StoredModelTest, ReadsItemsStoredAsCodes) {
+  ModelConfig transformer = SmallConfig();
+  MakeTransformer(transformer, Attention::kSoftmax);
+  for (const ModelConfig& config : {SmallConfig(), transformer}) {
+    for (const auto& [parts, centroids] : {std::pair<size_t, size_t>{1, 1}, {4, 7}, {8, 256}, {16, 3}}) {
+      const auto model = RandomModelWithCodes(config, 3, parts, centroids);
+      const auto read = Stored(*model, {});
+      ExpectSameCodes(*read, *model);
+      EXPECT_EQ(read->version, model->version);
+      EXPECT_EQ(read->parameters, RandomModel(config, 3)->parameters);
+    }
+  }
+}
+
+TEST_F(StoredModelTest, KeepsCodesUnlessTold) {
+  const auto model = RandomModelWithCodes(SmallConfig(), 3, 4, 20);
+  const auto weights = Stored(*model, {NumberType::kInt8, NumberType::kInt8});
+  ExpectSameCodes(*weights, *model);
+  EXPECT_NE(weights->layers[0].projection, model->layers[0].projection);
+  for (const NumberType type : {NumberType::kFloat32, NumberType::kBFloat16, NumberType::kInt8}) {
+    const auto decoded = Stored(*model, {.items = type, .keep_item_codes = false});
+    EXPECT_FALSE(decoded->item_codes);
+    EXPECT_EQ(decoded->item_embedding == model->item_embedding, type == NumberType::kFloat32);
+    EXPECT_LE(Difference(decoded->item_embedding, model->item_embedding), .0022);
+    EXPECT_EQ(decoded->layers[0].projection, model->layers[0].projection);
+  }
+}
+
+TEST_F(StoredModelTest, RefusesCodesOfOtherShapes) {
+  Stored(*RandomModelWithCodes(SmallConfig(), 3, 4, 20), {});
+  const std::string content = ReadText(File("model.safetensors"));
+  const struct {
+    const char *from, *to, *message;
+  } kCases[] = {
+      {"item_embedding.codes", "item_embedding.kodes",
+       "item_embedding.codes is missing, expected U8 [50, M] ([items, "
+       "parts] by config.json, M a divisor of dim 16); file "
+       "model.safetensors"},
+      {"\"U8\"", "\"I8\"", "item_embedding.codes is I8 [50, 4], expected U8 [50, M]"},
+      {"[50,4]", "[40,5]", "item_embedding.codes is U8 [40, 5], expected U8 [50, M]"},
+      {"[50,4]", "[25,8]", "item_embedding.codes is U8 [25, 8], expected U8 [50, M]"},
+      {"[50,4]", "[200]", "item_embedding.codes is U8 [200], expected U8 [50, M]"},
+      {"[50,4]", "[50,4,1]", "item_embedding.codes is U8 [50, 4, 1], expected U8 [50, M]"},
+      {"item_embedding.centroids", "item_embedding.centroid",
+       "item_embedding.centroids is missing, expected F32 [4, C, 4] ([parts, centroids, dim / parts], C from 1 to "
+       "256); file model.safetensors"},
+      {"[4,20,4]", "[4,5,16]", "item_embedding.centroids is F32 [4, 5, 16], expected F32 [4, C, 4]"},
+      {"[4,20,4]", "[8,10,4]", "item_embedding.centroids is F32 [8, 10, 4], expected F32 [4, C, 4]"},
+      {"[4,20,4]", "[4,80]", "item_embedding.centroids is F32 [4, 80], expected F32 [4, C, 4]"},
+      {"\"type_embedding.weight\"", "\"item_embedding.weight\"",
+       "item_embedding.codes and item_embedding.weight are both there, expected one of them; file model.safetensors"},
+  };
+  for (const auto& wrong : kCases) {
+    ReplaceInHeader(wrong.from, wrong.to);
+    EXPECT_THAT(Failure(), HasSubstr(wrong.message));
+    WriteText(File("model.safetensors"), content);
+  }
+}
+
+TEST_F(StoredModelTest, RefusesCodesOfOtherNumbers) {
+  const auto model = RandomModelWithCodes(SmallConfig(), 3, 4, 20);
+  const auto failure_with = [&](const std::function<void(ProductCodes&)>& change) {
+    Model damaged = *model;
+    change(*damaged.item_codes);
+    EXPECT_TRUE(WriteModelDirectory(damaged, directory_).ok());
+    return Failure();
+  };
+  EXPECT_THAT(failure_with([](ProductCodes& items) {
+                items.centroid_count = 257;
+                items.centroids.resize(257 * 16);
+              }),
+              HasSubstr("item_embedding.centroids is F32 [4, 257, 4], expected F32 [4, C, 4]"));
+  EXPECT_THAT(failure_with([](ProductCodes& items) {
+                items.parts = 3;
+                items.codes.resize(150);
+                items.centroids.resize(60);
+              }),
+              HasSubstr("item_embedding.codes is U8 [50, 3], expected U8 [50, M]"));
+  EXPECT_THAT(failure_with([](ProductCodes& items) { items.codes[17] = 20; }),
+              HasSubstr("item_embedding.codes[17] is 20, expected a code below 20; file model.safetensors"));
+  EXPECT_THAT(failure_with([](ProductCodes& items) { items.codes[199] = 255; }),
+              HasSubstr("item_embedding.codes[199] is 255, expected a code below 20"));
+  EXPECT_THAT(failure_with([](ProductCodes& items) { items.centroids[5] = std::numeric_limits<float>::quiet_NaN(); }),
+              HasSubstr("item_embedding.centroids[5] is NaN; file model.safetensors"));
+  EXPECT_THAT(failure_with([](ProductCodes& items) { items.centroids[7] = -std::numeric_limits<float>::infinity(); }),
+              HasSubstr("item_embedding.centroids[7] is infinite"));
+}
+
+TEST_F(StoredModelTest, RefusesCodesOfNothing) {
+  const std::vector<uint8_t> codes(200);
+  const TensorView no_parts[] = {{"item_embedding.codes", TensorType::kUInt8, {50, 0}, {}}};
+  ASSERT_TRUE(WriteSafetensors(File("model.safetensors"), no_parts).ok());
+  EXPECT_THAT(Failure(), HasSubstr("item_embedding.codes is U8 [50, 0], expected U8 [50, M]"));
+  const TensorView no_centroids[] = {
+      {"item_embedding.codes", TensorType::kUInt8, {50, 4}, std::as_bytes(std::span(codes))},
+      {"item_embedding.centroids", TensorType::kFloat32, {4, 0, 4}, {}}};
+  ASSERT_TRUE(WriteSafetensors(File("model.safetensors"), no_centroids).ok());
+  EXPECT_THAT(Failure(), HasSubstr("item_embedding.centroids is F32 [4, 0, 4], expected F32 [4, C, 4]"));
+}
+
+TEST_F(StoredModelTest, SasrecHasNoCodes) {
+  ModelConfig config = SmallConfig();
+  MakeSasrec(config, {});
+  ASSERT_TRUE(WriteModelDirectory(*RandomModelWithCodes(config, 3, 4, 20), directory_).ok());
+  EXPECT_THAT(Failure(), HasSubstr("item_embedding.codes is no tensor of a model of SASRec, expected "
+                                   "item_embedding.weight; file model.safetensors"));
 }
 
 TEST_F(StoredModelTest, RefusesTensorsInOtherNumbers) {

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <limits>
 #include <random>
+#include <utility>
 #include <vector>
 
 #include "inference/matrix_product.h"
@@ -107,6 +108,27 @@ TEST(Ranker, CosineScoresEqualPlainTwin) {
       for (size_t place = 0; place < requests.fast[i].found; ++place) {
         ASSERT_NEAR(requests.fast_top[i][place].score, requests.plain_top[i][place].score, 1e-3);
       }
+    }
+  }
+}
+
+// Rows that share their parts with others, and some that are the same row.
+TEST(Ranker, ItemsStoredAsCodesAreScoredAsAnyOther) {
+  std::mt19937_64 random(TestSeed());
+  ModelConfig config = SmallConfig();
+  config.items = 3000;
+  config.dim = 32;
+  config.similarity = Similarity::kDot;
+  for (const auto& [parts, centroids] : {std::pair<size_t, size_t>{8, 256}, {4, 3}}) {
+    Model model = *RandomModelWithCodes(config, random(), parts, centroids);
+    for (float& value : model.item_codes->centroids) value = std::round(value * 30);
+    model.item_embedding = DecodeProduct(*model.item_codes);
+    for (const auto& ranker : Rankers(model)) {
+      const auto scratch = ranker->MakeScratch(64);
+      Requests requests(model, 30, random, true);
+      ranker->TopK(requests.fast, *scratch);
+      TopKPlain(model, requests.plain);
+      ExpectEqualFound(requests);
     }
   }
 }

@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "pipeline/setup.h"
+#include "tests/inference/model_files.h"
 #include "tests/support/temporary_directory.h"
 
 namespace freshet {
@@ -114,6 +115,17 @@ TEST_F(ModelReloaderTest, ALinkThatLeadsElsewhereIsFollowed) {
   PointTo("monday");
   AwaitSwaps(2);
   EXPECT_EQ(worker_->model->name, "monday");
+  EXPECT_EQ(Value("freshet_model_refusals_total"), 0);
+}
+
+TEST_F(ModelReloaderTest, AModelMayHaveItsItemsAsCodes) {
+  Start();
+  const ModelConfig config = worker_->model->config;
+  ASSERT_TRUE(WriteModelDirectory(*RandomModelWithCodes(config, 5, 4, 9), models_ / "wednesday").ok());
+  PointTo("wednesday");
+  AwaitSwaps(1);
+  EXPECT_EQ(worker_->model->name, "wednesday");
+  EXPECT_TRUE(worker_->model->item_codes);
   EXPECT_EQ(Value("freshet_model_refusals_total"), 0);
 }
 
