@@ -21,6 +21,9 @@ BAD = [
     b'{"user_id":"u1","item_id":"i1","timestamp":1506826800}',
 ]
 GENERATE = ["--users", 3, "--items", 5, "--events", 10, "--seed", 1]
+SQL_TYPES = {
+    "STRING": "string", "VARCHAR": "string", "INT": "integer", "BIGINT": "integer", "FLOAT": "number", "DOUBLE": "number",
+}  # fmt: skip
 TOO_LONG = 17 << 20  # bytes of a line, of which 16 MiB are kept
 
 
@@ -171,6 +174,52 @@ class BreaksTest(unittest.TestCase):
         self.assertEqual(self.found("recommendation", lambda _, required: required.append("user_vector")), [])
         self.assertEqual(self.found("event", lambda fields, _: fields["event_id"].update(type=["string", "number", "null", "boolean"])), [])
         self.assertEqual(self.found("event", lambda _, required: required.remove("timestamp")), [])
+
+
+def parts(text):
+    """What stands between the commas that are in no brackets."""
+    depth, begin = 0, 0
+    for at, character in enumerate(text):
+        depth += (character in "<(") - (character in ">)")
+        if character == "," and depth == 0:
+            yield text[begin:at].strip()
+            begin = at + 1
+    yield text[begin:].strip()
+
+
+def columns(text, path=""):
+    """path -> JSON type, of the columns of a table or the fields of a ROW or STRUCT, and all below them."""
+    found = {}
+    for part in parts(text):
+        name, declared = re.match(r"`?(\w+)`? (.*)", part, re.DOTALL).groups()
+        if name == "PRIMARY":
+            continue
+        below = f"{path}/{name}"
+        while array := re.fullmatch(r"ARRAY<(.*)>", declared):
+            found[below] = "array"
+            below, declared = below + "[]", array[1]
+        if structure := re.fullmatch(r"(?:ROW|STRUCT)<(.*)>", declared):
+            found[below] = "object"
+            found.update(columns(structure[1], below))
+        else:
+            found[below] = SQL_TYPES[declared.split()[0]]
+    return found
+
+
+class TablesTest(unittest.TestCase):
+    """The table definitions of docs/consume.md."""
+
+    def test_columns_are_the_fields_of_the_schema(self):
+        schema = schemas.schema("recommendation")
+        fields = {path: types for path, (types, _) in schemas.fields(schema, schema).items() if path}
+        text = (schemas.SCHEMAS.parent / "consume.md").read_text()
+        tables = re.findall(r"TABLE recommendations \(\n(.*?)\n\) WITH", text, re.DOTALL)
+        self.assertEqual(len(tables), 2)
+        for table in tables:
+            found = columns(table)
+            self.assertEqual(found.keys(), fields.keys())
+            for path, name in found.items():
+                self.assertIn(name, fields[path], path)
 
 
 class DocumentedTest(unittest.TestCase):
