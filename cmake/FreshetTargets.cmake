@@ -27,7 +27,8 @@ function(freshet_library name)
   cmake_parse_arguments(ARG "" "" "SOURCES;LINKS;PRIVATE_LINKS" ${ARGN})
   add_library(freshet_${name} STATIC ${ARG_SOURCES})
   add_library(freshet::${name} ALIAS freshet_${name})
-  target_link_libraries(freshet_${name} PUBLIC ${ARG_LINKS} PRIVATE freshet_flags ${ARG_PRIVATE_LINKS})
+  target_link_libraries(freshet_${name} PUBLIC ${ARG_LINKS}
+    PRIVATE $<BUILD_INTERFACE:freshet_flags> ${ARG_PRIVATE_LINKS})
   target_include_directories(freshet_${name} PUBLIC $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}>)
 endfunction()
 

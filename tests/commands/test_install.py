@@ -4,9 +4,13 @@ $CMAKE names cmake, $FRESHET_BUILD the folder that was built.
 """
 
 import os
+import pathlib
+import re
 import subprocess
 
-from support import TIMEOUT_S, CommandTest, main, parse_lines, read_output
+from support import START_MS, TIMEOUT_S, CommandTest, as_lines, event, main, parse_lines, read_output, write_model
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 EVENTS = 500
 
@@ -54,6 +58,30 @@ class InstallTest(CommandTest):
         documents = self.prefix / "share/doc/freshet"
         for name in ("LICENSE", "README.md", "CHANGELOG.md", "configuration.md"):
             self.assertTrue((documents / name).is_file(), name)
+
+    def test_a_program_that_embeds_the_engine(self):
+        text = (ROOT / "docs/embedding.md").read_text()
+        for name in ("CMakeLists.txt", "embed.cc"):
+            self.write(name, re.search(rf"```\w+\n((?:#|//) {re.escape(name)}.*?)```", text, re.DOTALL)[1])
+        cmake = os.environ["CMAKE"]
+        for step in ([cmake, "-S", ".", "-B", "build", f"-DCMAKE_PREFIX_PATH={self.prefix}"], [cmake, "--build", "build"]):
+            done = subprocess.run(step, cwd=self.directory, env=self.environment, capture_output=True, text=True, timeout=TIMEOUT_S)
+            self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+
+        write_model(self.path("model"), [f"i{n}" for n in range(1, 41)])
+        clicks = [event("u1", f"i{1 + 3 * n % 20}", START_MS + n * 90_000, event_type=("view", "cart")[n % 2]) for n in range(12)]
+        lines = "".join(f"{c['item_id']} {c['event_type']} {c['timestamp']}\n" for c in clicks)
+        done = subprocess.run([self.path("build/embed"), self.path("model")], input=lines, capture_output=True, text=True,
+                              timeout=TIMEOUT_S)  # fmt: skip
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.replay(self.write("clicks.jsonl", as_lines(clicks)))
+        records = read_output(self.path("out.jsonl"))
+        answers = done.stdout.splitlines()
+        self.assertEqual(len(answers), len(records))
+        for number, (answer, record) in enumerate(zip(answers, records)):
+            pairs = [word.split(":") for word in answer.split()]
+            items = [{"item_id": item, "score": float(score)} for item, score in pairs]
+            self.assert_same_items(items, record["items"], f"click {number}", tolerance=1e-3)  # six digits are printed
 
 
 if __name__ == "__main__":
