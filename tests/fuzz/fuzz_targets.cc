@@ -3,11 +3,16 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <filesystem>
+#include <fstream>
+#include <memory>
 #include <string>
 
 #include "inference/checkpoint.h"
+#include "inference/model_files.h"
 #include "inference/unpickler.h"
 #include "ingest/decoder.h"
 #include "ingest/encoder.h"
@@ -15,6 +20,7 @@
 #include "ingest/line_reader.h"
 #include "ingest/timestamp.h"
 #include "state/snapshot.h"
+#include "tests/support/temporary_directory.h"
 
 namespace freshet {
 namespace {
@@ -156,6 +162,42 @@ void Pickle(std::string_view bytes) {
   }
 }
 
+void WriteFile(const std::filesystem::path& path, std::string_view begin, std::string_view rest) {
+  std::ofstream stream(path, std::ios::binary);
+  stream << begin << rest;
+  stream.close();
+  Require(stream.good(), "a temporary file");
+}
+
+// A model directory without its weights.
+std::unique_ptr<const TemporaryDirectory> SmallestModel() {
+  auto directory = std::make_unique<const TemporaryDirectory>();
+  WriteFile(
+      directory->path() / kConfigFile,
+      R"({"format": "freshet-hstu-1", "block": "hstu", "time_unit": "s", "items": 2, "event_types": 1, "dim": 2,)",
+      R"("heads": 1, "layers": 1, "window": 1, "time_bias": false, "ln_eps": 1e-6, "norm_eps": 1e-6,)"
+      R"("similarity": "dot"})");
+  WriteFile(directory->path() / kTypesFile, "0\t[unknown]\n", "");
+  WriteFile(directory->path() / kItemsFile, "0\t[unknown]\n1\ti1\n", "");
+  return directory;
+}
+
+// The header of model.safetensors in a line, and behind it the tensors' bytes.
+void ModelWeights(std::string_view bytes) {
+  static const auto directory = SmallestModel();
+  const std::string_view header = bytes.substr(0, bytes.find('\n'));
+  const uint64_t length = header.size();
+  const std::string begin = std::string(reinterpret_cast<const char*>(&length), sizeof length) + std::string(header);
+  WriteFile(directory->path() / kWeightsFile, begin, bytes.substr(std::min(header.size() + 1, bytes.size())));
+  const auto model = LoadModel(directory->path());
+  if (!model.ok()) return Require(!model.error().message().empty(), "an error says why");
+  Require((*model)->parameters == 4 + 2 + 16 + 4 + 2 + 1, "a model is whole");
+  for (const std::vector<float>* const values : TensorStorage(**model)) {
+    Require(std::all_of(values->begin(), values->end(), [](float value) { return std::isfinite(value); }),
+            "weights are numbers");
+  }
+}
+
 constexpr std::string_view kJsonSeeds[] = {
     R"({"user_id":"u1","item_id":"i9","event_type":"view","timestamp":1506826800026,"event_id":"e","properties":{"a":[1,true,null,-2.5e3]}})"sv,
     R"({"user_id":12345678901234567890123,"item_id":-0,"timestamp":"1506826800026"})"sv,
@@ -189,13 +231,42 @@ constexpr std::string_view kPickleSeeds[] = {
     "\0000q\006X\003\000\000\000cpuq\007K\001tq\010QK\000K\001\205q\011K\001\205q\012\211h\000)Rq\013"
     "tq\014Rq\015s}q\016X\011\000\000\000_metadataq\017h\000)Rq\020sb."sv};
 
+// Items in float32, in int8 (other matrices in int8 and bfloat16), and as codes. "0000" is a small float32 above 0.
+constexpr std::string_view kModelSeeds[] = {
+    R"({"item_embedding.weight":{"dtype":"F32","shape":[2,2],"data_offsets":[0,16]},)"
+    R"("type_embedding.weight":{"dtype":"F32","shape":[1,2],"data_offsets":[16,24]},)"
+    R"("layers.0.uvqk.weight":{"dtype":"F32","shape":[2,8],"data_offsets":[24,88]},)"
+    R"("layers.0.out.weight":{"dtype":"F32","shape":[2,2],"data_offsets":[88,104]},)"
+    R"("layers.0.out.bias":{"dtype":"F32","shape":[2],"data_offsets":[104,112]},)"
+    R"("layers.0.bias_pos":{"dtype":"F32","shape":[1,1],"data_offsets":[112,116]}})"
+    "\n00000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000"sv,
+    R"({"item_embedding.weight":{"dtype":"I8","shape":[2,2],"data_offsets":[0,4]},)"
+    R"("item_embedding.weight.scale":{"dtype":"F32","shape":[2],"data_offsets":[4,12]},)"
+    R"("type_embedding.weight":{"dtype":"F32","shape":[1,2],"data_offsets":[12,20]},)"
+    R"("layers.0.uvqk.weight":{"dtype":"BF16","shape":[2,8],"data_offsets":[20,52]},)"
+    R"("layers.0.out.weight":{"dtype":"I8","shape":[2,2],"data_offsets":[52,56]},)"
+    R"("layers.0.out.weight.scale":{"dtype":"F32","shape":[2],"data_offsets":[56,64]},)"
+    R"("layers.0.out.bias":{"dtype":"F32","shape":[2],"data_offsets":[64,72]},)"
+    R"("layers.0.bias_pos":{"dtype":"F32","shape":[1,1],"data_offsets":[72,76]}})"
+    "\n0000000000000000000000000000000000000000000000000000000000000000000000000000"sv,
+    R"({"item_embedding.codes":{"dtype":"U8","shape":[2,1],"data_offsets":[0,2]},)"
+    R"("item_embedding.centroids":{"dtype":"F32","shape":[1,2,2],"data_offsets":[2,18]},)"
+    R"("type_embedding.weight":{"dtype":"F32","shape":[1,2],"data_offsets":[18,26]},)"
+    R"("layers.0.uvqk.weight":{"dtype":"F32","shape":[2,8],"data_offsets":[26,90]},)"
+    R"("layers.0.out.weight":{"dtype":"F32","shape":[2,2],"data_offsets":[90,106]},)"
+    R"("layers.0.out.bias":{"dtype":"F32","shape":[2],"data_offsets":[106,114]},)"
+    R"("layers.0.bias_pos":{"dtype":"F32","shape":[1,1],"data_offsets":[114,118]}})"
+    "\n\1\0"
+    "00000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000"sv};
+
 constexpr FuzzTarget kTargets[] = {{"json_decoder", JsonDecoder, kJsonSeeds},
                                    {"delimited_decoder", DelimitedDecoder, kDelimitedSeeds},
                                    {"timestamp", Timestamp, kTimestampSeeds},
                                    {"log_lines", LogLines, kLineSeeds},
                                    {"snapshot_record", SnapshotRecord, kSnapshotSeeds},
                                    {"checkpoint", Checkpoint, kCheckpointSeeds},
-                                   {"pickle", Pickle, kPickleSeeds}};
+                                   {"pickle", Pickle, kPickleSeeds},
+                                   {"model_weights", ModelWeights, kModelSeeds}};
 
 }  // namespace
 
