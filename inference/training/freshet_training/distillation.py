@@ -45,7 +45,7 @@ class Teachers:
     ) -> "Teachers":
         """Raises ValueError where a teacher's vocabulary is not the one of the export `data`."""
         for directory in directories:
-            _check_vocabulary(directory, data)
+            vocabulary.check_same(directory, data)
         models = [model_directory.load(directory).to(device) for directory in directories]
         return Teachers(models, DistillationOptions(tuple(map(digest, models)), weight, temperature))
 
@@ -66,22 +66,6 @@ class Teachers:
     def _vectors(self, model: SequenceModel, batch: Sequence[History], chosen: Tensor) -> Tensor:
         packed = pack(batch, model.config.window, device=model.device)
         return model.normalise(model.forward_packed(packed)[packed.real[chosen]])
-
-
-def _check_vocabulary(teacher: Path, data: Path) -> None:
-    for name in vocabulary.FILES:
-        found, expected = (vocabulary.read(directory / name) for directory in (teacher, data))
-        if found == expected:
-            continue
-        row = next((row for row, names in enumerate(zip(found, expected)) if names[0] != names[1]), None)
-        difference = (
-            f"{len(found)} rows, expected {len(expected)}"
-            if row is None
-            else f"row {row} is {found[row]}, expected {expected[row]}"
-        )
-        raise ValueError(
-            f"{teacher / name}: not the vocabulary of {data}: {difference}. Train the teacher on the same export"
-        )
 
 
 def distillation_loss(

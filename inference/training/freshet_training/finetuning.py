@@ -22,10 +22,16 @@ def grow(model: SequenceModel, vocabulary: Vocabulary, seed: int) -> SequenceMod
     """
     generator = torch.Generator().manual_seed(seed)
     items, event_types = len(vocabulary.items), len(vocabulary.event_types)
+    if model.config.item_codes and items > model.config.items:
+        raise ValueError(
+            f"{items - model.config.items} new items: a model with item_codes has none for them. Train anew, or "
+            "fine-tune one without"
+        )
     larger = SequenceModel(replace(model.config, items=items, event_types=event_types))
     weights = model.state_dict()
     for name, rows in (("item_embedding.weight", items), ("type_embedding.weight", event_types)):
-        weights[name] = _grown(weights[name], rows, generator)
+        if name in weights:
+            weights[name] = _grown(weights[name], rows, generator)
     larger.load_state_dict(weights)
     return larger.eval()
 

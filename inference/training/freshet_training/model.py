@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .attention import additive_attention, silu_attention, softmax_attention
+from .item_codes import CodedTable
 from .packing import Packed
 from .time_bucket import TIME_BUCKETS, time_bucket
 
@@ -19,7 +20,7 @@ ATTENTIONS = ("softmax", "additive")
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The keys of config.json that say what is computed."""
+    """The keys of config.json that say what is computed, and how items are stored."""
 
     items: int  # rows of the item table, row 0 included
     event_types: int
@@ -36,10 +37,15 @@ class ModelConfig:
     similarity: str = "cosine"  # or "dot"
     temperature: float = 0.05
     norm_eps: float = 1e-6
+    item_codes: int | None = (
+        None  # bytes that stand for an item in model.safetensors, not in config.json; None: its row
+    )
 
     def __post_init__(self) -> None:
         if self.dim % self.heads:
             raise ValueError(f"heads ({self.heads}) must divide dim ({self.dim})")
+        if self.item_codes is not None and (self.item_codes < 1 or self.dim % self.item_codes):
+            raise ValueError(f"item_codes ({self.item_codes}) must divide dim ({self.dim})")
         for name, known in (("similarity", ("cosine", "dot")), ("block", BLOCKS), ("attention", ATTENTIONS)):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} is {getattr(self, name)!r}, expected {' or '.join(known)}")
@@ -212,14 +218,18 @@ class SequenceModel(nn.Module):
         super().__init__()
         self.config = config
         self.dropout = dropout
-        self.item_embedding = Table(config.items, config.dim)
+        coded = CodedTable(config.items, config.dim, config.item_codes) if config.item_codes else None
+        self.item_embedding = coded or Table(config.items, config.dim)
         self.type_embedding = Table(config.event_types, config.dim)
         layer = HstuLayer if config.block == "hstu" else TransformerLayer
         self.layers = nn.ModuleList(layer(config) for _ in range(config.layers))
-        nn.init.trunc_normal_(self.item_embedding.weight, std=0.02)
+        nn.init.trunc_normal_(coded.centroids if coded else self.item_embedding.weight, std=0.02)
         nn.init.normal_(self.type_embedding.weight, std=0.02)
         with torch.no_grad():
-            self.item_embedding.weight[0] = 0
+            if coded:
+                coded.centroids[:, 0] = 0
+            else:
+                self.item_embedding.weight[0] = 0
             self.type_embedding.weight[0] = 0
 
     def forward(self, items: Tensor, types: Tensor, times: Tensor) -> Tensor:
@@ -238,7 +248,7 @@ class SequenceModel(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        return self.item_embedding.weight.device
+        return self.type_embedding.weight.device
 
     def blocks(self) -> Iterable[Layer]:
         return cast(Iterable[Layer], self.layers)

@@ -5,6 +5,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from . import safetensors
 from .files import Write, replace
@@ -16,10 +17,10 @@ _ONLY_OF = {"hstu": {"attention_scale"}, "transformer": {"attention", "ffn_dim"}
 
 
 def save(model: SequenceModel, vocabulary: Vocabulary, directory: Path) -> None:
-    """Writes the directory, weights as float32."""
+    """Writes the directory, weights as float32, codes of items as bytes."""
     directory.mkdir(parents=True, exist_ok=True)
     text = json.dumps(_keys(model.config), indent=2) + "\n"
-    weights = {name: weight.detach().float().cpu().numpy() for name, weight in model.state_dict().items()}
+    weights = {name: _stored(weight) for name, weight in model.state_dict().items()}
     writes: dict[Path, Write] = {
         directory / "config.json": lambda new: new.write_bytes(text.encode()),
         directory / "model.safetensors": lambda new: safetensors.save(new, weights),
@@ -41,13 +42,20 @@ def load(directory: Path) -> SequenceModel:
     for name, value in _constant(keys["block"]).items():
         if keys.pop(name) != value:
             raise ValueError(f"{path}: {name} must be {value!r}")
-    model = SequenceModel(ModelConfig(**keys))
     weights = safetensors.load(directory / "model.safetensors")
+    codes = weights.get("item_embedding.codes")
+    model = SequenceModel(ModelConfig(**keys, item_codes=None if codes is None else codes.shape[-1]))
     try:
         model.load_state_dict({name: torch.from_numpy(weight) for name, weight in weights.items()})
     except RuntimeError as error:
         raise ValueError(f"{directory / 'model.safetensors'}: {error}") from error
     return model.eval()
+
+
+def _stored(weight: Tensor) -> safetensors.Array:
+    values = weight.detach().cpu()
+    array: safetensors.Array = (values.float() if values.is_floating_point() else values).numpy()
+    return array
 
 
 def load_vocabulary(directory: Path, config: ModelConfig) -> Vocabulary:
@@ -67,7 +75,7 @@ def _constant(block: str) -> dict[str, str]:
 
 
 def _config_keys(block: str) -> list[str]:
-    others = set().union(*(keys for name, keys in _ONLY_OF.items() if name != block))
+    others = {"item_codes"}.union(*(keys for name, keys in _ONLY_OF.items() if name != block))
     return [field.name for field in fields(ModelConfig) if field.name not in others]
 
 

@@ -82,6 +82,8 @@ def _check(model: SequenceModel, sizes: Sizes) -> None:
     for name, size in wanted.items():
         if not 1 <= size <= found[name]:
             raise ValueError(f"{name} {size}: expected 1 to {found[name]}, what the model has")
+    if config.item_codes and wanted.get("heads", config.heads) < config.heads:
+        raise ValueError("heads: a model with item_codes keeps its width. Prune it first, or train a narrower one")
     if all(size == found[name] for name, size in wanted.items()):
         raise ValueError("nothing to prune: expected fewer layers, heads, feed-forward units, or a smaller window")
 
@@ -150,11 +152,11 @@ def _cut(
         config = replace(config, ffn_dim=len(units[0]))
     elif window != model.config.window:
         config = replace(config, attention_scale=model.config.scale)
-    weights = {
-        # The input is √dim times the row, and stays what it was.
-        "item_embedding.weight": model.item_embedding.weight[:, channels] * (model.config.dim / config.dim) ** 0.5,
-        "type_embedding.weight": model.type_embedding.weight[:, channels],
-    }
+    weights = {f"item_embedding.{name}": weight for name, weight in model.item_embedding.state_dict().items()}
+    if not config.item_codes:  # the input is √dim times the row, and stays what it was
+        rows = model.item_embedding.weight[:, channels]
+        weights["item_embedding.weight"] = rows * (model.config.dim / config.dim) ** 0.5
+    weights["type_embedding.weight"] = model.type_embedding.weight[:, channels]
     for row, layer in enumerate(model.layers):
         columns = [head * _head_dim(model) + column for head in heads[row] for column in range(_head_dim(model))]
         for name, weight in layer.state_dict().items():

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 Array = npt.NDArray[Any]
 
-_DTYPES = {"F32": "<f4", "F64": "<f8", "I32": "<i4", "I64": "<i8"}
+_DTYPES = {"U8": "|u1", "F32": "<f4", "F64": "<f8", "I32": "<i4", "I64": "<i8"}
 _NAMES = {np.dtype(code): name for name, code in _DTYPES.items()}
 
 

@@ -64,10 +64,12 @@ def train(
     teachers: Teachers | None = None,
     start: SequenceModel | None = None,
     others: Sequence[History] = (),
+    codes: Tensor | None = None,
 ) -> SequenceModel:
     """Trains a model and writes it to `saving.output` at each epoch that is the best so far (without hold-out: each).
 
-    `start` is the model to begin with, which with hold-out is the best of epoch 0; `others` are trained on as well.
+    `start` is the model to begin with, which with hold-out is the best of epoch 0; `others` are trained on as well;
+    `codes` [items, item_codes] are the items' where the model has some and none to begin with.
     Returns the best. `report` receives one record per epoch and a last one with the test's accuracy. Raises
     FloatingPointError, naming epoch and batch, where the loss is no number; what was saved before it stays.
     """
@@ -77,7 +79,7 @@ def train(
         raise ValueError(
             f"{sequences.directory}: no user has {options.hold_out + 2} events or more, nothing to train on"
         )
-    run = Run(sequences, config, options, saving, [*histories, *others], device, teachers, start)
+    run = Run(sequences, config, options, saving, [*histories, *others], device, teachers, start, codes)
     if saving.resume and saving.checkpoint and saving.checkpoint.exists():
         run.restore(Checkpoint.load(saving.checkpoint))
     valid = draw(held_out_cases(sequences, back=2), options) if options.hold_out else []
@@ -135,10 +137,13 @@ class Run:
         device: torch.device | str,
         teachers: Teachers | None,
         start: SequenceModel | None,
+        codes: Tensor | None = None,
     ) -> None:
         self.model = SequenceModel(config, options.dropout)  # drawn on the CPU: the same everywhere
         if start is not None:
             self.model.load_state_dict(start.state_dict())
+        if codes is not None:
+            self.model.item_embedding.codes = codes
         self.model.to(device)
         self.best = Best(sequences.vocabulary, saving.output)
         self.epoch = 0  # that were trained whole

@@ -43,6 +43,21 @@ def read(path: Path) -> list[str]:
     return list(names)
 
 
+def check_same(model: Path, data: Path) -> None:
+    """Raises ValueError where a model's vocabulary is not the one of the export `data`, naming the first difference."""
+    for name in FILES:
+        found, expected = (read(directory / name) for directory in (model, data))
+        if found == expected:
+            continue
+        row = next((row for row, names in enumerate(zip(found, expected)) if names[0] != names[1]), None)
+        difference = (
+            f"{len(found)} rows, expected {len(expected)}"
+            if row is None
+            else f"row {row} is {found[row]}, expected {expected[row]}"
+        )
+        raise ValueError(f"{model / name}: not the vocabulary of {data}: {difference}. Expected a model of this export")
+
+
 def rows_of(names: Iterable[str], among: list[str]) -> npt.NDArray[np.int32]:
     """The row of each name; 0, unknown, for those that are not `among` them."""
     rows = {name: row for row, name in enumerate(among)}

@@ -46,6 +46,7 @@ class Training(CommandLine):
 
     def test_a_killed_run_goes_on_as_if_nothing_had_happened(self) -> None:
         recipe = ["--epochs", "3", "--loss", "sampled", "--augment", "crop=0.5", "--augment", "mask=0.5:0.3"]
+        recipe += ["--item-codes", "4", "--codes-from", str(self.train("coarse", "--epochs", "1"))]
         whole = self.weights(self.train("whole", *recipe))
         step, steps = train_module.Run._step, itertools.count(1)
 

@@ -25,6 +25,7 @@ def add(commands: Any) -> None:
     add("--teacher-temperature", type=float, default=options.temperature, help="softens both sides' probabilities")
     training.add_training_options(parser)
     training.add_model_options(parser)
+    training.add_code_options(parser)
 
 
 def _run(arguments: argparse.Namespace) -> None:
@@ -36,4 +37,5 @@ def _run(arguments: argparse.Namespace) -> None:
         arguments.teacher_temperature,
         training.device(arguments),
     )
-    training.run(arguments, data, training.model_config(arguments, data), teachers=teachers)
+    config = training.model_config(arguments, data)
+    training.run(arguments, data, config, teachers=teachers, codes=training.item_codes(arguments))

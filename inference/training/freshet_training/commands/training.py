@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from .. import augmentation, sequences
+from .. import augmentation, model_directory, sequences, vocabulary
 from ..distillation import Teachers
+from ..item_codes import assign
 from ..model import ATTENTIONS, BLOCKS, ModelConfig, SequenceModel
 from ..objective import LOSSES, SAMPLERS, ObjectiveOptions
 from ..progress import ProgressLine
@@ -41,6 +43,12 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     add("--no-time-bias", action="store_true", help="leave out the bias by time between events")
     add("--similarity", choices=("cosine", "dot"), default=model.similarity)
     add("--temperature", type=float, default=model.temperature, help="of the cosine")
+
+
+def add_code_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--item-codes", type=int, metavar="M", help="store an item as M bytes; M divides --dim")
+    add("--codes-from", type=Path, metavar="DIR", help="a model of the same export, whose items settle these bytes")
 
 
 def add_training_options(parser: argparse.ArgumentParser) -> None:
@@ -106,8 +114,20 @@ def model_config(arguments: argparse.Namespace, data: Sequences) -> ModelConfig:
         items=data.items,
         event_types=data.event_types,
         time_bias=not arguments.no_time_bias,
+        item_codes=getattr(arguments, "item_codes", None),
         **chosen(arguments, *MODEL),
     )
+
+
+def item_codes(arguments: argparse.Namespace) -> Tensor | None:
+    """As add_code_options() has them."""
+    if arguments.item_codes is None and arguments.codes_from is None:
+        return None
+    if arguments.item_codes is None or arguments.codes_from is None:
+        raise ValueError("--item-codes and --codes-from: expected both, or neither")
+    vocabulary.check_same(arguments.codes_from, arguments.data)
+    model = model_directory.load(arguments.codes_from)
+    return assign(model.item_embedding.weight.detach(), arguments.item_codes, arguments.seed)
 
 
 def train_options(arguments: argparse.Namespace, data: Sequences) -> TrainOptions:
@@ -138,6 +158,7 @@ def run(
     teachers: Teachers | None = None,
     start: SequenceModel | None = None,
     others: Sequence[History] = (),
+    codes: Tensor | None = None,
 ) -> SequenceModel:
     """train() as the arguments say."""
     line = ProgressLine(sys.stderr)
@@ -152,6 +173,7 @@ def run(
         teachers=teachers,
         start=start,
         others=others,
+        codes=codes,
     )
 
 
