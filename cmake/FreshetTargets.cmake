@@ -22,13 +22,22 @@ if(FRESHET_COVERAGE)
   target_link_options(freshet_flags INTERFACE --coverage)
 endif()
 
+# What Debian builds its own packages with (dpkg-buildflags), for the programs that are installed; a test reads it off them.
+add_library(freshet_hardening INTERFACE)
+if(NOT FRESHET_SANITIZE AND NOT FRESHET_COVERAGE)
+  target_compile_options(freshet_hardening INTERFACE
+    -fstack-protector-strong -fstack-clash-protection $<$<STREQUAL:${CMAKE_SYSTEM_PROCESSOR},x86_64>:-fcf-protection>
+    $<$<CONFIG:Release,RelWithDebInfo>:-U_FORTIFY_SOURCE;-D_FORTIFY_SOURCE=2>)  # which needs an optimising build
+  target_link_options(freshet_hardening INTERFACE LINKER:-z,relro,-z,now)
+endif()
+
 # freshet_library(name SOURCES ... LINKS ... PRIVATE_LINKS ...): the library of one folder, freshet::name.
 function(freshet_library name)
   cmake_parse_arguments(ARG "" "" "SOURCES;LINKS;PRIVATE_LINKS" ${ARGN})
   add_library(freshet_${name} STATIC ${ARG_SOURCES})
   add_library(freshet::${name} ALIAS freshet_${name})
   target_link_libraries(freshet_${name} PUBLIC ${ARG_LINKS}
-    PRIVATE $<BUILD_INTERFACE:freshet_flags> ${ARG_PRIVATE_LINKS})
+    PRIVATE $<BUILD_INTERFACE:freshet_flags> $<BUILD_INTERFACE:freshet_hardening> ${ARG_PRIVATE_LINKS})
   target_include_directories(freshet_${name} PUBLIC $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}>)
 endfunction()
 

@@ -1,15 +1,16 @@
 #!/usr/bin/env bash
-# Installs the Debian packages that freshet needs: deploy/install-dependencies.sh [build|test|train]...
+# Installs the Debian packages that freshet needs: deploy/install-dependencies.sh [build|test|package|train]...
 #
 #   build   what compiling and running freshet takes (the default)
 #   test    what tests/run.sh takes besides: GoogleTest, a Java runtime and Maven for a local Kafka, Python for the parity
 #           tests, Prometheus for the alert rules (where systemd runs, Debian starts it on port 9090)
+#   package what cpack takes besides, to make a .deb
 #   train   what inference/training takes besides: PyTorch
 #
 # Debian 12 and 13, as root or through sudo. Where nothing is missing it asks neither the network nor for a password.
 set -euo pipefail
 
-usage() { sed -n '2,9s/^# \{0,1\}//p' "$0"; }
+usage() { sed -n '2,10s/^# \{0,1\}//p' "$0"; }
 
 release() {  # the Debian release by its number; empty elsewhere
   (
@@ -32,8 +33,10 @@ packages() {  # group, Debian release -> its packages
     test)
       echo libgtest-dev libgmock-dev libbenchmark-dev kcat prometheus maven "$java" curl ca-certificates "$onnx" \
         python3-confluent-kafka python3-jsonschema
+      packages package "$2"
       packages train "$2"
       ;;
+    package) echo dpkg-dev file python3 ;;
     train) echo python3 python3-numpy python3-matplotlib python3-torch libopenblas0-pthread ;;
   esac
 }
@@ -64,8 +67,8 @@ main() {
   local debian group wanted=() needed
   debian=$(release)
   for group in "$@"; do
-    if [[ $group != build && $group != test && $group != train ]]; then
-      echo "deploy/install-dependencies.sh: \"$group\": expected build, test or train" >&2
+    if [[ $group != build && $group != test && $group != package && $group != train ]]; then
+      echo "deploy/install-dependencies.sh: \"$group\": expected build, test, package or train" >&2
       exit 2
     fi
     # The list for Debian 13 names the libraries well enough for other systems, too.
