@@ -13,6 +13,8 @@
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# shellcheck source=deploy/bare-debian.sh
+. "$root/deploy/bare-debian.sh"
 
 usage() { sed -n '2,12s/^# \{0,1\}//p' "$0"; }
 
@@ -21,73 +23,26 @@ fail() {
   exit 1
 }
 
-timed() {  # title, command...
-  local title=$1 start=$SECONDS
-  shift
-  printf '\n=== %s\n' "$title"
-  "$@"
-  times+=("$(printf '%6d s  %s' $((SECONDS - start)) "$title")")
-}
-
-host_mirror() {  # where the host gets Debian from; empty if it does not
-  # shellcheck disable=SC2016  # apt's own variables
-  apt-get indextargets --format '$(LABEL) $(REPO_URI)' 2>/dev/null | sed -n 's/^Debian //p' | head -n 1 || true
-}
-
-copy_host_settings() {  # tree
-  local path
-  apt-config dump | grep -E '^Acquire::(http|https|Check-)' >"$1/etc/apt/apt.conf.d/00host" || true
-  cp -L /etc/resolv.conf /etc/hosts "$1/etc/"
-  for path in /etc/apt/auth.conf /etc/apt/auth.conf.d /etc/pip.conf /usr/local/share/ca-certificates; do
-    if [[ -e $path ]]; then
-      mkdir -p "$1$(dirname "$path")"
-      cp -rL "$path" "$1$(dirname "$path")/"
-    fi
-  done
-  for path in .m2/settings.xml .config/pip/pip.conf; do
-    if [[ -e $HOME/$path ]]; then
-      install -D -m 644 "$HOME/$path" "$1$home/$path"
-    fi
-  done
-}
-
-inside() {  # command...: runs it in the tree, with the proxies of the host and nothing else of its environment
-  local settings=() name
-  for name in http_proxy https_proxy no_proxy HTTP_PROXY HTTPS_PROXY NO_PROXY PIP_INDEX_URL MAVEN_OPTS; do
-    if [[ -n ${!name:-} ]]; then settings+=("$name=${!name}"); fi
-  done
-  chroot "$tree" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 TERM="${TERM:-dumb}" "${settings[@]}" "$@"
-}
-
 in_checkout() {  # command of the README
   if [[ $as_user == yes ]]; then
-    inside su --login --whitelist-environment=http_proxy,https_proxy,no_proxy somebody -c "cd freshet && $1"
+    inside "$tree" su --login --whitelist-environment=http_proxy,https_proxy,no_proxy somebody -c "cd freshet && $1"
   else
-    inside sh -c "cd /root/freshet && $1"
+    inside "$tree" sh -c "cd /root/freshet && $1"
   fi
 }
 
-make_tree() {
-  local mirror
-  mirror=$(host_mirror)
-  debootstrap --variant=minbase "$suite" "$tree" ${mirror:+"$mirror"} >"$tree.log" || { tail "$tree.log" && return 1; }
-  mount -t proc proc "$tree/proc"
-  mount --rbind /dev "$tree/dev"
-  copy_host_settings "$tree"
-}
-
 make_user() {
-  inside apt-get install -y -qq --no-install-recommends sudo >/dev/null
-  inside useradd --create-home --shell /bin/bash somebody
+  inside "$tree" apt-get install -y -qq --no-install-recommends sudo >/dev/null
+  inside "$tree" useradd --create-home --shell /bin/bash somebody
   echo 'somebody ALL=(ALL) NOPASSWD: ALL' >"$tree/etc/sudoers.d/somebody"
 }
 
 bring_checkout() {
-  inside apt-get update -qq
-  inside env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends git >/dev/null
+  inside "$tree" apt-get update -qq
+  inside "$tree" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends git >/dev/null
   if [[ $as_user == yes ]]; then make_user; fi
   git clone -q --no-local "$root" "$tree$home/freshet"
-  if [[ $as_user == yes ]]; then inside chown -R somebody: "$home"; fi
+  if [[ $as_user == yes ]]; then inside "$tree" chown -R somebody: "$home"; fi
   if [[ -d $root/../shared/data ]]; then
     mkdir -p "$tree$home/shared/data"
     mount --bind "$root/../shared/data" "$tree$home/shared/data"
@@ -102,7 +57,7 @@ prove() {
   for command in "${commands[@]}"; do
     grep -qE "^ *$command( |\$)" "$root/README.md" || fail "README.md does not name $command"
   done
-  timed "debootstrap $suite" make_tree
+  timed "debootstrap $suite" make_tree "$tree" "$home"
   timed "git, and a clone of HEAD" bring_checkout
   for command in "${commands[@]}"; do
     timed "$command" in_checkout "$command"
@@ -134,12 +89,10 @@ main() {
     prove
     return
   fi
-  [[ $EUID -eq 0 ]] || fail "needs root"
-  command -v debootstrap >/dev/null || fail "needs debootstrap: apt-get install debootstrap"
   tree=$(mktemp -d "${TMPDIR:-/tmp}/freshet-$suite.XXXXXX")
   chmod 755 "$tree"
   trap 'if [[ $keep == yes ]]; then echo "The tree stays in $tree"; else rm -rf --one-file-system "$tree" "$tree.log"; fi' EXIT
-  FRESHET_TREE=$tree unshare --mount --pid --fork --kill-child bash "$0" "$@"
+  FRESHET_TREE=$tree in_namespaces "$0" "$@"
 }
 
 main "$@"

@@ -1,8 +1,7 @@
 """Man pages and the bash completion, from what the program says of itself: manual.py DIRECTORY PROGRAM...
 
-Writes man1/freshet.1.gz, man1/freshet-run.1.gz, man1/freshet-model-quantize.1.gz, ... into DIRECTORY, and completions/freshet, which
-is the first program's.
-Standard library only.
+Writes man1/freshet.1.gz, man1/freshet-run.1.gz, man1/freshet-model-quantize.1.gz, ... into DIRECTORY, and
+completions/freshet, which is the first program's. Standard library only.
 """
 
 import dataclasses
@@ -94,7 +93,8 @@ def man_page(command, version):
     out.append(f".SH NAME\n{roff(name)} \\- {roff(command.summary.rstrip('.'))}\n.SH SYNOPSIS\n{roff(command.usage)}\n")
     for title, entries in command.sections.items():
         if title == "Subcommands":
-            entries = [Entry([e.names[0]], "", f"{e.text}. See {'-'.join([*command.words, e.names[0]])}(1).") for e in entries]
+            page = "-".join(command.words)
+            entries = [Entry(e.names, "", f"{e.text}. See {page}-{e.names[0]}(1).") for e in entries]
         out.append(f".SH {roff(title).upper()}\n" + "".join(map(roff_entry, entries)))
     if command.footer:
         example, _, rest = command.footer.removeprefix("Example:\n").partition("\n")

@@ -1,6 +1,7 @@
 """The alert rules fire and keep quiet where they should, and the Grafana dashboard asks for what there is.
 
-Needs promtool, of Debian's package prometheus. That the queries find something is tests/integration/metrics_kafka_test.py's.
+Needs promtool, of Debian's package prometheus. That the queries find something is
+tests/integration/metrics_kafka_test.py's.
 """
 
 import json
@@ -51,7 +52,8 @@ class Alerts(unittest.TestCase):
         queries = [query for _, query in dashboard_queries("freshet", ".*", "1m")]
         rules = [{"record": "parsed", "expr": query, "labels": {"n": str(n)}} for n, query in enumerate(queries)]
         self.assertGreater(len(rules), 30)
-        self.promtool("check", "rules", self.write("queries.yaml", json.dumps({"groups": [{"name": "all", "rules": rules}]})))
+        groups = {"groups": [{"name": "all", "rules": rules}]}
+        self.promtool("check", "rules", self.write("queries.yaml", json.dumps(groups)))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""The .deb that cpack makes: what is in it, what it asks for, how its program was built, and that manual and completion know every option.
+"""The .deb that cpack makes: what is in it, what it asks for, how its program was built, and that manual and completion
+know every option.
 
-$CPACK and $CPACK_CONFIG name the tool and the build. Lintian and systemd-analyze have their say where they are installed. That it can
-be installed, started and purged is deploy/fresh-package.sh's to prove: it takes root and a network.
+$CPACK and $CPACK_CONFIG name the tool and the build. Lintian and systemd-analyze have their say where they are installed. That
+it can be installed, started and purged is deploy/fresh-package.sh's to prove: it takes root and a network.
 """
 
 import gzip
@@ -117,16 +118,18 @@ class Package(unittest.TestCase):
         call = 'source "$0"; COMP_WORDS=(freshet "$@"); COMP_CWORD=$#; _freshet; printf "%s\\n" "${COMPREPLY[@]}"'
         return run("bash", "-uc", call, script, *words, cwd=self.directory / "empty").split()
 
+    @unittest.skipUnless(shutil.which("lintian"), "lintian is not installed")
     def test_lintian(self):
-        if shutil.which("lintian"):
-            found = run("lintian", "--allow-root", "--fail-on", "none", self.deb)
-            self.assertEqual([line for line in found.splitlines() if line[0] in "EW"], [])
+        found = run("lintian", "--allow-root", "--fail-on", "none", self.deb)
+        self.assertEqual([line for line in found.splitlines() if line[0] in "EW"], [])
 
-    def test_the_unit(self):
+    def test_the_unit_is_in_it(self):
         unit = (PACKAGE / "freshet.service").read_text()
         self.assertEqual((self.tree / "usr/lib/systemd/system/freshet.service").read_text(), unit)
-        if not shutil.which("systemd-analyze"):
-            return
+
+    @unittest.skipUnless(shutil.which("systemd-analyze"), "systemd is not installed")
+    def test_systemd_likes_the_unit(self):
+        unit = (PACKAGE / "freshet.service").read_text()
         here = self.directory / "freshet.service"
         here.write_text(re.sub("(?m)^Documentation=.*\n", "", unit).replace("/usr/bin/freshet", str(self.program)))
         run("systemd-analyze", "verify", here)

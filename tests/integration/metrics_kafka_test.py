@@ -1,4 +1,4 @@
-"""What a Prometheus that scrapes a running instance makes of it: the text, the alert rules, and every query of the dashboard.
+"""What a Prometheus that scrapes a running instance makes of it: text, alert rules, every query of the dashboard.
 
 Needs prometheus and promtool, of Debian's package prometheus.
 """
@@ -67,7 +67,8 @@ class Metrics(KafkaCase):
         produce(self.events, self.lines()[:100] + ["not an event"])
         self.wait_for(lambda: "freshet_dead_letters_total{" in self.ask(self.process, "/metrics")[1], "no dead letter")
         text = self.ask(self.process, "/metrics")[1]
-        done = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, text=True, timeout=WAIT_S)
+        command = ["promtool", "check", "metrics"]
+        done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=WAIT_S)
         self.assertEqual((done.returncode, done.stdout, done.stderr), (0, "", ""))
         served = set(re.findall(r"(?m)^# TYPE (\S+)", text))
         self.assertEqual(metric_names(RULES.read_text()) - served, set())
