@@ -201,4 +201,14 @@ void Ranker::ScoreAll(std::span<const float* const> user_vectors, float* scores,
   }
 }
 
+void Ranker::Score(const float* user_vector, std::span<const ItemRow> rows, float* scores) const {
+  const Model& model = *parts_->model;
+  std::vector<RankKey> keys;
+  for (const ItemRow row : rows) keys.push_back(MakeRankKey(0, Raw(row)));
+  DotRows(user_vector, model.item_embedding.data(), parts_->dim, keys, scores);
+  for (size_t i = 0; i < rows.size(); ++i) {
+    scores[i] *= ItemScale(model.config, &model.item_embedding[Raw(rows[i]) * parts_->dim], parts_->dim);
+  }
+}
+
 }  // namespace freshet

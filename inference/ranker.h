@@ -55,6 +55,9 @@ class Ranker {
   // slow in int8.
   void ScoreAll(std::span<const float* const> user_vectors, float* scores, Scratch& scratch) const;
 
+  // Scores of some rows in float32, as TopK() gives them up to float tolerance.
+  void Score(const float* user_vector, std::span<const ItemRow> rows, float* scores) const;
+
  private:
   struct Parts;
   explicit Ranker(std::unique_ptr<const Parts> parts);

@@ -15,10 +15,12 @@
 #include <memory>
 #include <set>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "core/result.h"
 #include "ingest/event_source.h"
+#include "ingest/record.h"
 #include "ingest/record_sink.h"
 
 namespace freshet {
@@ -90,6 +92,24 @@ struct KafkaEnds {
   std::unique_ptr<RecordSink> sink;
 };
 Result<KafkaEnds> MakeTransactionalKafkaEnds(const KafkaOptions& options);
+
+// Events from elsewhere than a log, on their way to the source topic, each to the partition of its key (murmur2, as
+// Java's clients have it, unless kafka.properties.partitioner says otherwise). No record is sent twice.
+// Threads: any.
+class EventWriter {
+ public:
+  // What still waits is told that it was given up.
+  virtual ~EventWriter() = default;
+
+  // Waits for nobody. `done` is called once: with the record's place, once all in-sync replicas have it; or with an
+  // error: kInvalidArgument where the record is too large, else kUnavailable, and then it may come to be there all the
+  // same. It runs here or on the writer's own thread, which it must not keep.
+  virtual void Write(std::string_view key, std::string_view value,
+                     std::function<void(Result<PartitionPosition>)> done) = 0;
+};
+
+// `patience`: for how long an event may wait for its acknowledgement.
+Result<std::unique_ptr<EventWriter>> MakeEventWriter(const KafkaOptions& options, std::chrono::milliseconds patience);
 
 // Name and version of the client, e.g. "librdkafka 2.0.2", and why which assignor is used; for the log.
 std::string KafkaClientDescription();

@@ -5,6 +5,8 @@
 #include <charconv>
 #include <chrono>
 #include <nlohmann/json.hpp>
+#include <optional>
+#include <span>
 #include <utility>
 
 #include "pipeline/http/server.h"
@@ -18,6 +20,8 @@ using http::Respond;
 using http::Response;
 
 constexpr std::string_view kRecommendations = "/v1/recommendations/";
+constexpr std::string_view kUsers = "/v1/users/";
+constexpr size_t kMaxRankItems = 1000;
 constexpr std::string_view kSeeLog = "the user's state could not be read or answered from; the log says why";
 
 int HexDigit(char digit) {
@@ -64,6 +68,33 @@ Response TryAgain(std::string_view reason) {
   return response;
 }
 
+// An id in a body: as in events, a string, or a whole number that counts as its digits.
+std::optional<std::string> IdOf(const nlohmann::json& value) {
+  if (value.is_string() && !value.get_ref<const std::string&>().empty()) return value.get<std::string>();
+  if (value.is_number_integer()) return value.dump();
+  return std::nullopt;
+}
+
+// {"user_id":"u1","items":["i1","i2"]}
+Result<LiveQuery> ParseRank(std::string_view body) {
+  const auto wrong = [](const std::string& what) { return Error(ErrorCode::kInvalidArgument, what); };
+  const nlohmann::json asked = nlohmann::json::parse(body, nullptr, false);
+  if (!asked.is_object()) return wrong("the body: expected a JSON object with user_id and items");
+  LiveQuery query{.user_id = {}, .kind = LiveQuery::Kind::kRank};
+  auto user = asked.contains("user_id") ? IdOf(asked["user_id"]) : std::nullopt;
+  if (!user) return wrong("user_id: expected a string that is not empty");
+  query.user_id = *std::move(user);
+  const std::string expected = "items: expected 1 to " + std::to_string(kMaxRankItems) + " ids";
+  if (!asked.contains("items") || !asked["items"].is_array()) return wrong(expected);
+  if (asked["items"].empty() || asked["items"].size() > kMaxRankItems) return wrong(expected);
+  for (const nlohmann::json& item : asked["items"]) {
+    auto id = IdOf(item);
+    if (!id) return wrong("items: expected strings that are not empty");
+    query.items.push_back(*std::move(id));
+  }
+  return query;
+}
+
 class ControlPlaneImpl : public ControlPlane {
  public:
   ControlPlaneImpl(ControlPlaneOptions options, const Readiness& readiness, Metrics& metrics, LiveQueries& queries)
@@ -83,27 +114,49 @@ class ControlPlaneImpl : public ControlPlane {
   uint16_t port() const override { return server_->port(); }
 
  private:
-  void Handle(const Request& request, Respond respond) {
-    if (const auto route = Route(request.path)) {
-      if (request.method == "GET") return (this->*route)(request, std::move(respond));
-      Response response = Problem(405, request.method + " is not for " + request.path);
-      response.headers.emplace_back("Allow", "GET, HEAD");
-      return respond(std::move(response));
-    }
-    respond(Problem(404, "nothing is at " + request.path));
+  using Answer = void (ControlPlaneImpl::*)(const Request&, Respond);
+  struct Route {
+    std::string_view method;
+    std::string_view path;  // one that ends with '/' wants one more segment
+    Answer answer;
+  };
+  static constexpr size_t kRoutes = 8;
+  static std::span<const Route, kRoutes> Routes() {
+    using This = ControlPlaneImpl;
+    static constexpr Route routes[kRoutes] = {
+        {"GET", "/healthz", &This::Health},          {"GET", "/readyz", &This::Ready},
+        {"GET", "/metrics", &This::ShowMetrics},     {"GET", "/v1/status", &This::ShowStatus},
+        {"GET", kRecommendations, &This::Recommend}, {"GET", kUsers, &This::ShowUser},
+        {"POST", "/v1/rank", &This::Rank},           {"POST", "/v1/events", &This::AddEvent}};
+    return routes;
   }
 
-  using Answer = void (ControlPlaneImpl::*)(const Request&, Respond);
-  static Answer Route(std::string_view path) {
-    if (path == "/healthz") return &ControlPlaneImpl::Health;
-    if (path == "/readyz") return &ControlPlaneImpl::Ready;
-    if (path == "/metrics") return &ControlPlaneImpl::ShowMetrics;
-    if (path == "/v1/status") return &ControlPlaneImpl::ShowStatus;
-    if (path.starts_with(kRecommendations) && path.size() > kRecommendations.size() &&
-        path.find('/', kRecommendations.size()) == std::string_view::npos) {
-      return &ControlPlaneImpl::Recommend;
+  static bool Matches(const Route& route, std::string_view path) {
+    if (!route.path.ends_with('/')) return path == route.path;
+    return path.size() > route.path.size() && path.starts_with(route.path) &&
+           path.find('/', route.path.size()) == std::string_view::npos;
+  }
+
+  // What changes something is not done for a page of another site, which could otherwise use a reader's browser to
+  // reach an address that only that machine can. RFC 6454; programs send no Origin.
+  static bool IsCrossSite(const Request& request) {
+    if (request.method == "GET" || request.origin.empty()) return false;
+    const size_t scheme = request.origin.find("://");
+    return scheme == std::string::npos || request.origin.substr(scheme + 3) != request.host;
+  }
+
+  void Handle(const Request& request, Respond respond) {
+    if (IsCrossSite(request)) return respond(Problem(403, "not for pages of another site"));
+    std::string allowed;
+    for (const Route& route : Routes()) {
+      if (!Matches(route, request.path)) continue;
+      if (request.method == route.method) return (this->*route.answer)(request, std::move(respond));
+      allowed += (allowed.empty() ? "" : ", ") + std::string(route.method == "GET" ? "GET, HEAD" : route.method);
     }
-    return nullptr;
+    if (allowed.empty()) return respond(Problem(404, "nothing is at " + request.path));
+    Response response = Problem(405, request.method + " is not for " + request.path);
+    response.headers.emplace_back("Allow", allowed);
+    respond(std::move(response));
   }
 
   void Health(const Request&, Respond respond) { respond(Json({{"status", "ok"}})); }
@@ -129,12 +182,31 @@ class ControlPlaneImpl : public ControlPlane {
     status["ready"] = missing.empty();
     if (!missing.empty()) status["missing"] = missing;
     status["uptime_seconds"] = uptime.count();
+    AddWorkers(status);
     respond(Json(status));
   }
 
+  void AddWorkers(nlohmann::ordered_json& status) const {
+    const WorkersStatus workers = metrics_.Workers();
+    nlohmann::ordered_json lags = nlohmann::ordered_json::array();
+    int64_t lag = 0;
+    for (const WorkersStatus::Lag& partition : workers.lags) {
+      lags.push_back({{"topic", partition.topic}, {"partition", partition.partition}, {"lag", partition.records}});
+      lag += partition.records;
+    }
+    status["assigned_partitions"] = workers.assigned;
+    status["restoring_partitions"] = workers.restoring;
+    status["restored_records"] = workers.restored_records;
+    status["lag"] = lag;
+    status["partitions"] = std::move(lags);
+    status["hot_cache"] = {{"users", workers.hot_users},
+                           {"bytes", workers.hot_bytes},
+                           {"hits", workers.hot_hits},
+                           {"misses", workers.hot_misses},
+                           {"evictions", workers.hot_evictions}};
+  }
+
   void Recommend(const Request& request, Respond respond) {
-    auto user = PercentDecode(std::string_view(request.path).substr(kRecommendations.size()));
-    if (!user) return respond(Problem(400, "the user has a % without two hexadecimal digits"));
     int k = options_.top_k;
     if (const auto text = Parameter(request.query, "k")) {
       const auto [end, error] = std::from_chars(text->data(), text->data() + text->size(), k);
@@ -143,9 +215,46 @@ class ControlPlaneImpl : public ControlPlane {
         return respond(Problem(400, "k: \"" + found + "\": expected 1 to " + std::to_string(options_.top_k)));
       }
     }
-    // A worker's thread runs this, maybe after the control plane is gone: it owns all that it touches.
+    AskOfPath(request, kRecommendations, {.user_id = {}, .k = k}, std::move(respond));
+  }
+
+  void ShowUser(const Request& request, Respond respond) {
+    AskOfPath(request, kUsers, {.user_id = {}, .kind = LiveQuery::Kind::kShow}, std::move(respond));
+  }
+
+  void Rank(const Request& request, Respond respond) {
+    auto query = ParseRank(request.body);
+    if (!query.ok()) return respond(Problem(400, query.error().message()));
+    Ask(std::move(query).value(), std::move(respond));
+  }
+
+  void AddEvent(const Request& request, Respond respond) {
+    if (!options_.take_event) return respond(Problem(404, "this instance takes no events"));
+    options_.take_event(request.body, [respond = std::move(respond),
+                                       topic = options_.source_topic](const Result<EventReceipt>& receipt) {
+      if (receipt.ok()) {
+        Response response = Json({{"topic", topic}, {"partition", receipt->partition}, {"offset", receipt->offset}});
+        response.status = 202;
+        return respond(std::move(response));
+      }
+      const Error& error = receipt.error();
+      respond(error.retriable() ? TryAgain(error.message()) : Problem(400, error.message()));
+    });
+  }
+
+  // Asks about the user whose id follows `prefix`.
+  void AskOfPath(const Request& request, std::string_view prefix, LiveQuery query, Respond respond) {
+    auto user = PercentDecode(std::string_view(request.path).substr(prefix.size()));
+    if (!user) return respond(Problem(400, "the user has a % without two hexadecimal digits"));
+    query.user_id = *std::move(user);
+    Ask(std::move(query), std::move(respond));
+  }
+
+  // A worker's thread runs what is passed on, maybe after the control plane is gone: it owns all that it touches.
+  void Ask(LiveQuery query, const Respond& respond) {
+    const std::string user = query.user_id;
     const bool asked =
-        queries_.Ask({*user, k}, [respond, user = *user, missing = readiness_.Missing()](LiveAnswer answer) {
+        queries_.Ask(std::move(query), [respond, user, missing = readiness_.Missing()](LiveAnswer answer) {
           respond(ToResponse(std::move(answer), user, missing));
         });
     if (!asked) respond(TryAgain("too many questions wait already"));
@@ -156,7 +265,7 @@ class ControlPlaneImpl : public ControlPlane {
   static Response ToResponse(LiveAnswer answer, const std::string& user, const std::string& missing) {
     if (!answer.ok()) {
       if (answer.error().retriable()) return TryAgain(answer.error().message());
-      spdlog::error("GET {}…: {}", kRecommendations, answer.error().message());
+      spdlog::error("http: user \"{}\": {}", user, answer.error().message());
       return Problem(500, kSeeLog);
     }
     if (answer.value()) return {200, *std::move(answer).value()};

@@ -1,13 +1,14 @@
-// The HTTP face of a running instance: /healthz, /readyz, /metrics, /v1/recommendations/{user}?k=, /v1/status. Errors
-// are application/problem+json.
+// The HTTP face of a running instance; its paths and answers are in docs/http.md. Errors are application/problem+json.
 //
 // Own thread; bounded connections, header and body sizes and times, so that a slow or hostile client costs the workers
 // nothing.
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
 
 #include "core/result.h"
 #include "pipeline/live_queries.h"
@@ -16,11 +17,24 @@
 
 namespace freshet {
 
+// Where an event went.
+struct EventReceipt {
+  int32_t partition = 0;
+  int64_t offset = 0;
+};
+
+// Takes an event's bytes to the input topic, waiting for nobody, and calls `done` once, from any thread:
+// kInvalidArgument for what is no event, kUnavailable where nobody acknowledged it. Called on the control plane's
+// thread.
+using TakeEvent = std::function<void(std::string_view body, std::function<void(Result<EventReceipt>)> done)>;
+
 struct ControlPlaneOptions {
   std::string listen = "127.0.0.1:8080";  // host:port; port 0 picks a free one; IPv6 as [::1]:8080
   int top_k = 100;                        // the default and the largest k
   std::string application;
   std::string freshet_version;
+  std::string source_topic;  // where take_event takes events
+  TakeEvent take_event;      // empty: there is no POST /v1/events
 };
 
 class ControlPlane {

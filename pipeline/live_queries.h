@@ -22,11 +22,16 @@
 namespace freshet {
 
 struct LiveQuery {
+  enum class Kind { kRecommend, kRank, kShow };
+
   std::string user_id;
-  int k = 0;
+  int k = 0;  // kRecommend: how many items at most
+  Kind kind = Kind::kRecommend;
+  std::vector<std::string> items = {};  // kRank: what to put in order
 };
 
-// A worker's answer: the recommendation as JSON, nothing where it does not hold the user, or an error.
+// A worker's answer as JSON: the recommendation, the order of the given items, or the user's state; nothing where it
+// does not hold the user, or an error.
 using LiveAnswer = Result<std::optional<std::string>>;
 
 class LiveQueries {

@@ -241,6 +241,20 @@ class MetricsImpl : public Metrics {
     return model_;
   }
 
+  WorkersStatus Workers() const override {
+    using W = WorkerInstruments;
+    const std::lock_guard lock(mutex_);
+    return {.lags = Lags(),
+            .assigned = Sum(&W::assigned),
+            .restoring = Sum(&W::restoring),
+            .restored_records = Sum(&W::restored),
+            .hot_users = Sum(&W::cache_users),
+            .hot_bytes = Sum(&W::cache_bytes),
+            .hot_hits = Sum(&W::cache_hits),
+            .hot_misses = Sum(&W::cache_misses),
+            .hot_evictions = Sum(&W::cache_evictions)};
+  }
+
   std::string Render() override {
     Exposition out;
     const std::lock_guard lock(mutex_);
@@ -314,7 +328,7 @@ class MetricsImpl : public Metrics {
     out.Counter("freshet_hot_cache_evictions_total", "Users that left the hot cache.", Sum(&W::cache_evictions));
   }
 
-  void AddLag(Exposition& out) const {
+  std::vector<WorkersStatus::Lag> Lags() const {
     std::map<std::pair<std::string, int32_t>, int64_t> lags;
     for (const auto& [_, worker] : workers_) {
       const std::lock_guard lock(worker->growth);
@@ -322,10 +336,16 @@ class MetricsImpl : public Metrics {
         if (lag.assigned.Get()) lags[{lag.topic, lag.partition}] = lag.records.Get();
       }
     }
+    std::vector<WorkersStatus::Lag> all;
+    for (const auto& [key, records] : lags) all.push_back({key.first, key.second, records});
+    return all;
+  }
+
+  void AddLag(Exposition& out) const {
     out.Family(MetricType::Gauge, "freshet_consumer_lag", "Records of an assigned partition not yet processed.");
-    for (const auto& [key, records] : lags) {
-      const Labels labels = {{"topic", key.first}, {"partition", std::to_string(key.second)}};
-      out.Sample(labels).gauge.value = static_cast<double>(records);
+    for (const WorkersStatus::Lag& lag : Lags()) {
+      const Labels labels = {{"topic", lag.topic}, {"partition", std::to_string(lag.partition)}};
+      out.Sample(labels).gauge.value = static_cast<double>(lag.records);
     }
     out.Gauge("freshet_restoring_partitions", "Assigned partitions whose state is being restored from a snapshot.",
               Sum(&WorkerInstruments::restoring));

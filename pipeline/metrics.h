@@ -12,6 +12,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace freshet {
 
@@ -56,6 +57,24 @@ struct ModelLabels {
   bool operator==(const ModelLabels&) const = default;
 };
 
+// What /v1/status shows of the workers, all of them together, as of their last look (about a second ago).
+struct WorkersStatus {
+  struct Lag {
+    std::string topic;
+    int32_t partition = 0;
+    int64_t records = 0;  // not yet processed
+  };
+  std::vector<Lag> lags;  // of the assigned partitions, ascending
+  int64_t assigned = 0;   // partitions, without those that are being restored
+  int64_t restoring = 0;  // partitions
+  int64_t restored_records = 0;
+  int64_t hot_users = 0;
+  int64_t hot_bytes = 0;
+  int64_t hot_hits = 0;
+  int64_t hot_misses = 0;
+  int64_t hot_evictions = 0;
+};
+
 class Metrics {
  public:
   // `freshet_version`: label of freshet_build_info; `model`: labels of freshet_model_info.
@@ -74,6 +93,8 @@ class Metrics {
   virtual void SwapModel(ModelLabels model) = 0;
   virtual void AddRefusedModel() = 0;  // freshet_model_refusals_total
   virtual ModelLabels Model() const = 0;
+
+  virtual WorkersStatus Workers() const = 0;
 
   // The text exposition format 0.0.4. Series of all workers are summed; of an age the highest is shown.
   virtual std::string Render() = 0;

@@ -19,6 +19,7 @@
 #include "pipeline/commands/commands.h"
 #include "pipeline/config_values.h"
 #include "pipeline/control_plane.h"
+#include "pipeline/event_intake.h"
 #include "pipeline/model_reloader.h"
 #include "pipeline/snapshot_file.h"
 #include "pipeline/version.h"
@@ -33,6 +34,7 @@ struct RunFlags {
 };
 
 constexpr char kPartitionsFact[] = "source_partitions";
+constexpr auto kEventPatience = std::chrono::milliseconds(1500);  // less than the control plane's for an answer
 constexpr auto kStopWithin = std::chrono::milliseconds(4500);
 
 struct Topics {
@@ -80,12 +82,19 @@ Result<std::vector<Worker>> MakeWorkers(const Config& config, const CurrentModel
   return workers;
 }
 
-ControlPlaneOptions ControlPlaneOptionsFor(const Config& config) {
+ControlPlaneOptions ControlPlaneOptionsFor(const Config& config, EventIntake& intake) {
   ControlPlaneOptions options;
   options.listen = config.http.listen;
   options.top_k = config.recommend.top_k;
   options.application = config.application;
   options.freshet_version = kVersion;
+  options.source_topic = config.source.topic;
+  options.take_event = [&intake](std::string_view body, std::function<void(Result<EventReceipt>)> done) {
+    intake.Take(body, [done = std::move(done)](const Result<PartitionPosition>& place) {
+      if (!place.ok()) return done(place.error());
+      done(EventReceipt{Raw(place->partition), Raw(place->next)});
+    });
+  };
   return options;
 }
 
@@ -202,8 +211,11 @@ Status Run(const RunFlags& flags) {
     queries.Close(worker);  // nobody is there to answer yet
     readiness.NotReady("worker " + std::to_string(worker), "has not begun");
   }
+  ASSIGN_OR_RETURN(const std::unique_ptr<EventWriter> writer, MakeEventWriter(KafkaOptionsOf(config), kEventPatience));
+  ASSIGN_OR_RETURN(std::unique_ptr<EventDecoder> decoder, MakeDecoder(config.source.decoder));
+  EventIntake intake(std::move(decoder), *writer);
   ASSIGN_OR_RETURN(const std::unique_ptr<ControlPlane> control_plane,
-                   ControlPlane::Start(ControlPlaneOptionsFor(config), readiness, *metrics, queries));
+                   ControlPlane::Start(ControlPlaneOptionsFor(config, intake), readiness, *metrics, queries));
   spdlog::info("serving /healthz, /readyz, /metrics and /v1 on port {}", control_plane->port());
 
   const auto topics = PrepareTopics(flags, config, *states, [&](const std::string& reason) {

@@ -15,6 +15,7 @@
 #include "pipeline/progress.h"
 #include "pipeline/serving_model.h"
 #include "pipeline/snapshot_file.h"
+#include "pipeline/user_json.h"
 
 namespace freshet {
 namespace {
@@ -50,42 +51,15 @@ Result<StateAtRest> OpenAtRest(const StateFlags& flags) {
   return rest;
 }
 
-nlohmann::ordered_json Describe(const UserState& user, PartitionId partition, const Model* model) {
-  const Profile& profile = user.profile();
-  nlohmann::ordered_json tokens = nlohmann::ordered_json::array();
-  for (const Token& token : user.tokens()) {
-    char hash[20];
-    std::snprintf(hash, sizeof(hash), "%016llx", static_cast<unsigned long long>(Raw(token.item)));
-    nlohmann::ordered_json entry = {{"item_hash", hash}, {"timestamp", token.time_ms}};
-    if (model != nullptr) {
-      const Vocabulary& vocabulary = model->vocabulary;
-      entry["item_id"] = vocabulary.item_ids()[Raw(vocabulary.RowOf(token.item))];
-      entry["event_type"] = vocabulary.type_names()[Raw(vocabulary.RowOf(token.type))];
-    }
-    tokens.push_back(std::move(entry));
-  }
-  return {{"user_id", user.user_id()},
-          {"partition", Raw(partition)},
-          {"applied_offset", Raw(user.applied_offset())},
-          {"profile",
-           {{"events", profile.events},
-            {"first_time", profile.first_time_ms},
-            {"last_time", profile.last_time_ms},
-            {"sessions", profile.sessions},
-            {"session_start", profile.session_start_ms},
-            {"session_events", profile.session_events}}},
-          {"tokens", std::move(tokens)}};
-}
-
 Status Get(const StateFlags& flags) {
   ASSIGN_OR_RETURN(const StateAtRest rest, OpenAtRest(flags));
   for (const PartitionId partition : rest.partitions) {
     ASSIGN_OR_RETURN(const auto store, rest.directory->OpenPartition(partition));
     ASSIGN_OR_RETURN(const UserState* const user, store->Find(flags.user));
     if (user == nullptr) continue;
-    std::cout
-        << Describe(*user, partition, rest.model.get()).dump(2, ' ', false, nlohmann::json::error_handler_t::replace)
-        << "\n";
+    std::cout << DescribeUser(*user, partition, rest.model.get())
+                     .dump(2, ' ', false, nlohmann::json::error_handler_t::replace)
+              << "\n";
     return {};
   }
   return Error(ErrorCode::kIo, "user \"" + flags.user + "\": not in " + rest.config.state.directory);

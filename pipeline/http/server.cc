@@ -186,8 +186,14 @@ class Connection : public std::enable_shared_from_this<Connection> {
       target = path == std::string_view::npos ? "/" : target.substr(path);
     }
     const size_t mark = std::min(target.find('?'), target.size());
-    return {head_ ? "GET" : std::string(message.method_string()), std::string(target.substr(0, mark)),
-            std::string(target.substr(std::min(mark + 1, target.size()))), std::move(message.body())};
+    const auto header = [&](wire::field name) { return std::string(message[name]); };
+    return {.method = head_ ? "GET" : std::string(message.method_string()),
+            .path = std::string(target.substr(0, mark)),
+            .query = std::string(target.substr(std::min(mark + 1, target.size()))),
+            .body = std::move(message.body()),
+            .host = header(wire::field::host),
+            .origin = header(wire::field::origin),
+            .authorization = header(wire::field::authorization)};
   }
 
   Respond Responder() {

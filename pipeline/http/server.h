@@ -27,6 +27,10 @@ struct Request {
   std::string path;    // as sent: still percent-encoded, without the query
   std::string query;   // after '?', still percent-encoded
   std::string body;
+  // Headers as sent; empty: not there.
+  std::string host = {};
+  std::string origin = {};  // the page that a browser sends this for
+  std::string authorization = {};
 };
 
 struct Response {

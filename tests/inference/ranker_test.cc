@@ -250,5 +250,32 @@ TEST(Ranker, ScoreAllGivesEveryRowsScore) {
   }
 }
 
+TEST(Ranker, ScoresOfSomeRowsAreThoseOfAll) {
+  std::mt19937_64 random(TestSeed());
+  for (const Similarity similarity : {Similarity::kDot, Similarity::kCosine}) {
+    for (const NumberType type : {NumberType::kFloat32, NumberType::kInt8}) {
+      ModelConfig config = SmallConfig();
+      config.similarity = similarity;
+      const auto model = RandomModel(config, random());
+      const auto ranker = Ranker::Make(*model, type).value();
+      const auto scratch = ranker->MakeScratch(1);
+      std::vector<float> vector(static_cast<size_t>(config.dim));
+      for (float& value : vector) value = std::normal_distribution<float>()(random);
+      const float* const user = vector.data();
+      std::vector<float> all(static_cast<size_t>(config.items));
+      ranker->ScoreAll(std::span(&user, 1), all.data(), *scratch);
+      const std::vector<ItemRow> rows = {ItemRow{3}, ItemRow{1}, ItemRow{3},
+                                         ItemRow{static_cast<uint32_t>(config.items - 1)}};
+      std::vector<float> some(rows.size());
+      ranker->Score(user, rows, some.data());
+      for (size_t i = 0; i < rows.size(); ++i) {
+        const float expected = all[Raw(rows[i])];
+        EXPECT_NEAR(some[i], expected, 1e-5 * std::max(1.0F, std::abs(expected))) << i;
+      }
+      ranker->Score(user, {}, nullptr);
+    }
+  }
+}
+
 }  // namespace
 }  // namespace freshet

@@ -100,6 +100,14 @@ class KafkaCase(CommandTest):
             answer = connection.getresponse()
             return answer.status, answer.read().decode()
 
+    def post(self, process, path, body):
+        """(status, body) of its control plane."""
+        port = int(re.search(r"on port (\d+)", self.said(process))[1])
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=5)) as connection:
+            connection.request("POST", path, json.dumps(body))
+            answer = connection.getresponse()
+            return answer.status, json.loads(answer.read())
+
     def ready(self, process):
         return self.ask(process, "/readyz")[0]
 
@@ -184,6 +192,37 @@ class RunKafka(KafkaCase):
         origin = {(record["partition"], record["offset"]): record["payload"] for record in read(self.events)}
         self.assertEqual(origin[place], "not an event")
         self.assertEqual(letters["not an event"]["key"], "bad")
+
+    def test_takes_events_over_http_and_shows_what_became_of_them(self):
+        process = self.start(processing__workers=2)
+        self.wait_until_ready(process)
+        sent = [entry for entry in self.log if entry["user_id"] in ("u1", "u2", "u3")][:12]
+        for number, entry in enumerate(sent):
+            if number % 2:  # others write, too
+                produce(self.events, [json.dumps(entry)])
+                continue
+            status, place = self.post(process, "/v1/events", entry)
+            self.assertEqual((status, place["topic"]), (202, self.events))
+            written = {(r["partition"], r["offset"]): (r["key"], json.loads(r["payload"])) for r in read(self.events)}
+            self.assertEqual(written[place["partition"], place["offset"]], (entry["user_id"], entry))
+        self.wait_for_answers(len(sent))
+        users = {entry["user_id"] for entry in sent}
+        for user in users:
+            status, shown = self.ask(process, f"/v1/users/{user}")
+            shown, events = json.loads(shown), [entry for entry in sent if entry["user_id"] == user]
+            self.assertEqual((status, shown["sequence_number"]), (200, len(events)))
+            self.assertEqual([token["item_id"] for token in shown["tokens"]], [entry["item_id"] for entry in events])
+            newest = json.loads(self.ask(process, f"/v1/recommendations/{user}?k=3")[1])
+            items = [item["item_id"] for item in reversed(newest["items"])] + ["nothing"]
+            status, ranked = self.post(process, "/v1/rank", {"user_id": user, "items": items})
+            self.assertEqual((status, ranked["unknown_items"]), (200, ["nothing"]))
+            self.assert_same_items(ranked["items"], newest["items"], user)
+        status, refused = self.post(process, "/v1/events", {"user_id": "u1", "timestamp": 1})
+        self.assertEqual((status, refused["detail"][:15]), (400, "missing_item_id"))
+        shown = json.loads(self.ask(process, "/v1/status")[1])
+        self.assertEqual(shown["assigned_partitions"], PARTITIONS)
+        self.stop(process)
+        self.assertEqual(len(self.found()), len(sent))
 
     def test_a_kill_loses_nothing(self):
         produce(self.events, self.lines())

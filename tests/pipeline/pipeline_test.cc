@@ -370,6 +370,61 @@ TEST_F(PipelineTest, LiveAnswersEqualTheNewestRecommendation) {
   }
 }
 
+TEST_F(PipelineTest, RanksGivenItemsAsRecommendationsDo) {
+  MemoryTopic topic = RandomTopic(100, TestSeed() + 7);
+  MemorySink sink;
+  PipelineOptions options;
+  options.exclude_seen = false;
+  options.keep_user_vectors = true;
+  Processor processor(temporary_.path(), serving_, topic, sink, options);
+  processor.Run();
+  const json all = json::parse(**processor.pipeline->Answer({"u1", 100}));
+  LiveQuery query{.user_id = "u1", .kind = LiveQuery::Kind::kRank};
+  std::map<std::string, float> expected;
+  for (size_t i = all["items"].size(); i-- > 0; i -= std::min<size_t>(i, 6)) {  // worst first
+    query.items.push_back(all["items"][i]["item_id"]);
+    expected[query.items.back()] = all["items"][i]["score"];
+  }
+  query.items.insert(query.items.end(), {query.items[0], "no \"such\" item", "[unknown]"});
+  const json ranked = json::parse(**processor.pipeline->Answer(query));
+  EXPECT_EQ(ranked["sequence_number"], all["sequence_number"]);
+  EXPECT_EQ(ranked["source"], all["source"]);
+  EXPECT_EQ(ranked["unknown_items"], json({"no \"such\" item", "[unknown]"}));
+  ASSERT_EQ(ranked["items"].size(), expected.size());
+  float before = std::numeric_limits<float>::infinity();
+  for (const json& item : ranked["items"]) {
+    const float score = item["score"];
+    EXPECT_NEAR(score, expected.at(item["item_id"]), 1e-4);
+    EXPECT_LE(score, before);
+    before = score;
+  }
+  query.user_id = "nobody";
+  EXPECT_FALSE(processor.pipeline->Answer(query).value().has_value());
+  query.user_id = "u2";
+  query.items = {"nothing", "of this"};
+  EXPECT_EQ(json::parse(**processor.pipeline->Answer(query))["items"], json::array());
+}
+
+TEST_F(PipelineTest, ShowsAUsersState) {
+  MemoryTopic topic;
+  topic.partitions = {{EventJson("u1", "i1", 1'600'000'000'000), EventJson("u1", "new", 1'600'000'000'001)}};
+  MemorySink sink;
+  Processor processor(temporary_.path(), serving_, topic, sink, {});
+  processor.Run();
+  const json user =
+      json::parse(**processor.pipeline->Answer({.user_id = "u1", .k = 0, .kind = LiveQuery::Kind::kShow}));
+  EXPECT_EQ(user["user_id"], "u1");
+  EXPECT_EQ(user["sequence_number"], 2);
+  EXPECT_EQ(user["partition"], 0);
+  EXPECT_EQ(user["applied_offset"], 1);
+  EXPECT_EQ(user["profile"]["events"], 2);
+  EXPECT_EQ(user["profile"]["last_time"], 1'600'000'000'001);
+  ASSERT_EQ(user["tokens"].size(), 2U);
+  EXPECT_EQ(user["tokens"][0]["item_id"], "i1");
+  EXPECT_EQ(user["tokens"][0]["timestamp"], 1'600'000'000'000);
+  EXPECT_EQ(user["tokens"][1]["item_id"], "[unknown]");
+}
+
 TEST_F(PipelineTest, SeenItemsAreLeftOutOnlyWhereConfigured) {
   MemoryTopic topic;
   topic.partitions = {{}};

@@ -5,7 +5,9 @@
 
 #include <atomic>
 #include <chrono>
+#include <mutex>
 #include <nlohmann/json.hpp>
+#include <stdexcept>
 #include <thread>
 
 #include "tests/pipeline/http/client.h"
@@ -26,6 +28,15 @@ class ControlPlaneTest : public testing::Test {
     options.top_k = 20;
     options.application = "shop";
     options.freshet_version = "0.1.0";
+    options.source_topic = "clicks";
+    options.take_event = [this](std::string_view body, const std::function<void(Result<EventReceipt>)>& done) {
+      const std::lock_guard lock(mutex_);
+      taken_.emplace_back(body);
+      if (body == "bad") return done(Error(ErrorCode::kInvalidArgument, "invalid_json: expected an object"));
+      if (body == "later") return done(Error(ErrorCode::kUnavailable, "clicks: timed out"));
+      if (body == "throws") throw std::runtime_error("out of events");
+      done(EventReceipt{3, 4711});
+    };
     auto plane = ControlPlane::Start(options, readiness_, *metrics_, queries_);
     ASSERT_TRUE(plane.ok()) << plane.error().message();
     plane_ = std::move(plane).value();
@@ -47,10 +58,13 @@ class ControlPlaneTest : public testing::Test {
     stop_ = true;
     if (worker_.joinable()) worker_.join();
   }
-  // Answers any user but those that begin with "no", with the id's bytes and k.
+  // Answers any user but those that begin with "no", with what was asked.
   void StartWorkerForAll() {
     StartWorker([](const LiveQuery& query) {
       if (query.user_id.starts_with("no")) return LiveAnswer(std::nullopt);
+      if (query.kind == LiveQuery::Kind::kShow) return LiveAnswer(json({{"shown", query.user_id}}).dump());
+      if (query.kind == LiveQuery::Kind::kRank)
+        return LiveAnswer(json({{"user_id", query.user_id}, {"items", query.items}}).dump());
       return LiveAnswer(json({{"user_id", query.user_id}, {"k", query.k}}).dump());
     });
   }
@@ -60,8 +74,18 @@ class ControlPlaneTest : public testing::Test {
     EXPECT_TRUE(answer) << target;
     return answer.value_or(HttpAnswer());
   }
+  HttpAnswer Post(const std::string& target, const std::string& body, const std::string& headers = {}) {
+    const std::string length = "Content-Length: " + std::to_string(body.size()) + "\r\n\r\n";
+    const auto answer =
+        HttpExchange(plane_->port(), "POST " + target + " HTTP/1.1\r\nHost: x\r\n" + headers + length + body);
+    EXPECT_TRUE(answer) << target;
+    return answer.value_or(HttpAnswer());
+  }
   void ExpectProblem(const std::string& target, int status, const std::string& detail) {
-    const HttpAnswer answer = Get(target);
+    ExpectProblem(Get(target), target, status, detail);
+  }
+  static void ExpectProblem(const HttpAnswer& answer, const std::string& target, int status,
+                            const std::string& detail) {
     EXPECT_EQ(answer.status, status) << target;
     ASSERT_EQ(answer.headers.at("content-type"), "application/problem+json") << target;
     const json problem = json::parse(answer.body);
@@ -78,6 +102,8 @@ class ControlPlaneTest : public testing::Test {
   std::unique_ptr<ControlPlane> plane_;
   std::thread worker_;
   std::atomic<bool> stop_{false};
+  std::mutex mutex_;
+  std::vector<std::string> taken_;  // events
 };
 
 TEST_F(ControlPlaneTest, TellsItsHealth) {
@@ -134,6 +160,30 @@ TEST_F(ControlPlaneTest, ShowsStatus) {
   EXPECT_EQ(status.at("missing"), "model: loads");
 }
 
+TEST_F(ControlPlaneTest, StatusShowsPartitionsAndCaches) {
+  json status = json::parse(Get("/v1/status").body);
+  EXPECT_EQ(status.at("partitions"), json::array());
+  EXPECT_EQ(status.at("lag"), 0);
+  for (const int worker : {1, 0}) {
+    WorkerMetrics& metrics = metrics_->Worker(worker);
+    metrics.SetLag("clicks", worker, 5 + worker);
+    metrics.SetLag("clicks", 2 + worker, 100);
+    metrics.DropLag("clicks", 2 + worker);
+    metrics.SetAssigned(1);
+    metrics.SetHotCache(10, 2000, 3, 2, 1);
+  }
+  metrics_->Worker(1).SetRestoring(2);
+  metrics_->Worker(1).AddRestored(77);
+  status = json::parse(Get("/v1/status").body);
+  EXPECT_EQ(status.at("partitions"), json::parse(R"([{"topic":"clicks","partition":0,"lag":5},
+                                                     {"topic":"clicks","partition":1,"lag":6}])"));
+  EXPECT_EQ(status.at("lag"), 11);
+  EXPECT_EQ(status.at("assigned_partitions"), 2);
+  EXPECT_EQ(status.at("restoring_partitions"), 2);
+  EXPECT_EQ(status.at("restored_records"), 77);
+  EXPECT_EQ(status.at("hot_cache"), json::parse(R"({"users":20,"bytes":4000,"hits":6,"misses":4,"evictions":2})"));
+}
+
 TEST_F(ControlPlaneTest, AnswersFromLiveState) {
   StartWorkerForAll();
   const HttpAnswer answer = Get("/v1/recommendations/u1");
@@ -143,6 +193,69 @@ TEST_F(ControlPlaneTest, AnswersFromLiveState) {
   EXPECT_EQ(json::parse(Get("/v1/recommendations/u1?k=1").body).at("k"), 1);
   EXPECT_EQ(json::parse(Get("/v1/recommendations/u1?a=b&k=20&c").body).at("k"), 20);
   ExpectProblem("/v1/recommendations/nobody", 404, "no user \"nobody\"");
+}
+
+TEST_F(ControlPlaneTest, ShowsAUser) {
+  StartWorkerForAll();
+  EXPECT_EQ(json::parse(Get("/v1/users/a%2Fb").body), json({{"shown", "a/b"}}));
+  ExpectProblem("/v1/users/nobody", 404, "no user \"nobody\"");
+  ExpectProblem("/v1/users/%zz", 400, "hexadecimal");
+  readiness_.NotReady("worker 0", "waits for partitions");
+  ExpectProblem("/v1/users/nobody", 503, "waits for partitions");
+}
+
+TEST_F(ControlPlaneTest, RanksItems) {
+  StartWorkerForAll();
+  const HttpAnswer answer = Post("/v1/rank", R"({"user_id":"u1","items":["i2","i1",7],"more":null})");
+  EXPECT_EQ(answer.status, 200);
+  EXPECT_EQ(json::parse(answer.body), json({{"user_id", "u1"}, {"items", {"i2", "i1", "7"}}}));
+  EXPECT_EQ(json::parse(Post("/v1/rank", R"({"user_id":12,"items":["a"]})").body).at("user_id"), "12");
+  ExpectProblem(Post("/v1/rank", R"({"user_id":"nobody","items":["i1"]})"), "/v1/rank", 404, "no user \"nobody\"");
+  const HttpAnswer got = Get("/v1/rank");
+  EXPECT_EQ(got.status, 405);
+  EXPECT_EQ(got.headers.at("allow"), "POST");
+}
+
+TEST_F(ControlPlaneTest, RefusesABadRanking) {
+  StartWorkerForAll();
+  const auto refused = [&](const std::string& body, const std::string& detail) {
+    ExpectProblem(Post("/v1/rank", body), body, 400, detail);
+  };
+  for (const std::string body : {"", "x", "[]", "{", "null", "\xff"}) refused(body, "expected a JSON object");
+  refused(std::string(60'000, '['), "expected a JSON object");
+  refused(R"({"items":["i1"]})", "user_id: expected");
+  for (const std::string id : {"\"\"", "null", "1.5", "[]", "true"}) {
+    refused("{\"user_id\":" + id + ",\"items\":[\"i1\"]}", "user_id: expected");
+    refused("{\"user_id\":\"u1\",\"items\":[" + id + "]}", "items: expected strings");
+  }
+  json asked = {{"user_id", "u1"}, {"items", json::array()}};
+  refused(asked.dump(), "items: expected 1 to 1000 ids");
+  asked["items"] = "i1";
+  refused(asked.dump(), "items: expected 1 to 1000 ids");
+  asked["items"] = json(1000, "i1");
+  EXPECT_EQ(Post("/v1/rank", asked.dump()).status, 200);
+  asked["items"].push_back("i1");
+  refused(asked.dump(), "items: expected 1 to 1000 ids");
+  EXPECT_EQ(Post("/v1/rank", std::string(70'000, ' ')).status, 413);
+}
+
+TEST_F(ControlPlaneTest, TakesEvents) {
+  const HttpAnswer answer = Post("/v1/events", R"({"user_id":"u1"})");
+  EXPECT_EQ(answer.status, 202);
+  EXPECT_EQ(json::parse(answer.body), json({{"topic", "clicks"}, {"partition", 3}, {"offset", 4711}}));
+  EXPECT_EQ(taken_, std::vector<std::string>{R"({"user_id":"u1"})"});
+  ExpectProblem(Post("/v1/events", "bad"), "bad", 400, "invalid_json: expected an object");
+  ExpectProblem(Post("/v1/events", "later"), "later", 503, "clicks: timed out");
+  ExpectProblem(Post("/v1/events", "throws"), "throws", 500, "could not be handled");
+  EXPECT_EQ(Get("/v1/events").headers.at("allow"), "POST");
+}
+
+TEST_F(ControlPlaneTest, DoesNothingForPagesOfOtherSites) {
+  for (const std::string origin : {"http://evil.example", "https://x.evil.example", "null", "http://x:81"}) {
+    ExpectProblem(Post("/v1/events", "{}", "Origin: " + origin + "\r\n"), origin, 403, "another site");
+  }
+  EXPECT_TRUE(taken_.empty());
+  EXPECT_EQ(Post("/v1/events", "{}", "Origin: http://x\r\n").status, 202);
 }
 
 TEST_F(ControlPlaneTest, DecodesTheUser) {
@@ -171,7 +284,7 @@ TEST_F(ControlPlaneTest, RefusesABadK) {
 
 TEST_F(ControlPlaneTest, KnowsOnlyItsPathsAndMethods) {
   for (const std::string path : {"/", "/healthz/", "/v1", "/v1/recommendations", "/v1/recommendations/",
-                                 "/v1/recommendations/a/b", "/../etc/passwd", "/v1/users/u1"}) {
+                                 "/v1/recommendations/a/b", "/../etc/passwd", "/v1/users/", "/v1/users/a/b"}) {
     ExpectProblem(path, 404, "nothing is at " + path);
   }
   for (const std::string method : {"POST", "DELETE", "OPTIONS", "BREW"}) {
