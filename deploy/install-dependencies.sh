@@ -32,7 +32,7 @@ packages() {  # group, Debian release -> its packages
       ;;
     test)
       echo libgtest-dev libgmock-dev libbenchmark-dev kcat prometheus maven "$java" curl ca-certificates "$onnx" \
-        python3-confluent-kafka python3-jsonschema
+        python3-confluent-kafka python3-jsonschema python3-yaml
       packages package "$2"
       packages train "$2"
       ;;

@@ -34,7 +34,8 @@ struct RunFlags {
 };
 
 constexpr char kPartitionsFact[] = "source_partitions";
-constexpr auto kEventPatience = std::chrono::milliseconds(1500);  // less than the control plane's for an answer
+// librdkafka looks for late records once a second: with that, less than the control plane waits for an answer.
+constexpr auto kEventPatience = std::chrono::milliseconds(800);
 constexpr auto kStopWithin = std::chrono::milliseconds(4500);
 
 struct Topics {

@@ -1,0 +1,144 @@
+"""docs/openapi.yaml against running instances: each path and status in it is met, and what comes has its schema.
+
+Needs yaml and jsonschema (deploy/install-dependencies.sh test).
+"""
+
+import contextlib
+import http.client
+import importlib.util
+import json
+import os
+import re
+import sys
+
+from kafka_support import ROOT, produce
+from run_kafka_test import KafkaCase
+from support import main
+
+METHODS = ("get", "put", "post", "delete", "patch")
+
+
+class OpenApi(KafkaCase):
+    guarantee = "exactly_once"
+
+    def setUp(self):
+        super().setUp()
+        self.document = yaml.safe_load((ROOT / "docs/openapi.yaml").read_text())
+        self.met = set()
+
+    def resolve(self, node):
+        while "$ref" in node:
+            reference, node = node["$ref"], self.document
+            for name in reference.removeprefix("#/").split("/"):
+                node = node[name]
+        return node
+
+    def operations(self):
+        for path, methods in self.document["paths"].items():
+            for method in METHODS:
+                if method in methods:
+                    yield method.upper(), path, methods[method]
+
+    def operation(self, method, target):
+        for known, path, operation in self.operations():
+            if known == method and re.fullmatch(re.sub(r"\{\w+\}", "[^/?]+", path) + r"(\?.*)?", target):
+                return path, operation
+        self.fail(f"{method} {target} is not in the document")
+
+    def ask_as_documented(self, process, method, target, status, body=None, headers=None, tries=20):
+        """Its answer must be one that the document has, in the documented form; on a busy machine it may be late before."""
+        port = int(re.search(r"on port (\d+)", self.said(process))[1])
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
+            content = body if isinstance(body, str) or body is None else json.dumps(body)
+            connection.request(method, target, content, headers or {})
+            answer = connection.getresponse()
+            text = answer.read().decode()
+        if answer.status == 504 and tries > 1:
+            return self.ask_as_documented(process, method, target, status, body, headers, tries - 1)
+        where = f"{method} {target}: {answer.status} {text[:300]}"
+        self.assertEqual(answer.status, status, where)
+        path, operation = self.operation(method, target)
+        self.assertIn(str(status), operation["responses"], where)
+        self.met.add((method, path, str(status)))
+        response = self.resolve(operation["responses"][str(status)])
+        for name in response.get("headers", ()):
+            self.assertIn(name, answer.headers, where)
+        ((kind, content),) = response["content"].items()
+        self.assertEqual(answer.headers["Content-Type"].split(";")[0], kind, where)
+        if kind == "text/plain":
+            return text
+        schema = {**content["schema"], "components": self.document["components"]}
+        jsonschema.Draft202012Validator.check_schema(schema)
+        errors = list(jsonschema.Draft202012Validator(schema).iter_errors(json.loads(text)))
+        self.assertEqual(errors, [], where)
+        return json.loads(text)
+
+    def ask_what_works(self):
+        process = self.start()
+        self.wait_until_ready(process)
+        ask = lambda *question, **more: self.ask_as_documented(process, *question, **more)
+        lines = self.log[:50]
+        produce(self.events, [json.dumps(entry) for entry in lines[:-1]])
+        ask("POST", "/v1/events", 202, lines[-1])
+        self.wait_for_answers(len(lines))
+        user = lines[-1]["user_id"]
+        ask("GET", "/healthz", 200)
+        ask("GET", "/readyz", 200)
+        self.assertIn("freshet_events_total", ask("GET", "/metrics", 200))
+        status = ask("GET", "/v1/status", 200)
+        self.assertEqual(status["assigned_partitions"], 4)
+        self.assertEqual(len(ask("GET", f"/v1/recommendations/{user}?k=3", 200)["items"]), 3)
+        ask("GET", f"/v1/users/{user}", 200)
+        ask("POST", "/v1/rank", 200, {"user_id": user, "items": ["i1", "i2", "none"]})
+        for path in ("/v1/recommendations/", "/v1/users/"):
+            ask("GET", path + "%zz", 400)
+            ask("GET", path + "nobody", 404)
+        ask("POST", "/v1/rank", 404, {"user_id": "nobody", "items": ["i1"]})
+        for path in ("/v1/rank", "/v1/events"):
+            ask("POST", path, 400, "{}")
+            ask("POST", path, 403, "{}", headers={"Origin": "http://elsewhere.example"})
+            ask("POST", path, 413, " " * 70_000)
+        self.stop(process)
+
+    def ask_without_a_broker(self):
+        process = self.start(kafka__bootstrap_servers="127.0.0.1:1", state="alone")
+        self.wait_for(lambda: "on port" in self.said(process), "it does not serve")
+        for target in ("/readyz", "/v1/recommendations/u1", "/v1/users/u1"):
+            self.ask_as_documented(process, "GET", target, 503)
+        self.ask_as_documented(process, "POST", "/v1/rank", 503, {"user_id": "u1", "items": ["i1"]})
+        self.ask_as_documented(process, "POST", "/v1/events", 503, self.log[0])
+        self.assertIn("kafka", self.ask_as_documented(process, "GET", "/v1/status", 200)["missing"])
+        process.kill()
+
+    def test_each_path_and_status_is_as_documented(self):
+        self.ask_what_works()
+        self.ask_without_a_broker()
+        documented = {
+            (method, path, status)
+            for method, path, operation in self.operations()
+            for status in operation["responses"]
+            if status != "default"
+        }
+        self.assertEqual(documented - self.met, set())
+
+    def test_schemas_are_those_of_the_records(self):
+        schemas = self.document["components"]["schemas"]
+        for name, file in (("Event", "event"), ("Recommendation", "recommendation")):
+            record = json.loads((ROOT / f"docs/schemas/{file}.schema.json").read_text())
+            self.assertEqual(set(schemas[name]["required"]), set(record["required"]), name)
+            self.assertLessEqual(set(schemas[name]["properties"]), set(record["properties"]), name)
+        golden = (ROOT / "docs/schemas/golden").glob("recommendation*.jsonl")
+        for line in (line for file in golden for line in file.read_text().splitlines()):
+            schema = {**schemas["Recommendation"], "components": self.document["components"]}
+            self.assertEqual(list(jsonschema.Draft202012Validator(schema).iter_errors(json.loads(line))), [], line)
+
+
+if __name__ == "__main__":
+    missing = [name for name in ("yaml", "jsonschema") if importlib.util.find_spec(name) is None]
+    if missing:
+        print(f"skipped: this Python has no {' and no '.join(missing)} (deploy/install-dependencies.sh test)")
+        sys.exit(1 if os.environ.get("FRESHET_TEST_NO_SKIP") else 77)
+    import jsonschema
+    import yaml
+
+    main()
