@@ -79,6 +79,9 @@ struct Config {
     std::string listen = "127.0.0.1:8080";
   } http;
   struct {
+    std::string directory = "var/serve";
+  } serve;
+  struct {
     std::string level = "info";
     std::string format = "text";
   } log;

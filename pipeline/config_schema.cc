@@ -263,6 +263,8 @@ std::vector<Setting> MakeSchema() {
                    FIELD(processing.emit), {{"every", Emit::kEvery}, {"latest", Emit::kLatest}}),
       Text("http.listen", "host:port such as 127.0.0.1:8080, port 0 for any free one", "Address of the control plane.",
            FIELD(http.listen), IsHostAndPort),
+      Text("serve.directory", "a path", "Where `serve` keeps the newest recommendation of each user.",
+           FIELD(serve.directory), NotEmpty),
       Word("log.level", "How much is logged.", FIELD(log.level), {"trace", "debug", "info", "warn", "error", "off"}),
       Word("log.format", "Log lines as text, or as one JSON object each.", FIELD(log.format), {"text", "json"}),
   };

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "pipeline/http/server.h"
+#include "pipeline/http/target.h"
 
 namespace freshet {
 namespace {
@@ -23,40 +24,6 @@ constexpr std::string_view kRecommendations = "/v1/recommendations/";
 constexpr std::string_view kUsers = "/v1/users/";
 constexpr size_t kMaxRankItems = 1000;
 constexpr std::string_view kSeeLog = "the user's state could not be read or answered from; the log says why";
-
-int HexDigit(char digit) {
-  if (digit >= '0' && digit <= '9') return digit - '0';
-  const char lower = static_cast<char>(digit | 0x20);
-  return lower >= 'a' && lower <= 'f' ? lower - 'a' + 10 : -1;
-}
-
-// RFC 3986; nothing where a '%' is not followed by two hexadecimal digits.
-std::optional<std::string> PercentDecode(std::string_view text) {
-  std::string decoded;
-  for (size_t i = 0; i < text.size(); ++i) {
-    if (text[i] != '%') {
-      decoded += text[i];
-      continue;
-    }
-    const int high = i + 2 < text.size() ? HexDigit(text[i + 1]) : -1;
-    const int low = i + 2 < text.size() ? HexDigit(text[i + 2]) : -1;
-    if (high < 0 || low < 0) return std::nullopt;
-    decoded += static_cast<char>(high * 16 + low);
-    i += 2;
-  }
-  return decoded;
-}
-
-// The first value of `name` in a query string.
-std::optional<std::string_view> Parameter(std::string_view query, std::string_view name) {
-  while (!query.empty()) {
-    const std::string_view pair = query.substr(0, query.find('&'));
-    query.remove_prefix(std::min(query.size(), pair.size() + 1));
-    const size_t equals = std::min(pair.find('='), pair.size());
-    if (pair.substr(0, equals) == name) return pair.substr(std::min(pair.size(), equals + 1));
-  }
-  return std::nullopt;
-}
 
 Response Json(const nlohmann::ordered_json& body) {
   return {200, body.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace)};
@@ -208,7 +175,7 @@ class ControlPlaneImpl : public ControlPlane {
 
   void Recommend(const Request& request, Respond respond) {
     int k = options_.top_k;
-    if (const auto text = Parameter(request.query, "k")) {
+    if (const auto text = http::Parameter(request.query, "k")) {
       const auto [end, error] = std::from_chars(text->data(), text->data() + text->size(), k);
       if (error != std::errc() || end != text->data() + text->size() || k < 1 || k > options_.top_k) {
         const std::string found(*text);
@@ -244,7 +211,7 @@ class ControlPlaneImpl : public ControlPlane {
 
   // Asks about the user whose id follows `prefix`.
   void AskOfPath(const Request& request, std::string_view prefix, LiveQuery query, Respond respond) {
-    auto user = PercentDecode(std::string_view(request.path).substr(prefix.size()));
+    auto user = http::PercentDecode(std::string_view(request.path).substr(prefix.size()));
     if (!user) return respond(Problem(400, "the user has a % without two hexadecimal digits"));
     query.user_id = *std::move(user);
     Ask(std::move(query), std::move(respond));

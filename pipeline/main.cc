@@ -81,6 +81,7 @@ Status Main(int argc, char** argv) {
   Action action;
   AddRun(app, action);
   AddReplay(app, action);
+  AddServe(app, action);
   AddEvaluate(app, action);
   AddExport(app, action);
   AddGenerate(app, action);

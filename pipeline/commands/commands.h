@@ -17,6 +17,7 @@ using Action = std::function<Status()>;
 
 void AddRun(CLI::App& app, Action& action);
 void AddReplay(CLI::App& app, Action& action);
+void AddServe(CLI::App& app, Action& action);
 void AddGenerate(CLI::App& app, Action& action);
 void AddExport(CLI::App& app, Action& action);
 void AddEvaluate(CLI::App& app, Action& action);

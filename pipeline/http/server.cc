@@ -193,7 +193,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
             .body = std::move(message.body()),
             .host = header(wire::field::host),
             .origin = header(wire::field::origin),
-            .authorization = header(wire::field::authorization)};
+            .authorization = header(wire::field::authorization),
+            .if_none_match = header(wire::field::if_none_match)};
   }
 
   Respond Responder() {

@@ -31,6 +31,7 @@ struct Request {
   std::string host = {};
   std::string origin = {};  // the page that a browser sends this for
   std::string authorization = {};
+  std::string if_none_match = {};
 };
 
 struct Response {

@@ -53,7 +53,10 @@ class KafkaCase(CommandTest):
         return {**settings, **self.settings(state, **more)}
 
     def start(self, *flags, **settings):
-        command = self.command(["run", *flags], self.kafka_settings(**settings))
+        return self.start_command("run", *flags, **settings)
+
+    def start_command(self, *words, **settings):
+        command = self.command(words, self.kafka_settings(**settings))
         log = open(self.path(f"log-{len(self.processes)}"), "w+b")  # closed by kill_all
         process = subprocess.Popen(command, stderr=log, cwd=self.directory, env=self.environment)
         process.log = log

@@ -1,0 +1,34 @@
+// The HTTP face of `freshet serve`: /v1/recommendations/{user}?k=, /healthz, /readyz, /metrics, /v1/status.
+//
+// A look-up is answered on the server's own thread, which reads the store: from memory where the user's block is there.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "core/result.h"
+#include "pipeline/readiness.h"
+#include "pipeline/serve/recommendation_store.h"
+#include "pipeline/serve/topic_follower.h"
+
+namespace freshet {
+
+struct RecommendationServerOptions {
+  std::string listen = "127.0.0.1:8080";  // host:port; port 0 picks a free one; IPv6 as [::1]:8080
+  std::string topic;
+  std::string freshet_version;
+};
+
+class RecommendationServer {
+ public:
+  // Binds and begins to serve. The collaborators outlive it.
+  static Result<std::unique_ptr<RecommendationServer>> Start(const RecommendationServerOptions& options,
+                                                             const RecommendationStore& store,
+                                                             const TopicFollower& follower, const Readiness& readiness);
+  virtual ~RecommendationServer() = default;  // stops serving and joins
+
+  virtual uint16_t port() const = 0;
+};
+
+}  // namespace freshet

@@ -1,0 +1,202 @@
+// Keys: 'u' user -> sequence number (int64, little-endian) and the record; 'p' partition -> position;
+// 'm' name -> what the directory is.
+#include "pipeline/serve/recommendation_store.h"
+
+#include <rocksdb/cache.h>
+#include <rocksdb/db.h>
+#include <rocksdb/filter_policy.h>
+#include <rocksdb/table.h>
+#include <rocksdb/write_batch.h>
+#include <simdjson.h>
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstdio>
+#include <cstring>
+#include <map>
+#include <random>
+#include <utility>
+
+#include "state/codec.h"
+
+namespace freshet {
+namespace {
+
+constexpr char kTopicKey[] = "mtopic";
+constexpr char kInstanceKey[] = "minstance";
+
+std::string UserKey(std::string_view user) { return std::string(1, 'u').append(user); }
+std::string PositionKey(PartitionId partition) { return "p" + std::to_string(Raw(partition)); }
+
+Error ToError(const rocksdb::Status& status, const std::filesystem::path& directory) {
+  const bool held = status.IsIOError() && status.ToString().find("lock") != std::string::npos;
+  return Error(held                    ? ErrorCode::kUnavailable
+               : status.IsCorruption() ? ErrorCode::kCorrupt
+                                       : ErrorCode::kIo,
+               "serve.directory " + directory.string() + ": " + (held ? "another process has it open: " : "") +
+                   status.ToString());
+}
+
+rocksdb::Options OptionsFor(const RecommendationStoreOptions& options) {
+  rocksdb::BlockBasedTableOptions table;
+  table.block_cache = rocksdb::NewLRUCache(options.block_cache_bytes);
+  table.filter_policy.reset(rocksdb::NewBloomFilterPolicy(10));
+  table.cache_index_and_filter_blocks = true;  // so that the cache's size bounds them, too
+  rocksdb::Options rocks;
+  rocks.create_if_missing = true;
+  rocks.table_factory.reset(rocksdb::NewBlockBasedTableFactory(table));
+  rocks.write_buffer_size = options.write_buffer_bytes;
+  rocks.level_compaction_dynamic_level_bytes = true;
+  rocks.max_background_jobs = 2;
+  rocks.max_open_files = 256;
+  rocks.info_log_level = rocksdb::WARN_LEVEL;
+  rocks.keep_log_file_num = 2;
+  return rocks;
+}
+
+class RocksDbRecommendations final : public RecommendationStore {
+ public:
+  RocksDbRecommendations(std::unique_ptr<rocksdb::DB> db, std::filesystem::path directory)
+      : db_(std::move(db)), directory_(std::move(directory)) {}
+
+  // Of `topic`, and with what was read of it so far.
+  Status Begin(const std::string& topic) {
+    ASSIGN_OR_RETURN(const auto found, Read(kTopicKey));
+    if (found && *found != topic) {
+      return Error(ErrorCode::kInvalidArgument, "serve.directory " + directory_.string() + ": holds records of topic " +
+                                                    *found + ", expected those of " + topic +
+                                                    ": name another directory, or delete this one");
+    }
+    ASSIGN_OR_RETURN(const auto instance, Read(kInstanceKey));
+    std::random_device random;
+    char fresh[9];
+    std::snprintf(fresh, sizeof fresh, "%08x", random());
+    instance_ = instance.value_or(fresh);
+    rocksdb::WriteBatch facts;
+    facts.Put(kTopicKey, topic);
+    facts.Put(kInstanceKey, instance_);
+    const rocksdb::Status written = db_->Write({}, &facts);
+    if (!written.ok()) return ToError(written, directory_);
+    return ReadPositions();
+  }
+
+  Status Apply(const RecordBatch& batch) override {
+    changes_.Clear();
+    int64_t taken = 0;
+    for (const RawRecord& record : batch.records) taken += Take(record) ? 1 : 0;
+    for (const PartitionPosition& position : batch.positions) {
+      changes_.Put(PositionKey(position.partition), EncodePosition(position.next));
+    }
+    const rocksdb::Status written = db_->Write({}, &changes_);  // in the log, not synced: what is lost is read again
+    if (!written.ok()) return ToError(written, directory_);
+    for (const PartitionPosition& position : batch.positions) positions_[position.partition] = position.next;
+    records_ += taken;
+    return {};
+  }
+
+  std::optional<Offset> Position(PartitionId partition) const override {
+    const auto found = positions_.find(partition);
+    return found == positions_.end() ? std::nullopt : std::optional(found->second);
+  }
+
+  Result<std::optional<StoredRecommendation>> Find(std::string_view user) const override {
+    ASSIGN_OR_RETURN(auto bytes, Read(UserKey(user)));
+    if (!bytes) return std::optional<StoredRecommendation>();
+    StoredRecommendation found;
+    if (bytes->size() < sizeof found.sequence_number) {
+      return Error(ErrorCode::kCorrupt, "serve.directory " + directory_.string() + ": a user's record is cut short");
+    }
+    std::memcpy(&found.sequence_number, bytes->data(), sizeof found.sequence_number);
+    found.record = bytes->substr(sizeof found.sequence_number);
+    return std::optional(std::move(found));
+  }
+
+  int64_t records() const override { return records_; }
+  int64_t bad_records() const override { return bad_records_; }
+  const std::string& instance() const override { return instance_; }
+
+ private:
+  Result<std::optional<std::string>> Read(const std::string& key) const {
+    std::string value;
+    const rocksdb::Status status = db_->Get({}, key, &value);
+    if (status.IsNotFound()) return std::optional<std::string>();
+    if (!status.ok()) return ToError(status, directory_);
+    return std::optional(std::move(value));
+  }
+
+  Status ReadPositions() {
+    const std::unique_ptr<rocksdb::Iterator> each(db_->NewIterator({}));
+    for (each->Seek("p"); each->Valid() && each->key().starts_with("p"); each->Next()) {
+      const auto position = DecodePosition(each->value().ToStringView());
+      if (!position.ok()) return position.error().At("serve.directory " + directory_.string());
+      positions_[PartitionId{std::atoi(each->key().ToString().c_str() + 1)}] = *position;
+    }
+    return each->status().ok() ? Status() : Status(ToError(each->status(), directory_));
+  }
+
+  // Whether it is one.
+  bool Take(const RawRecord& record) {
+    if (record.value.empty()) {
+      changes_.Delete(UserKey(record.key));
+      return true;
+    }
+    const std::optional<int64_t> sequence_number = SequenceNumberOf(record);
+    if (!sequence_number) {
+      if (bad_records_++ == 0) {
+        spdlog::warn(
+            "{}[{}] offset {}: no recommendation of its key's user: expected JSON with that user_id, a "
+            "sequence_number and items; it is left out, as any that follow are (freshet_serve_bad_records_total)",
+            record.topic, Raw(record.partition), Raw(record.offset));
+      }
+      return false;
+    }
+    value_.assign(reinterpret_cast<const char*>(&*sequence_number), sizeof *sequence_number);
+    value_.append(record.value);
+    changes_.Put(UserKey(record.key), value_);
+    return true;
+  }
+
+  // Nothing where the record is no recommendation.
+  std::optional<int64_t> SequenceNumberOf(const RawRecord& record) {
+    simdjson::dom::object object;
+    if (parser_.parse(record.value.data(), record.value.size()).get(object) != simdjson::SUCCESS) return std::nullopt;
+    std::string_view user;
+    int64_t sequence_number = 0;
+    simdjson::dom::array items;
+    const bool complete = object["user_id"].get(user) == simdjson::SUCCESS &&
+                          object["sequence_number"].get(sequence_number) == simdjson::SUCCESS &&
+                          object["items"].get(items) == simdjson::SUCCESS;
+    return complete && user == record.key ? std::optional(sequence_number) : std::nullopt;
+  }
+
+  const std::unique_ptr<rocksdb::DB> db_;
+  const std::filesystem::path directory_;
+  std::string instance_;
+  std::map<PartitionId, Offset> positions_;
+  std::atomic<int64_t> records_{0};
+  std::atomic<int64_t> bad_records_{0};
+
+  // Of Apply(), kept for their memory.
+  rocksdb::WriteBatch changes_;
+  std::string value_;
+  simdjson::dom::parser parser_;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<RecommendationStore>> RecommendationStore::Open(const RecommendationStoreOptions& options) {
+  std::error_code failure;
+  std::filesystem::create_directories(options.directory, failure);
+  if (failure) {
+    return Error(ErrorCode::kIo, "serve.directory " + options.directory.string() + ": " + failure.message());
+  }
+  rocksdb::DB* opened = nullptr;
+  const rocksdb::Status status = rocksdb::DB::Open(OptionsFor(options), options.directory.string(), &opened);
+  if (!status.ok()) return ToError(status, options.directory);
+  auto store = std::make_unique<RocksDbRecommendations>(std::unique_ptr<rocksdb::DB>(opened), options.directory);
+  RETURN_IF_ERROR(store->Begin(options.topic));
+  return std::unique_ptr<RecommendationStore>(std::move(store));
+}
+
+}  // namespace freshet
