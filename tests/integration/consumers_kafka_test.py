@@ -137,7 +137,8 @@ class ConsumersTest(run_kafka_test.KafkaCase):
         self.check(sys.executable, "-u", self.write("consume.py", example("consume.py")))
 
     def java(self):
-        (jars,) = CACHE.glob("kafka-*[0-9]")
+        version = re.search(r"^kafka_version=(\S+)", (ROOT / "deploy/local-kafka.sh").read_text(), re.MULTILINE)[1]
+        jars = CACHE / f"kafka-{version}"
         program = self.write("Consume.java", example("Consume.java"))
         modules = subprocess.run(["java", "--list-modules"], capture_output=True, text=True, timeout=WAIT_S).stdout
         if "jdk.compiler" not in modules:
