@@ -47,7 +47,8 @@ class Teachers:
         for directory in directories:
             vocabulary.check_same(directory, data)
         models = [model_directory.load(directory).to(device) for directory in directories]
-        return Teachers(models, DistillationOptions(tuple(map(digest, models)), weight, temperature))
+        digests = tuple(digest(model.state_dict().values()) for model in models)
+        return Teachers(models, DistillationOptions(digests, weight, temperature))
 
     def loss(
         self, batch: Sequence[History], chosen: Tensor, vectors: Tensor, candidates: Tensor, weights: Tensor

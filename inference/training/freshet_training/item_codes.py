@@ -34,8 +34,12 @@ class CodedTable(nn.Module):
 def assign(table: Tensor, parts: int, seed: int) -> Tensor:
     """Codes [rows, parts] for rows like those of `table`, whatever their lengths: k-means of each part by itself.
 
-    Code 0 is that of row 0, unknown, alone. REQUIRES: `parts` divides the columns.
+    Code 0 is that of row 0, unknown, alone. Raises ValueError where `parts` does not divide the columns.
     """
+    if table.shape[1] % parts:
+        raise ValueError(
+            f"item_codes ({parts}) must divide dim ({table.shape[1]}) of the model that they are taken from"
+        )
     generator = torch.Generator().manual_seed(seed)
     rows = F.normalize(table[1:], dim=1)
     codes = torch.zeros(len(table), parts, dtype=torch.uint8)

@@ -152,7 +152,8 @@ class Run:
             "config": asdict(config),
             "options": asdict(options),
             "distillation": asdict(teachers.options) if teachers else None,
-            "start": digest(start) if start else None,
+            "start": digest(start.state_dict().values()) if start else None,
+            "codes": digest([codes]) if codes is not None else None,
             "users": len(histories),
             "events": sum(len(history) for history in histories),
         }

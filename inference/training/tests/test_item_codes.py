@@ -1,6 +1,7 @@
 """Items as codes: those alike share them, and a model with them trains, is saved, and says what it cannot do."""
 
 import unittest
+from unittest import mock
 
 import numpy as np
 import torch
@@ -8,7 +9,7 @@ import torch
 from freshet_training import model_directory, safetensors
 from freshet_training.item_codes import CENTROIDS, CodedTable, assign
 from freshet_training.model import SequenceModel
-from tests.command_line import ITEMS, CommandLine, write_export, write_vocabulary
+from tests.command_line import ITEMS, SHAPE, CommandLine, write_export, write_vocabulary
 from tests.support import random_model
 
 CODED = ("--item-codes", "4", "--codes-from")
@@ -84,6 +85,18 @@ class CodedModels(CommandLine):
         self.assertEqual(self.run_command("finetune", *flags)[0], 0)
         self.assertTrue(torch.equal(model_directory.load(tuned).item_embedding.codes, before))
 
+    def test_resuming_with_other_codes_is_refused(self) -> None:
+        self.coded("model", "--epochs", "1")
+        one = assign(torch.randn(ITEMS + 1, 16), 4, seed=1)
+        one[1:] = 1
+        output = ["--output", str(self.directory / "model"), "--resume"]
+        with mock.patch("freshet_training.commands.training.assign", lambda *_, **__: one):
+            code, _, errors = self.run_command(
+                "train", *output, *SHAPE, *CODED, str(self.directory / "plain"), "--epochs", "1"
+            )
+        self.assertEqual(code, 1)
+        self.assertIn("the checkpoint is of another run: its codes is", errors)
+
     def taught(self) -> list[str]:
         return ["--teacher", str(self.directory / "whole"), "--epochs", "2"]
 
@@ -104,6 +117,11 @@ class CodedModels(CommandLine):
         self.assertIn("expected both", self.refused("train", "--item-codes", "4"))
         self.assertIn("expected both", self.refused("train", "--codes-from", plain))
         self.assertIn("must divide dim", self.refused("train", "--item-codes", "5", "--codes-from", plain))
+        narrow = str(self.train("narrow", "--epochs", "1", "--dim", "12"))
+        self.assertIn(
+            "dim (12) of the model that they come from",
+            self.refused("train", "--dim", "16", "--item-codes", "8", "--codes-from", narrow),
+        )
         write_vocabulary(self.directory / "items.tsv", [f"j{row}" for row in range(1, ITEMS + 1)])
         self.assertIn("row 1 is i1, expected j1", self.refused("train", *CODED, plain))
 
