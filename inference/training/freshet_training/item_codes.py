@@ -37,9 +37,7 @@ def assign(table: Tensor, parts: int, seed: int) -> Tensor:
     Code 0 is that of row 0, unknown, alone. Raises ValueError where `parts` does not divide the columns.
     """
     if table.shape[1] % parts:
-        raise ValueError(
-            f"item_codes ({parts}) must divide dim ({table.shape[1]}) of the model that they are taken from"
-        )
+        raise ValueError(f"item_codes ({parts}) must divide dim ({table.shape[1]}) of the model that they come from")
     generator = torch.Generator().manual_seed(seed)
     rows = F.normalize(table[1:], dim=1)
     codes = torch.zeros(len(table), parts, dtype=torch.uint8)
