@@ -3,6 +3,11 @@
 import argparse
 import sys
 
+from . import threads
+
+if __name__ == "__main__":
+    threads.prepare(sys.argv)
+
 import torch
 
 from .commands import (
