@@ -1,6 +1,7 @@
 """What a training run goes on from after it was killed."""
 
 import hashlib
+import io
 import json
 import pickle
 from collections.abc import Iterable
@@ -36,7 +37,10 @@ class Checkpoint:
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         text = json.dumps({name: values.pop(name) for name in _AS_TEXT})
         path.parent.mkdir(parents=True, exist_ok=True)
-        replace({path: lambda new: torch.save({"format": _FORMAT, "text": text, **values}, new)})
+        # By way of memory: where the disk is full, PyTorch 1.13 would end the process, and others name no file.
+        buffer = io.BytesIO()
+        torch.save({"format": _FORMAT, "text": text, **values}, buffer)
+        replace({path: lambda new: new.write_bytes(buffer.getbuffer())})
 
     @staticmethod
     def load(path: Path) -> "Checkpoint":

@@ -55,6 +55,8 @@ def ranks(model: SequenceModel, cases: Sequence[Case]) -> Tensor:
     """The rank of each target, from 0: how many other unseen items score as high or higher; _MISSED where seen."""
     scores = score_unseen(model, [case.history for case in cases])
     targets = torch.tensor([case.target for case in cases], device=model.device)
+    if bool(torch.isnan(scores).any()):
+        raise FloatingPointError("scores of items are no numbers: the model's weights overflow")
     wanted = scores.gather(1, targets[:, None])
     better = (scores >= wanted).sum(1) - 1
     return torch.where(torch.isinf(wanted[:, 0]), torch.full_like(better, _MISSED), better)

@@ -16,6 +16,18 @@ from .time_bucket import TIME_BUCKETS, time_bucket
 
 BLOCKS = ("hstu", "transformer")
 ATTENTIONS = ("softmax", "additive")
+_RANGES = {  # that docs/model-format.md allows
+    "items": (1, 1 << 30),
+    "event_types": (1, 1 << 20),
+    "dim": (1, 4096),
+    "layers": (1, 64),
+    "heads": (1, 4096),
+    "window": (1, 1 << 16),
+    "ffn_dim": (0, 1 << 14),
+    "ln_eps": (1e-30, 1e30),
+    "temperature": (1e-30, 1e30),
+    "norm_eps": (1e-30, 1e30),
+}
 
 
 @dataclass(frozen=True)
@@ -42,6 +54,10 @@ class ModelConfig:
     )
 
     def __post_init__(self) -> None:
+        """Raises ValueError for what the engine would not load."""
+        for name, (least, most) in _RANGES.items():
+            if not least <= getattr(self, name) <= most:
+                raise ValueError(f"{name} is {getattr(self, name):,}, expected {least:,} to {most:,}")
         if self.dim % self.heads:
             raise ValueError(f"heads ({self.heads}) must divide dim ({self.dim})")
         if self.item_codes is not None and (self.item_codes < 1 or self.dim % self.item_codes):

@@ -3,7 +3,9 @@
 import json
 from dataclasses import asdict, fields
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -33,7 +35,7 @@ def save(model: SequenceModel, vocabulary: Vocabulary, directory: Path) -> None:
 def load(directory: Path) -> SequenceModel:
     """Raises ValueError, naming the file, where keys, tensors or shapes are not those of the format."""
     path = directory / "config.json"
-    keys = json.loads(path.read_text(encoding="utf-8"))
+    keys = _read_keys(path)
     if keys.get("block") not in _FORMATS:
         raise ValueError(f"{path}: block is {keys.get('block')!r}, expected {' or '.join(_FORMATS)}")
     expected = {**_constant(keys["block"]), **dict.fromkeys(_config_keys(keys["block"]))}
@@ -43,8 +45,14 @@ def load(directory: Path) -> SequenceModel:
         if keys.pop(name) != value:
             raise ValueError(f"{path}: {name} must be {value!r}")
     weights = safetensors.load(directory / "model.safetensors")
+    for name, weight in weights.items():
+        if not np.isfinite(weight).all():
+            raise ValueError(f"{directory / 'model.safetensors'}: {name} holds numbers that are not finite")
     codes = weights.get("item_embedding.codes")
-    model = SequenceModel(ModelConfig(**keys, item_codes=None if codes is None else codes.shape[-1]))
+    try:
+        model = SequenceModel(ModelConfig(**keys, item_codes=None if codes is None else codes.shape[-1]))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}: {error}") from error
     try:
         model.load_state_dict({name: torch.from_numpy(weight) for name, weight in weights.items()})
     except RuntimeError as error:
@@ -56,6 +64,16 @@ def _stored(weight: Tensor) -> safetensors.Array:
     values = weight.detach().cpu()
     array: safetensors.Array = (values.float() if values.is_floating_point() else values).numpy()
     return array
+
+
+def _read_keys(path: Path) -> dict[str, Any]:
+    try:
+        keys = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: not JSON: {error}") from error
+    if not isinstance(keys, dict):
+        raise ValueError(f"{path}: not a JSON object")
+    return keys
 
 
 def load_vocabulary(directory: Path, config: ModelConfig) -> Vocabulary:

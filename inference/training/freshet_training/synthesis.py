@@ -1,6 +1,6 @@
 """Users that never were: histories drawn from a model, event by event, with times and types as they were observed."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,8 @@ from .model import SequenceModel
 from .sequences import History, Ints
 
 _BATCH_USERS = 256
+
+Progress = Callable[[int, int], None]  # events drawn, of so many
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,9 @@ class SynthesisOptions:
             )
 
 
-def synthesize(model: SequenceModel, observed: Sequence[History], options: SynthesisOptions) -> list[History]:
+def synthesize(
+    model: SequenceModel, observed: Sequence[History], options: SynthesisOptions, progress: Progress = lambda *_: None
+) -> list[History]:
     """Draws from the model what item follows; everything else from `observed`, which should be the events trained on.
 
     A user's first event, as a whole, and number of events are each those of some observed user; a gap in time is that
@@ -46,6 +50,7 @@ def synthesize(model: SequenceModel, observed: Sequence[History], options: Synth
     items, types, times = np.zeros(shape, np.int32), np.zeros(shape, np.int32), np.zeros(shape, np.int64)
     items[:, 0], types[:, 0], times[:, 0] = draw.firsts(options.users)
     for event in range(1, shape[1]):
+        progress(int(np.minimum(lengths, event).sum()), int(lengths.sum()))
         (longer,) = np.nonzero(lengths > event)
         for part in np.array_split(longer, -(-len(longer) // _BATCH_USERS)):
             histories = [History(items[user, :event], types[user, :event], times[user, :event]) for user in part]

@@ -15,7 +15,7 @@ from . import model_directory
 from .augmentation import Augmentation, Augmenter
 from .checkpoint import Checkpoint, digest
 from .distillation import Teachers
-from .evaluation import Accuracy, Case, evaluate, held_out_cases
+from .evaluation import Accuracy, Case, evaluate, held_out_cases, user_vectors
 from .model import ModelConfig, SequenceModel
 from .objective import Objective, ObjectiveOptions
 from .packing import pack
@@ -37,6 +37,15 @@ class TrainOptions:
     seed: int = 1
     augmentations: tuple[Augmentation, ...] = ()
     objective: ObjectiveOptions = field(default_factory=ObjectiveOptions)
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_users", "valid_users"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected 1 or more")
+        if self.patience < 0 or not 0 <= self.lr < math.inf:
+            raise ValueError(f"patience is {self.patience}, lr {self.lr}: expected 0 or more of each")
+        if not 0 <= self.dropout < 1 or not 0 <= self.id_dropout < 1:
+            raise ValueError(f"dropout is {self.dropout}, id_dropout {self.id_dropout}: expected 0 or more and below 1")
 
 
 @dataclass(frozen=True)
@@ -173,16 +182,20 @@ class Run:
         if not len(self._order):
             self._order, self._losses = self._random.permutation(len(self._histories)), []
         while len(self._losses) * size < len(self._order):
-            begin = len(self._losses) * size
-            progress(self.epoch + 1, begin, len(self._order))
-            batch = [self._histories[user] for user in self._order[begin : begin + size]]
-            self._step(self._augmenter(batch, self._random))
+            progress(self.epoch + 1, len(self._losses) * size, len(self._order))
+            self._step(self._augmenter(self._batch(len(self._losses)), self._random))
             if time.monotonic() - self._saved > 60 * self._saving.checkpoint_minutes:
+                self._check_finite()
                 self.save()
+        self._check_finite()
         loss = round(float(np.mean(self._losses)), 4)
         self.epoch += 1
         self._order = np.zeros(0, np.int64)
         return {"epoch": self.epoch, "loss": loss, "train_seconds": round(time.monotonic() - started, 1)}
+
+    def _batch(self, step: int) -> list[History]:
+        size = self._options.batch_users
+        return [self._histories[user] for user in self._order[step * size : (step + 1) * size]]
 
     def _step(self, batch: list[History]) -> None:
         self.model.train()
@@ -191,16 +204,25 @@ class Run:
         loss = batch_loss(self.model, batch, self._objective, self._options.id_dropout, self._teachers)
         value = loss.item()
         if not math.isfinite(value):
-            users = min(len(batch), 3)
-            raise FloatingPointError(
-                f"epoch {self.epoch + 1}, batch {len(self._losses) + 1}: the loss is {value}. Try a lower "
-                f"--lr, or look at these users' events ({users} of {len(batch)}): "
-                + "; ".join(f"items {history.items[:5].tolist()}.." for history in batch[:users])
-            )
+            raise self._spoilt(f"batch {len(self._losses) + 1}: the loss is {value}", batch)
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self._optimizer.step()
         self._losses.append(value)
+
+    def _check_finite(self) -> None:
+        """What the last step spoilt shows in the next one's loss: too late, where it is saved in between."""
+        batch = self._batch(len(self._losses) - 1)
+        numbers = [*self.model.parameters(), self.model.candidates(), user_vectors(self.model, batch)]
+        if not all(bool(torch.isfinite(part).all()) for part in numbers):
+            raise self._spoilt(f"after batch {len(self._losses)} the model computes no finite numbers", batch)
+
+    def _spoilt(self, how: str, batch: list[History]) -> FloatingPointError:
+        users = min(len(batch), 3)
+        return FloatingPointError(
+            f"epoch {self.epoch + 1}, {how}. Try a lower --lr, or look at these users' events "
+            f"({users} of {len(batch)}): " + "; ".join(f"items {h.items[:5].tolist()}.." for h in batch[:users])
+        )
 
     def _learning_rate(self) -> float:
         options = self._options

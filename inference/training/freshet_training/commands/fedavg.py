@@ -41,6 +41,6 @@ def _run(arguments: argparse.Namespace) -> None:
         arguments.rounds,
         arguments.output,
         report=lambda record: training.report(record, arguments.metrics, line),
-        progress=line.update,
+        progress=line.epoch,
         device=training.device(arguments),
     )

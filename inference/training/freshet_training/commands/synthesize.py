@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from .. import exports, model_directory, sequences
+from ..progress import ProgressLine
 from ..sequences import History, Sequences
 from ..synthesis import SynthesisOptions, synthesize
 from . import training
@@ -42,7 +43,9 @@ def _run(arguments: argparse.Namespace) -> None:
         repeats=not arguments.no_repeats, **chosen(arguments, "users", "temperature", "top_p", "max_events", "seed")
     )
     observed = [data.history(user, arguments.hold_out) for user in np.flatnonzero(~data.synthetic).tolist()]
-    made = synthesize(model, observed, options)
+    line = ProgressLine(sys.stderr)
+    made = synthesize(model, observed, options, lambda done, total: line.update("synthesize", done, total, "events"))
+    line.clear()
     _write(data, names, made, arguments.apart, arguments.output)
     events, items = sum(map(len, made)), len(np.unique(np.concatenate([history.items for history in made])))
     print(f"{len(made)} users, {events} events, {items} of {data.items - 1} items were made up", file=sys.stderr)

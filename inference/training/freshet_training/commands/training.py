@@ -168,7 +168,7 @@ def run(
         train_options(arguments, data),
         saving(arguments),
         report=lambda record: report(record, arguments.metrics, line),
-        progress=line.update,
+        progress=line.epoch,
         device=device(arguments),
         teachers=teachers,
         start=start,
