@@ -48,6 +48,7 @@ class StageCosts final : public WorkerMetrics {
   void AddAborts(int64_t) override {}
   void AddRestored(int64_t) override {}
   void AddSnapshots(int64_t) override {}
+  void SetLagSeconds(double) override {}
   void SetRestoring(int64_t) override {}
   void AddDeadLetter(std::string_view) override {}
   void ObserveLatency(double) override {}

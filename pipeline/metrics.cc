@@ -118,6 +118,7 @@ class alignas(64) WorkerInstruments : public WorkerMetrics {
   void DropLag(std::string_view topic, int32_t partition) override {
     if (LagCell* const cell = FindLag(topic, partition)) cell->assigned.Set(false);
   }
+  void SetLagSeconds(double seconds) override { lag_seconds.Set(seconds); }
   void SetRestoring(int64_t partitions) override { restoring.Set(partitions); }
   void AddRestored(int64_t records) override { restored.Add(records); }
   void AddSnapshots(int64_t records) override { snapshots.Add(records); }
@@ -127,7 +128,7 @@ class alignas(64) WorkerInstruments : public WorkerMetrics {
   Cell<int64_t> events, repeats, duplicates, unknown_items, recommendations, aborts, restored, snapshots, restoring,
       assigned;
   Cell<int64_t> cache_users, cache_bytes, cache_hits, cache_misses, cache_evictions;
-  Cell<double> snapshot_age;
+  Cell<double> snapshot_age, lag_seconds;
   std::array<StageCells, kStageNames.size()> stages;
   Histogram<kLatencyBounds> latency;
   // The worker alone adds cells, under `growth`, and looks them up without it; a scrape walks them under it.
@@ -275,6 +276,12 @@ class MetricsImpl : public Metrics {
     return sum;
   }
 
+  double Highest(Cell<double> WorkerInstruments::*cell) const {
+    double highest = 0;
+    for (const auto& [_, worker] : workers_) highest = std::max(highest, (worker.get()->*cell).Get());
+    return highest;
+  }
+
   void AddFlow(Exposition& out) const {
     using W = WorkerInstruments;
     out.Counter("freshet_events_total", "Events accepted into state.", Sum(&W::events));
@@ -351,10 +358,10 @@ class MetricsImpl : public Metrics {
               Sum(&WorkerInstruments::restoring));
     out.Gauge("freshet_assigned_partitions", "Partitions assigned to this instance.",
               Sum(&WorkerInstruments::assigned));
-    double age = 0;
-    for (const auto& [_, worker] : workers_) age = std::max(age, worker->snapshot_age.Get());
+    out.Gauge("freshet_consumer_lag_seconds", "Age of the newest event read, of the partition that is furthest behind.",
+              Highest(&WorkerInstruments::lag_seconds));
     out.Gauge("freshet_snapshot_watermark_age_seconds", "Since the last watermark, of the partition that lags most.",
-              age);
+              Highest(&WorkerInstruments::snapshot_age));
   }
 
   void AddInstance(Exposition& out) const {

@@ -43,6 +43,7 @@ class WorkerMetrics {
   // freshet_consumer_lag{topic,partition}
   virtual void SetLag(std::string_view topic, int32_t partition, int64_t records) = 0;
   virtual void DropLag(std::string_view topic, int32_t partition) = 0;  // the partition left this instance
+  virtual void SetLagSeconds(double seconds) = 0;                       // freshet_consumer_lag_seconds
   virtual void SetRestoring(int64_t partitions) = 0;                    // freshet_restoring_partitions
   virtual void AddRestored(int64_t records) = 0;                        // freshet_restored_records_total
   virtual void AddSnapshots(int64_t records) = 0;                       // freshet_snapshot_records_total

@@ -107,6 +107,7 @@ void Pipeline::Decode() {
     work.record = &record;
     work.partition = partition;
     work.event = *event;
+    partition->last_event_ms = event->timestamp_ms;
   }
   ReportStage(Stage::kDecode);
 }

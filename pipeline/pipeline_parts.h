@@ -28,6 +28,7 @@ struct Pipeline::Partition {
   bool snapshot_due = false;    // records of it, or its watermark, belong to the next commit
   std::vector<uint32_t> works;  // of the running batch
   std::vector<std::string_view> users;
+  std::optional<int64_t> last_event_ms;  // time of the event that was read last
   // Since when the snapshot lacks something: its last watermark, or when it lacked nothing, or was opened.
   std::chrono::steady_clock::time_point behind_since = std::chrono::steady_clock::now();
   StoreStats counted;  // of the store's, what Pipeline::closed_ has

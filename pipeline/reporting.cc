@@ -60,7 +60,15 @@ void Pipeline::ReportGauges() {
   metrics_->SetHotCache(cache.hot_users, cache.hot_bytes, cache.hits, cache.misses, cache.evictions);
   metrics_->SetAssigned(std::ssize(partitions_));
   metrics_->SetSnapshotAge(SnapshotAge(now));
-  for (const auto& [partition, records] : source_.Lag()) metrics_->SetLag(options_.topic, Raw(partition), records);
+  int64_t lag_ms = 0;
+  const int64_t now_ms = WallClockMs();
+  for (const auto& [id, records] : source_.Lag()) {
+    metrics_->SetLag(options_.topic, Raw(id), records);
+    const auto partition = partitions_.find(id);
+    if (records == 0 || partition == partitions_.end()) continue;
+    lag_ms = std::max(lag_ms, now_ms - partition->second->last_event_ms.value_or(now_ms));
+  }
+  metrics_->SetLagSeconds(static_cast<double>(lag_ms) / 1000);
 }
 
 // Seconds since the last watermark of the partition that waits for its next one the longest.

@@ -5,6 +5,7 @@
 #include <sstream>
 #include <thread>
 
+#include "core/clock.h"
 #include "tests/pipeline/pipeline_test_support.h"
 
 namespace freshet {
@@ -24,8 +25,9 @@ class ToldSource : public MemorySource {
     ASSIGN_OR_RETURN(const PollState state, MemorySource::Poll(batch, max_records, wait));
     return ended ? state : PollState::kMore;
   }
-  std::vector<std::pair<PartitionId, int64_t>> Lag() const override { return {{PartitionId{1}, 42}}; }
+  std::vector<std::pair<PartitionId, int64_t>> Lag() const override { return {{PartitionId{1}, waiting}}; }
 
+  int64_t waiting = 42;
   bool ended = false;
   std::optional<PartitionId> lose;
 
@@ -83,6 +85,25 @@ TEST_F(ReportingTest, WhatIsAssignedAndItsLagAreToldWithoutACommit) {
   source_->lose = PartitionId{0};
   Run(1);
   EXPECT_EQ(Metric("freshet_assigned_partitions"), 1);
+}
+
+TEST_F(ReportingTest, TheLagInSecondsIsTheAgeOfTheLastEventWhileRecordsWait) {
+  Start(kNever);
+  Run(1);
+  EXPECT_EQ(Metric("freshet_consumer_lag_seconds"), 0) << "nothing was read before";
+  Run(9);
+  const auto to_come = [this] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(1010));  // gauges are a second old at most
+    Run(1);
+    return Metric("freshet_consumer_lag_seconds");
+  };
+  const auto last_ms = json::parse(topic_.partitions[1].back())["timestamp"].get<int64_t>();
+  const int64_t before_ms = WallClockMs() - last_ms;
+  const int64_t lag_ms = std::llround(to_come() * 1000);
+  EXPECT_GE(lag_ms, before_ms);
+  EXPECT_LE(lag_ms, WallClockMs() - last_ms);
+  source_->waiting = 0;
+  EXPECT_EQ(to_come(), 0);
 }
 
 TEST_F(ReportingTest, AbortsAreToldAlthoughNothingIsCommitted) {

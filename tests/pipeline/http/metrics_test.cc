@@ -76,6 +76,7 @@ TEST(Metrics, SumsOverWorkers) {
     mine.SetLag("events", worker, 100 + worker);
     mine.SetAssigned(1);
     mine.SetSnapshotAge(20.5 - worker);
+    mine.SetLagSeconds(3.5 + worker);
   }
   metrics->Worker(1).AddDeadLetter("missing_user_id");
   const Scrape scrape(metrics->Render());
@@ -95,6 +96,7 @@ TEST(Metrics, SumsOverWorkers) {
   EXPECT_EQ(scrape[R"(freshet_consumer_lag{topic="events",partition="1"})"], 101);
   EXPECT_EQ(scrape["freshet_assigned_partitions"], 2);
   EXPECT_EQ(scrape["freshet_snapshot_watermark_age_seconds"], 20.5) << "the highest";
+  EXPECT_EQ(scrape["freshet_consumer_lag_seconds"], 4.5) << "likewise";
 }
 
 TEST(Metrics, HistogramsAreCumulative) {
