@@ -102,7 +102,7 @@ class ModelRanks {
         options_(options),
         log_rows_(SameRows(plan.log->vocabulary)),
         last_rows_(MapRows(plan.log->vocabulary, last_.model->vocabulary)),
-        lists_(last_.model->vocabulary.item_ids().size()),
+        lists_(last_.model->vocabulary.item_ids().size(), log_rows_.items.size()),
         fallback_({log_rows_.items.size(), plan.items_appear, options.exclude_seen}, options.fallback_window_ms) {}
 
   Outcome Run(std::atomic<int64_t>& done) {
@@ -128,7 +128,7 @@ class ModelRanks {
     const auto dim = static_cast<size_t>(serving.model->config.dim);
     const auto items = static_cast<size_t>(serving.model->config.items);
     rows_ = MapRows(plan_.log->vocabulary, serving.model->vocabulary);
-    listed_ = MapRows(serving.model->vocabulary, last_.model->vocabulary);
+    MapListed(serving.model->vocabulary);
     UserVectors user_vectors(serving, plan_, cases, rows_, options_.cache_bytes);
     const auto scratch = serving.ranker->MakeScratch(kCasesAtOnce);
     std::vector<float> vectors(kCasesAtOnce * dim), scores(kCasesAtOnce * items);
@@ -145,12 +145,26 @@ class ModelRanks {
     }
   }
 
+  // An item's row in `lists_`: the last model's, or one behind those if only the log has it, or 0: no event is its own.
+  uint32_t ListRow(ItemRow in_last, ItemRow in_log) const {
+    if (Raw(in_last) != 0 || Raw(in_log) == 0) return Raw(in_last);
+    return static_cast<uint32_t>(last_.model->vocabulary.item_ids().size()) + Raw(in_log);
+  }
+
+  void MapListed(const Vocabulary& model) {
+    const RowMap in_last = MapRows(model, last_.model->vocabulary), in_log = MapRows(model, plan_.log->vocabulary);
+    listed_.clear();
+    for (size_t row = 0; row < in_last.items.size(); ++row) {
+      listed_.push_back(ListRow(in_last.items[row], in_log.items[row]));
+    }
+  }
+
   // What the fallback and novelty may know before a case.
   void TakeIn(size_t known) {
     for (; known_ < known; ++known_) {
       const KnownEvent& event = plan_.events[known_];
       const ItemRow item = plan_.log->users[event.user].tokens[event.history].item;
-      lists_.Count(Raw(last_rows_.items[Raw(item)]));
+      lists_.Count(ListRow(last_rows_.items[Raw(item)], item));
       fallback_.Consume(History({}, log_rows_), Raw(item), event.time_ms);
     }
   }
@@ -170,7 +184,7 @@ class ModelRanks {
     best_.Clear();
     best_.OfferAll(scores);
     best_.Take(ranking_.top);
-    for (uint32_t& row : ranking_.top) row = Raw(listed_.items[row]);
+    for (uint32_t& row : ranking_.top) row = listed_[row];
     lists_.Add(ranking_.top, scores.size() - 1);
     const float of_target = scores[Raw(rows_.items[Raw(target)])];
     if (of_target == kExcluded) return 0;
@@ -182,8 +196,8 @@ class ModelRanks {
   const ServingModel& last_;
   const EvaluationPlan& plan_;
   ModelRankOptions options_;
-  RowMap rows_;    // the log's, in those of the model that answers
-  RowMap listed_;  // that one's, in those of the last
+  RowMap rows_;                   // the log's, in those of the model that answers
+  std::vector<uint32_t> listed_;  // that one's, in those of `lists_`
   RowMap log_rows_;
   RowMap last_rows_;
   Lists lists_;

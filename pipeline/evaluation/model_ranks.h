@@ -3,7 +3,7 @@
 // A user vector is that of the user's events before the case and of nothing else. A user's first event has none: it is
 // ranked by the popularity of the last hours among all items of the log so far (the fallback), and its list counts
 // neither for coverage nor for novelty. Where later models take over, as they do in a running instance, keys/values
-// begin anew from the user's events; coverage is of the last one's items.
+// begin anew from the user's events; coverage is of the last one's items, whatever else the others list.
 #pragma once
 
 #include <atomic>

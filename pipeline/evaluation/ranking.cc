@@ -66,9 +66,9 @@ void Lists::Add(std::span<const uint32_t> top, size_t candidates) {
 }
 
 void Lists::Finish(Outcome& outcome) const {
+  const auto places = std::span(best_place_).first(items_).subspan(1);
   for (size_t i = 0; i < kCutoffs.size(); ++i) {
-    const auto covered =
-        std::count_if(best_place_.begin(), best_place_.end(), [&](size_t place) { return place < kCutoffs[i]; });
+    const auto covered = std::count_if(places.begin(), places.end(), [&](size_t place) { return place < kCutoffs[i]; });
     outcome.coverage[i] = static_cast<double>(covered) / static_cast<double>(std::max<int64_t>(outcome.candidates, 1));
     outcome.novelty[i] = bits_[i] / static_cast<double>(std::max<int64_t>(listed_[i], 1));
   }

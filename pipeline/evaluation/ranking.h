@@ -87,7 +87,9 @@ struct Outcome {
 // Gathers coverage and novelty of lists. REQUIRES: an item is counted when it becomes known.
 class Lists {
  public:
-  explicit Lists(size_t items) : counts_(items), best_place_(items, kCutoffs.back()) {}
+  // `others`: rows behind those of the items, which may be counted and listed, but not covered; nor is row 0.
+  explicit Lists(size_t items, size_t others = 0)
+      : items_(items), counts_(items + others), best_place_(items + others, kCutoffs.back()) {}
 
   void Count(uint32_t row) {
     ++counts_[row];
@@ -99,6 +101,7 @@ class Lists {
   void Finish(Outcome& outcome) const;
 
  private:
+  size_t items_;
   std::vector<uint32_t> counts_;
   int64_t total_ = 0;
   std::vector<size_t> best_place_;  // from 0, in any list

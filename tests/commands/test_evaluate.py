@@ -246,6 +246,35 @@ class EvaluateTest(CommandTest):
         self.assertEqual(found["model"]["mrr"], alone["compare"]["model"]["mrr"])
         self.assertNotEqual(found["model"]["mrr"], compared["model"]["mrr"])
 
+    def test_a_later_model_of_fewer_items(self):
+        """Lists as each of both models gives them in `replay`: to its time, and from then on."""
+        later = ITEMS[-5:]
+        write_model(self.path("other"), later, seed=SEED + 1)
+        begin = self.log[len(self.log) // 2]["timestamp"]
+        words = ("--protocol", "prequential", "--model-from", f"{begin}={self.path('other')}")
+        found, _ = self.evaluate(self.log, *words)
+        answers = []
+        for model in ("model", "other"):
+            settings = {"recommend__top_k": len(ITEMS), "model__directory": self.path(model)}
+            self.replay(self.path("events.jsonl"), output=f"{model}.jsonl", state=f"{model}-state", **settings)
+            records = read_output(self.path(f"{model}.jsonl"))
+            answers.append({(record["user_id"], record["sequence_number"]): record["items"] for record in records})
+        counts, lengths, tops, bits = dict.fromkeys(ITEMS, 0), {}, [], []
+        for number, entry in enumerate(self.log):
+            length, by = lengths.get(entry["user_id"], 0), int(entry["timestamp"] >= begin)
+            if length > 0:
+                tops.append([item["item_id"] for item in answers[by][entry["user_id"], length]])
+                candidates = (len(ITEMS), len(later))[by]
+                bits.append([math.log2((number + candidates) / (counts[item] + 1)) for item in tops[-1]])
+            counts[entry["item_id"]] = counts.get(entry["item_id"], 0) + 1
+            lengths[entry["user_id"]] = length + 1
+        self.assertGreater(len({item for top in tops for item in top[:10]} - set(later)), 0)
+        for k in CUTOFFS:
+            covered = {item for top in tops for item in top[:k]} & set(later)
+            self.assertAlmostEqual(found["model"][f"coverage@{k}"], len(covered) / len(later), delta=1e-9)
+            shown = [of_item for of_list in bits for of_item in of_list[:k]]
+            self.assertAlmostEqual(found["model"][f"novelty@{k}"], sum(shown) / len(shown), delta=1e-9)
+
     def test_compare(self):
         write_model(self.path("other"), ITEMS[:20], seed=SEED + 1)
         for protocol in ("leave-one-out", "prequential"):
