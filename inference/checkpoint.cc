@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <cstring>
 #include <fstream>
+#include <limits>
 #include <map>
 #include <system_error>
 #include <utility>
@@ -63,26 +64,36 @@ Result<Archive> ReadZip(std::string_view zip) {
   size_t at = At<uint32_t>(zip, end + 16);
   if (at == UINT32_MAX) return Error(ErrorCode::kInvalidArgument, "4 GiB or more, which is not read");
   Archive files;
+  size_t left = zip.size();  // entries may share bytes, of which each would be read for its checksum
   for (int count = At<uint16_t>(zip, end + 10); count > 0; --count) {
     if (At<uint32_t>(zip, at) != 0x02014b50) return Damaged("the zip file's directory ends early");
     const std::string_view entry = zip.substr(at, kEntryBytes);
     const std::string name(zip.substr(std::min(at + kEntryBytes, zip.size()), At<uint16_t>(entry, 28)));
+    const auto size = At<uint32_t>(entry, 24);
+    if (size > left) return Damaged(name + " and those before it are larger than the file");
+    left -= size;
     ASSIGN_OR_RETURN(files[name], StoredContent(zip, entry, name));
     at += kEntryBytes + At<uint16_t>(entry, 28) + At<uint16_t>(entry, 30) + At<uint16_t>(entry, 32);
   }
   return files;
 }
 
-size_t ElementBytes(const std::string& storage_type) {
-  if (storage_type == "FloatStorage") return 4;
-  return storage_type == "DoubleStorage" ? 8 : 2;
+size_t ElementBytes(StorageType type) {
+  if (type == StorageType::kFloat) return 4;
+  return type == StorageType::kDouble ? 8 : 2;
 }
 
-float Element(std::string_view bytes, const std::string& storage_type, size_t at) {
-  if (storage_type == "FloatStorage") return At<float>(bytes, 4 * at);
-  if (storage_type == "DoubleStorage") return static_cast<float>(At<double>(bytes, 8 * at));
+// Infinite where it is beyond 32 bits.
+float Narrowed(double number) {
+  using Limits = std::numeric_limits<float>;
+  return std::abs(number) > Limits::max() ? Limits::infinity() : static_cast<float>(number);
+}
+
+float Element(std::string_view bytes, StorageType type, size_t at) {
+  if (type == StorageType::kFloat) return At<float>(bytes, 4 * at);
+  if (type == StorageType::kDouble) return Narrowed(At<double>(bytes, 8 * at));
   const auto bits = At<uint16_t>(bytes, 2 * at);
-  return storage_type == "HalfStorage" ? FromFp16(bits) : FromBf16(bits);
+  return type == StorageType::kHalf ? FromFp16(bits) : FromBf16(bits);
 }
 
 // Whether elements lie in the order of their indices, without gaps. A single one has no stride that matters.
@@ -97,21 +108,23 @@ bool IsContiguous(const PickledTensor& tensor) {
 
 Result<CheckpointTensor> ReadTensor(const PickledTensor& tensor, std::string_view bytes) {
   const size_t element = ElementBytes(tensor.storage_type), stored = bytes.size() / element;
-  CheckpointTensor read{tensor.name, {tensor.shape.begin(), tensor.shape.end()}, {}};
+  const std::string name(tensor.name);
+  CheckpointTensor read{name, {tensor.shape.begin(), tensor.shape.end()}, {}};
   size_t count = 1;
   for (const size_t length : read.shape) {
-    if (length == 0 || count > stored / length) return Damaged(tensor.name + " has too few bytes for its shape");
+    if (length == 0 || count > stored / length) return Damaged(name + " has too few bytes for its shape");
     count *= length;
   }
   if (tensor.strides.size() != tensor.shape.size() || !IsContiguous(tensor)) {
-    return Error(ErrorCode::kInvalidArgument, tensor.name + " is a view: save .contiguous() tensors");
+    return Error(ErrorCode::kInvalidArgument, name + " is a view: save .contiguous() tensors");
   }
   const auto offset = static_cast<size_t>(tensor.offset);
-  if (tensor.offset < 0 || offset > stored - count) return Damaged(tensor.name + " reaches beyond its bytes");
+  if (tensor.offset < 0 || count > stored || offset > stored - count)
+    return Damaged(name + " reaches beyond its bytes");
   for (size_t i = 0; i < count; ++i) {
     read.values.push_back(Element(bytes, tensor.storage_type, offset + i));
     if (std::isfinite(read.values.back())) continue;
-    return Error(ErrorCode::kCorrupt, tensor.name + "[" + std::to_string(i) + "] is NaN, infinite or beyond 32 bits");
+    return Error(ErrorCode::kCorrupt, name + "[" + std::to_string(i) + "] is NaN, infinite or beyond 32 bits");
   }
   return read;
 }
@@ -133,8 +146,9 @@ Result<std::vector<CheckpointTensor>> ParseCheckpoint(std::string_view file) {
   std::vector<CheckpointTensor> tensors;
   size_t elements = 0;
   for (const PickledTensor& tensor : pickled) {
-    const auto bytes = files.find(prefix + "data/" + tensor.storage);
-    if (bytes == files.end()) return Damaged("data/" + tensor.storage + ", of " + tensor.name + ", is missing");
+    const std::string storage = "data/" + std::string(tensor.storage);
+    const auto bytes = files.find(prefix + storage);
+    if (bytes == files.end()) return Damaged(storage + ", of " + std::string(tensor.name) + ", is missing");
     ASSIGN_OR_RETURN(CheckpointTensor read, ReadTensor(tensor, bytes->second));
     elements += read.values.size();
     // Tensors may share bytes, by which a small file could ask for any amount of memory.

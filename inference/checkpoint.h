@@ -3,7 +3,8 @@
 //
 // A pickle is a program. This reader knows the instructions and the four kinds of name that a state_dict's pickle has,
 // makes strings, numbers and tensors of them and nothing else, and refuses everything more by its name: it never runs
-// anything. It takes no more memory than some times the file's size.
+// anything. Memory stays in proportion to the file's size, at the worst, of what no state_dict has, over 100 times it
+// (4 MB of empty tuples: 530 MB).
 #pragma once
 
 #include <filesystem>
@@ -22,8 +23,8 @@ struct CheckpointTensor {
 };
 
 // In the order of the state_dict. Errors name the file: it is no zip file or a damaged one; it holds more than a
-// state_dict (the name that a pickle asks for, or the entry, is named); a tensor's bytes are too few, or not in order;
-// a number is not finite.
+// state_dict (the name that a pickle asks for, or the entry, is named); an entry is repeated; a tensor's bytes are too
+// few, or not in order; a number is not finite.
 Result<std::vector<CheckpointTensor>> ReadCheckpoint(const std::filesystem::path& path);
 
 // The same of a file's content; errors name no file.

@@ -1,11 +1,12 @@
 #include "inference/unpickler.h"
 
 #include <algorithm>
-#include <array>
 #include <cstdio>
 #include <cstring>
 #include <map>
 #include <optional>
+#include <string>
+#include <tuple>
 #include <utility>
 
 namespace freshet {
@@ -13,14 +14,24 @@ namespace {
 
 constexpr std::string_view kOrderedDict = "collections.OrderedDict";
 constexpr std::string_view kRebuildTensor = "torch._utils._rebuild_tensor_v2";
-constexpr std::string_view kGlobals[] = {kOrderedDict,          kRebuildTensor,      "torch.FloatStorage",
-                                         "torch.DoubleStorage", "torch.HalfStorage", "torch.BFloat16Storage"};
+
+// What a pickle may refer to.
+struct Global {
+  std::string_view name;
+  std::optional<StorageType> storage_type = {};
+};
+constexpr Global kGlobals[] = {{kOrderedDict},
+                               {kRebuildTensor},
+                               {"torch.FloatStorage", StorageType::kFloat},
+                               {"torch.DoubleStorage", StorageType::kDouble},
+                               {"torch.HalfStorage", StorageType::kHalf},
+                               {"torch.BFloat16Storage", StorageType::kBFloat16}};
 
 constexpr size_t kMaxName = 1000;  // what a pickle may name again and again, it must not be able to make large
 constexpr size_t kMaxRank = 8;
 
 // What stands on the stack. Tuples, dicts and tensors are kept aside, and `number` is the place of one: what was
-// memoised is the same one. Texts are the pickle's own bytes, or of kGlobals.
+// memoised is the same one; likewise of a storage, and of kGlobals. Texts are the pickle's own bytes.
 struct Value {
   enum class Kind { kMark, kNone, kNumber, kText, kGlobal, kTuple, kDict, kStorage, kTensor };
   Kind kind = Kind::kNone;
@@ -29,6 +40,8 @@ struct Value {
 };
 using Kind = Value::Kind;
 using Values = std::vector<Value>;
+
+Global GlobalOf(const Value& value) { return kGlobals[static_cast<size_t>(value.number)]; }
 
 class Unpickler {
  public:
@@ -84,12 +97,18 @@ class Unpickler {
   void PushGlobal() {
     std::string name(TakeLine());
     name.append(".").append(TakeLine());
-    const auto known = std::find(std::begin(kGlobals), std::end(kGlobals), name);
+    const auto known = std::find_if(std::begin(kGlobals), std::end(kGlobals),
+                                    [&](const Global& global) { return global.name == name; });
     if (known == std::end(kGlobals)) {
       return Fail("asks for " + name.substr(0, kMaxName) +
                   ", which no state_dict of float tensors does: save model.state_dict() alone");
     }
-    Push(Kind::kGlobal, 0, *known);
+    Push(Kind::kGlobal, known - std::begin(kGlobals));
+  }
+  void PushLong() {
+    const uint64_t bytes = TakeNumber(1);
+    if (bytes > 8) return Fail("has a number of more than 8 bytes");
+    Push(Kind::kNumber, static_cast<int64_t>(TakeNumber(bytes)));  // sizes are below 2^63
   }
   Value Pop() { return PopOf(1).front(); }
   // The last `count`; as many, whatever is there.
@@ -143,7 +162,7 @@ class Unpickler {
   std::map<uint64_t, Value> memo_;
   std::vector<Values> tuples_;
   std::vector<std::vector<std::pair<Value, Value>>> dicts_;
-  std::vector<std::array<std::string_view, 2>> storages_;  // type, name
+  std::vector<std::pair<StorageType, std::string_view>> storages_;  // with its name
   std::vector<PickledTensor> tensors_;
 };
 
@@ -178,8 +197,8 @@ void Unpickler::Step() {
       return Push(Kind::kNumber, static_cast<int64_t>(TakeNumber(2)));
     case 'J':  // BININT
       return Push(Kind::kNumber, static_cast<int32_t>(TakeNumber(4)));
-    case 0x8a:  // LONG1; sizes are below 2^63
-      return Push(Kind::kNumber, static_cast<int64_t>(TakeNumber(std::min<uint64_t>(TakeNumber(1), 8))));
+    case 0x8a:  // LONG1
+      return PushLong();
     case 'X':  // BINUNICODE
       return Push(Kind::kText, 0, Take(TakeNumber(4)));
     case ')':  // EMPTY_TUPLE
@@ -217,8 +236,9 @@ void Unpickler::Step() {
 
 void Unpickler::Reduce() {
   const Value arguments = Pop(), callable = Pop();
-  if (callable.text == kOrderedDict && TupleOf(arguments).empty()) return PushDict();
-  if (callable.text != kRebuildTensor) return Fail("calls what is no tensor and no OrderedDict()");
+  const std::string_view name = callable.kind == Kind::kGlobal ? GlobalOf(callable).name : std::string_view();
+  if (name == kOrderedDict && TupleOf(arguments).empty()) return PushDict();
+  if (name != kRebuildTensor) return Fail("calls what is no tensor and no OrderedDict()");
   tensors_.push_back(MakeTensor(TupleOf(arguments)));
   Push(Kind::kTensor, static_cast<int64_t>(tensors_.size()) - 1);
 }
@@ -230,9 +250,7 @@ PickledTensor Unpickler::MakeTensor(const Values& arguments) {
     Fail("makes a tensor of something else");
     return tensor;
   }
-  const std::array<std::string_view, 2>& storage = storages_[static_cast<size_t>(arguments[0].number)];
-  tensor.storage_type = storage[0];
-  tensor.storage = storage[1];
+  std::tie(tensor.storage_type, tensor.storage) = storages_[static_cast<size_t>(arguments[0].number)];
   tensor.offset = arguments[1].number;
   tensor.shape = NumbersOf(arguments[2]);
   tensor.strides = NumbersOf(arguments[3]);
@@ -247,7 +265,9 @@ void Unpickler::LoadStorage() {
       about[2].kind != Kind::kText) {
     return Fail("refers to something that is no storage");
   }
-  storages_.push_back({about[1].text.substr(about[1].text.find('.') + 1), about[2].text.substr(0, kMaxName)});
+  const Global type = GlobalOf(about[1]);
+  if (!type.storage_type) return Fail("has a storage of " + std::string(type.name) + ", which is no type of number");
+  storages_.emplace_back(*type.storage_type, about[2].text.substr(0, kMaxName));
   Push(Kind::kStorage, static_cast<int64_t>(storages_.size()) - 1);
 }
 
@@ -262,9 +282,20 @@ Result<std::vector<PickledTensor>> Unpickler::Tensors() {
   const Value top = Pop();
   if (top.kind != Kind::kDict) Fail("is no state_dict");
   if (error_) return *error_;
-  std::vector<PickledTensor> tensors;
-  for (const auto& [name, value] : dicts_[static_cast<size_t>(top.number)]) {
+  const auto& dict = dicts_[static_cast<size_t>(top.number)];
+  // The same name and the same tensor again take two bytes each: few would ask for any amount of memory.
+  std::vector<std::string_view> names;
+  for (const auto& [name, value] : dict) {
     if (name.text.size() > kMaxName) return Error(ErrorCode::kInvalidArgument, "a name of more than 1000 bytes");
+    if (name.kind == Kind::kText) names.push_back(name.text);
+  }
+  std::sort(names.begin(), names.end());
+  const auto repeated = std::adjacent_find(names.begin(), names.end());
+  if (repeated != names.end()) {
+    return Error(ErrorCode::kInvalidArgument, "its entry " + std::string(*repeated) + " is repeated");
+  }
+  std::vector<PickledTensor> tensors;
+  for (const auto& [name, value] : dict) {
     if (name.kind != Kind::kText || value.kind != Kind::kTensor) {
       return Error(ErrorCode::kInvalidArgument,
                    "its entry " + std::string(name.text) + " is no tensor: save model.state_dict() alone");

@@ -74,6 +74,26 @@ def save(path, what, compression=zipfile.ZIP_STORED):
             archive.writestr(f"archive/data/{place}", blob)
 
 
+def text(words):
+    """An instruction that puts them on the stack."""
+    return b"X" + struct.pack("<I", len(words)) + words.encode()
+
+
+def tensor(
+    storage_type=b"ctorch\nFloatStorage\n", call=b"ctorch._utils\n_rebuild_tensor_v2\n", place=b"K\0K\1\x85K\1\x85"
+):
+    """Instructions for a tensor of storage 0: `place` is its offset, shape and strides."""
+    storage = b"(" + text("storage") + storage_type + text("0") + text("cpu") + b"K\1tQ"
+    return call + b"(" + storage + place + b"\x89}tR"
+
+
+def save_pickle(path, entries, storage=bytes(4)):
+    """A checkpoint of one storage, whose pickle is a dict of `entries`, instructions of any kind."""
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("archive/data.pkl", b"\x80\2}(" + entries + b"u.")
+        archive.writestr("archive/data/0", storage)
+
+
 def pmixer(from_one=False, kind="FloatStorage"):
     """A state_dict of random tensors, in eighths, which 16 bits hold exactly."""
     numbers = random.Random(SEED)

@@ -5,9 +5,11 @@ import collections
 import json
 import os
 import random
+import struct
 import zipfile
+import zlib
 
-from checkpoint import DIM, ITEMS, Tensor, pmixer, save
+from checkpoint import DIM, ITEMS, Tensor, pmixer, save, save_pickle, tensor, text
 from support import SEED, CommandTest, as_lines, main, random_log, read_output, read_safetensors
 
 
@@ -110,6 +112,35 @@ class ConvertTest(CommandTest):
         self.refuse("its entry epoch is no tensor", state={"epoch": 3, "item_emb.weight": Tensor([1, 1], [0.0])})
         self.refuse("its pickle is no state_dict", state=3)
         self.refuse("its pickle has instruction 0x5d", state=[pmixer()])
+
+    def test_what_no_pickler_writes(self):
+        name, model = text("pos_emb.weight"), self.path("model.pth")
+        save_pickle(model, name + b"q\1" + tensor() + b"q\2" + 9 * b"h\1h\2")
+        self.refuse("model.pth: its entry pos_emb.weight is repeated")
+        save_pickle(model, name + tensor(b"ccollections\nOrderedDict\n"))
+        self.refuse("its pickle has a storage of collections.OrderedDict, which is no type of number")
+        save_pickle(model, name + tensor(call=text("torch._utils._rebuild_tensor_v2")))
+        self.refuse("its pickle calls what is no tensor")
+        save_pickle(model, name + tensor(place=b"\x8a\x09" + bytes(9) + b"K\1\x85K\1\x85"))
+        self.refuse("its pickle has a number of more than 8 bytes")
+        save_pickle(model, name + tensor(place=b"M\xff\xff))"), storage=b"")
+        self.refuse("pos_emb.weight reaches beyond its bytes")
+        for number in (4e38, -1e300, float("inf"), float("nan")):
+            save_pickle(model, name + tensor(b"ctorch\nDoubleStorage\n"), storage=struct.pack("<d", number))
+            self.refuse("pos_emb.weight[0] is NaN, infinite or beyond 32 bits")
+
+    def test_files_that_share_bytes(self):
+        content, count = bytes(1000), 50
+        sizes = (zlib.crc32(content), len(content), len(content))
+        whole = struct.pack("<IHHHHHIIIHH", 0x04034B50, 20, 0, 0, 0, 0, *sizes, 3, 0) + b"a/x" + content
+        names = [f"a/{place:02}".encode() for place in range(count)]
+        directory = b"".join(
+            struct.pack("<IHHHHHHIIIHHHHHII", 0x02014B50, 20, 20, 0, 0, 0, 0, *sizes, 4, 0, 0, 0, 0, 0, 0) + name
+            for name in names
+        )
+        end = struct.pack("<IHHHHIIH", 0x06054B50, 0, 0, count, count, len(directory), len(whole), 0)
+        self.write("model.pth", whole + directory + end)
+        self.refuse("model.pth: damaged: a/03 and those before it are larger than the file")
 
     def test_tensors_that_do_not_fit(self):
         def with_change(name, tensor):

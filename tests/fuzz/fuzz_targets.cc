@@ -157,9 +157,12 @@ void Checkpoint(std::string_view bytes) {
 void Pickle(std::string_view bytes) {
   const auto tensors = UnpickleStateDict(bytes);
   if (!tensors.ok()) return Require(!tensors.error().message().empty(), "an error says why");
+  size_t names = 0;
   for (const PickledTensor& tensor : *tensors) {
     Require(tensor.name.size() <= 1000 && tensor.shape.size() <= 8, "names and shapes are short");
+    names += tensor.name.size();
   }
+  Require(names <= bytes.size(), "no name is there more often than in the pickle");
 }
 
 void WriteFile(const std::filesystem::path& path, std::string_view begin, std::string_view rest) {
