@@ -118,7 +118,7 @@ Status SetSizes(const SasrecImport& import, const CheckpointTensor& items, size_
   config.time_bias = false;
   config.similarity = Similarity::kDot;
   config.sasrec.relu = import.relu;
-  if (config.dim % config.heads != 0) {
+  if (config.heads < 1 || config.dim % config.heads != 0) {
     return Wrong("--heads: " + std::to_string(config.heads) + ", expected a divisor of the checkpoint's " +
                  std::to_string(config.dim) + " columns");
   }

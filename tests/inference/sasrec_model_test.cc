@@ -2,7 +2,9 @@
 
 #include <string>
 #include <utility>
+#include <vector>
 
+#include "inference/sasrec_import.h"
 #include "tests/inference/load_model_test.h"
 
 namespace freshet {
@@ -88,6 +90,18 @@ TEST_F(LoadSasrecTest, RefusesTensorsThatDisagree) {
     Write({.input_embedding = true});
     ReplaceInHeader(std::string("\"") + name, std::string("\"x") + name);
     EXPECT_THAT(Failure(), HasSubstr(std::string(name) + " is missing, expected " + spec));
+  }
+}
+
+TEST(ImportSasrec, RefusesHeadsThatDivideNothing) {
+  std::vector<CheckpointTensor> tensors;
+  for (const char* name : {"item_emb.weight", "pos_emb.weight"})
+    tensors.push_back({name, {3, 4}, std::vector(12, 1.f)});
+  for (const int heads : {SasrecImport().heads, -1, 3}) {
+    const auto model = ImportSasrec(tensors, {.heads = heads, .items = {"a", "b"}});
+    ASSERT_FALSE(model.ok()) << heads;
+    EXPECT_EQ(model.error().message(),
+              "--heads: " + std::to_string(heads) + ", expected a divisor of the checkpoint's 4 columns");
   }
 }
 
