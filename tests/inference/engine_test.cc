@@ -169,6 +169,23 @@ TEST(EngineLaw, HoldsForTheShapesToShip) {
   }
 }
 
+// As a SASRec computes a window anew: in several products, the last of which is short.
+TEST(EngineLaw, HoldsForMoreRowsThanOneProductTakes) {
+  std::mt19937_64 random(TestSeed());
+  ModelConfig config = SmallConfig();
+  config.dim = 8, config.window = 300;
+  MakeSasrec(config, {.norm = Norm::kPre, .padding = Padding::kToken});
+  Fixture f(config, random());
+  const auto tokens = RandomTokens(config, 305, random);
+  KeyValueCache cache;
+  const auto stepped = f.Run(std::span(tokens).first(300), cache, 100);
+  const auto last = f.Run(std::span(tokens).subspan(300), cache, 1);
+  const std::vector<float> expected = FullForward(*f.model, tokens);
+  const auto after = expected.begin() + static_cast<ptrdiff_t>(stepped.size());
+  EXPECT_LE(WorstRow(stepped, std::vector<float>(expected.begin(), after), f.dim()), kTolerance);
+  EXPECT_LE(WorstRow(last, std::vector<float>(after, expected.end()), f.dim()), kTolerance);
+}
+
 TEST(EngineLaw, ChunksEqualSingleSteps) {
   std::mt19937_64 random(TestSeed());
   for (int i = 0; i < 30; ++i) {
@@ -386,7 +403,7 @@ TEST(Engine, AnotherPrecisionIsAnotherTag) {
   EXPECT_EQ(Engine::Make(*model).value()->cache_tag(), model->tag);
 }
 
-TEST(Engine, TakesAThirdOfTheMemoryOrLess) {
+TEST(Engine, CacheBytesAreThoseOfTheLayout) {
   ModelConfig config = SmallConfig();
   config.layers = 4, config.window = 50, config.dim = 64, config.heads = 2;
   const auto model = RandomModel(config, 1);
