@@ -48,6 +48,8 @@ struct KafkaOptions {
   // Asked at least once a second while a sink waits for brokers that take nothing; false gives up with kCancelled.
   // Absent: it waits as long as librdkafka's message.timeout.ms (15 minutes).
   std::function<bool()> keep_waiting;
+  // The same while a transactional sink is made: nothing is on its way yet that could still arrive.
+  std::function<bool()> keep_starting;
 };
 
 // Error, as at the start, where librdkafka does not know this one of KafkaOptions::properties, or refuses its value, or

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <functional>
 #include <memory>
 #include <string>
 #include <thread>
@@ -78,8 +79,8 @@ class TransactionalSink final : public RecordSink {
       : options_(options), id_(kafka::MemberName(options)), member_(member), producer_(options_) {}
   ~TransactionalSink() override { LetGo(KeepWaiting() ? kCallMs : kGoodbyeMs); }
 
-  // A new producer, whose id no other has from now on.
-  Status Start();
+  // A new producer, whose id no other has from now on; waits for brokers as long as one of KafkaOptions says.
+  Status Start(const std::function<bool()>& keep_waiting);
 
   Status Publish(std::span<const OutputRecord> records) override;
   Status Commit(std::span<const PartitionPosition> positions) override;
@@ -123,7 +124,7 @@ class TransactionalSink final : public RecordSink {
   kafka::Fences fences_;
 };
 
-Status TransactionalSink::Start() {
+Status TransactionalSink::Start(const std::function<bool()>& keep_waiting) {
   RETURN_IF_ERROR(producer_.Connect(id_));
   worn_ = open_ = failed_ = false;
   bool told = false;
@@ -143,7 +144,7 @@ Status TransactionalSink::Start() {
       return Error(ErrorCode::kIo, problem);
     }
     if (steady_clock::now() - began > seconds(10) && !std::exchange(told, true)) spdlog::warn("{}; waiting", problem);
-    if (!KeepWaiting()) return Error(ErrorCode::kCancelled, problem);
+    if (keep_waiting && !keep_waiting()) return Error(ErrorCode::kCancelled, problem);
   }
 }
 
@@ -192,7 +193,7 @@ Status TransactionalSink::OrAborted(const Status& delivered) {
 Status TransactionalSink::Begin() {
   if (failed_) return Error(ErrorCode::kAborted, "kafka: the transaction has failed");
   if (open_) return {};
-  if (worn_) RETURN_IF_ERROR(Start());
+  if (worn_) RETURN_IF_ERROR(Start(options_.keep_waiting));
   RETURN_IF_ERROR(FailPoint("before_begin"));
   const TransactionError error(rd_kafka_begin_transaction(producer_.client()));
   if (error != nullptr) return Failed("begin", error);
@@ -310,7 +311,7 @@ Status TransactionalSink::Abort() {
     while (steady_clock::now() < until && KeepWaiting()) std::this_thread::sleep_for(milliseconds(25));
   }
   LetGo(kGoodbyeMs);
-  return Start();
+  return Start(options_.keep_waiting);
 }
 
 // Readers, and whoever takes the partitions over, need not wait for the timeout of an open transaction. And librdkafka
@@ -333,7 +334,7 @@ Result<std::unique_ptr<RecordSink>> MakeKafkaSink(const KafkaOptions& options) {
 Result<std::unique_ptr<RecordSink>> kafka::MakeTransactionalSink(const KafkaOptions& options,
                                                                  const GroupMember& member) {
   auto sink = std::make_unique<TransactionalSink>(options, member);
-  RETURN_IF_ERROR(sink->Start());
+  RETURN_IF_ERROR(sink->Start(options.keep_starting));
   return std::unique_ptr<RecordSink>(std::move(sink));
 }
 

@@ -185,6 +185,7 @@ KafkaOptions KafkaOptionsFor(const Config& config) {
   options.recommendations_topic = config.sink.topic;
   options.dead_letters_topic = config.dead_letters.topic;
   options.keep_waiting = KeepWaiting;
+  options.keep_starting = [] { return !stop_requested; };
   return options;
 }
 

@@ -124,5 +124,17 @@ TEST_F(KafkaOutageTest, WhoIsAskedToStopNeedNotWaitForTheBroker) {
   EXPECT_LT(steady_clock::now() - began, seconds(60));
 }
 
+TEST_F(KafkaOutageTest, WhoIsAskedToStopBeforeTheStartHasNothingToWaitFor) {
+  options_.bootstrap_servers = "127.0.0.1:1";  // where nobody listens
+  options_.source_partitions = 1;
+  int waits = 0;
+  options_.keep_waiting = [&] { return ++waits < 3; };
+  options_.keep_starting = [] { return false; };
+  const auto ends = MakeTransactionalKafkaEnds(options_);
+  ASSERT_FALSE(ends.ok());
+  EXPECT_EQ(ends.error().code(), ErrorCode::kCancelled);
+  EXPECT_EQ(waits, 0);
+}
+
 }  // namespace
 }  // namespace freshet
