@@ -114,6 +114,15 @@ Status WriteText(const std::filesystem::path& path, const std::string& text) {
   return {};
 }
 
+// The four files of a model directory, each at `path` of its name.
+template <typename Path>
+Status WriteFiles(const Model& model, const StoredAs& stored, Path path) {
+  RETURN_IF_ERROR(WriteText(path(kConfigFile), ModelConfigText(model.config)));
+  RETURN_IF_ERROR(WriteText(path(kTypesFile), VocabularyText(model.vocabulary.type_names())));
+  RETURN_IF_ERROR(WriteText(path(kItemsFile), VocabularyText(model.vocabulary.item_ids())));
+  return WriteSafetensors(path(kWeightsFile), StoreTensors(model, stored).views);
+}
+
 }  // namespace
 
 std::vector<LayerTensor> LayerTensors(const ModelConfig& config) {
@@ -230,10 +239,19 @@ Status WriteModelDirectory(const Model& model, const std::filesystem::path& dire
   std::error_code failure;
   std::filesystem::create_directories(directory, failure);
   if (failure) return Error(ErrorCode::kIo, directory.string() + ": cannot be made: " + failure.message());
-  RETURN_IF_ERROR(WriteText(directory / kConfigFile, ModelConfigText(model.config)));
-  RETURN_IF_ERROR(WriteText(directory / kTypesFile, VocabularyText(model.vocabulary.type_names())));
-  RETURN_IF_ERROR(WriteText(directory / kItemsFile, VocabularyText(model.vocabulary.item_ids())));
-  return WriteSafetensors(directory / kWeightsFile, StoreTensors(model, stored).views);
+  // Beside those that are there, which a full disk then leaves as they are.
+  const auto unfinished = [&](std::string_view name) { return directory / (std::string(name) + ".new"); };
+  Status status = WriteFiles(model, stored, unfinished);
+  for (const std::string_view name : {kConfigFile, kTypesFile, kItemsFile, kWeightsFile}) {
+    std::error_code ignored;
+    if (!status.ok()) {
+      std::filesystem::remove(unfinished(name), ignored);
+      continue;
+    }
+    std::filesystem::rename(unfinished(name), directory / name, failure);
+    if (failure) status = Error(ErrorCode::kIo, (directory / name).string() + ": cannot be made: " + failure.message());
+  }
+  return status;
 }
 
 }  // namespace freshet

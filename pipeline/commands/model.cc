@@ -3,10 +3,12 @@
 #include <cstdio>
 #include <filesystem>
 #include <iostream>
+#include <limits>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <random>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "inference/model_config.h"
@@ -18,6 +20,9 @@
 
 namespace freshet {
 namespace {
+
+constexpr std::pair<const char*, CachePrecision> kCachePrecisions[] = {
+    {"fp32", CachePrecision::kFp32}, {"fp16", CachePrecision::kFp16}, {"int8", CachePrecision::kInt8}};
 
 // The numbers that the weights are stored in: how many of each type, and their bytes together.
 struct StoredNumbers {
@@ -69,14 +74,18 @@ Status Inspect(const std::string& directory, bool as_json) {
     facts["ffn_dim"] = config.ffn_dim;
     facts["recomputes"] = true;
   }
-  ASSIGN_OR_RETURN(const auto engine, Engine::Make(*model));
-  facts["key_value_bytes_per_user"] = engine->CacheBytes(config.window);
+  for (const auto& [name, precision] : kCachePrecisions) {
+    ASSIGN_OR_RETURN(const auto engine, Engine::Make(*model, precision));
+    const bool is_default = precision == CachePrecision::kFp32;
+    facts["key_value_bytes_per_user" + (is_default ? "" : std::string("_") + name)] = engine->CacheBytes(config.window);
+    if (config.recomputes()) break;  // it keeps items, no keys and values
+  }
   if (as_json) {
     std::cout << facts.dump(2) << "\n";
     return {};
   }
   for (const auto& [key, value] : facts.items()) {
-    std::printf("%-26s %s\n", key.c_str(), value.is_string() ? value.get<std::string>().c_str() : value.dump().c_str());
+    std::printf("%-29s %s\n", key.c_str(), value.is_string() ? value.get<std::string>().c_str() : value.dump().c_str());
   }
   return {};
 }
@@ -102,7 +111,8 @@ double RelativeError(const float* actual, const float* expected, size_t size) {
     difference += (actual[i] - expected[i]) * static_cast<double>(actual[i] - expected[i]);
     norm += expected[i] * static_cast<double>(expected[i]);
   }
-  return std::sqrt(difference / std::max(norm, 1e-30));
+  const double error = std::sqrt(difference / std::max(norm, 1e-30));
+  return std::isfinite(error) ? error : std::numeric_limits<double>::infinity();
 }
 
 // What a step should give for every prefix, [prefixes, dim]; of a model that recomputes only for the whole, each prefix
@@ -115,41 +125,68 @@ std::vector<float> ExpectedOutputs(const Model& model, std::span<const ModelToke
   return RecomputePlain(model, items);
 }
 
-// The law of the incremental step on this model's weights: every prefix of random users, incremental against full.
+// The incremental step with one kind of cache, and how far it was from the full model.
+struct Stepper {
+  const char* name;
+  std::unique_ptr<const Engine> engine;
+  std::unique_ptr<Engine::Scratch> scratch;
+  double worst = 0;
+};
+
+// A model that recomputes has one kind only.
+Result<std::vector<Stepper>> MakeSteppers(const Model& model, const std::string& directory) {
+  ASSIGN_OR_RETURN(const auto ranker, Ranker::Make(model));
+  std::vector<Stepper> steppers;
+  for (const auto& [name, precision] : kCachePrecisions) {
+    ASSIGN_OR_RETURN(auto engine, Engine::Make(model, precision));
+    const Status finite = CheckFinite(model, *engine, *ranker);
+    if (!finite.ok()) return finite.error().At("model.directory: " + directory);
+    auto scratch = engine->MakeScratch(256);
+    steppers.push_back({name, std::move(engine), std::move(scratch)});
+    if (model.config.recomputes()) break;
+  }
+  return steppers;
+}
+
+// full: the outputs behind the last tokens, [outputs, dim].
+void Compare(std::span<const ModelToken> tokens, std::span<const float> full, size_t dim, Stepper& stepper) {
+  const size_t first = tokens.size() - full.size() / dim;
+  KeyValueCache cache;
+  std::vector<float> vector(dim);
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    const StepRow row{&cache, tokens[i], i < first ? nullptr : vector.data()};
+    stepper.engine->Step({&row, 1}, *stepper.scratch);
+    if (i >= first)
+      stepper.worst = std::max(stepper.worst, RelativeError(vector.data(), &full[(i - first) * dim], dim));
+  }
+}
+
+// The law of the incremental step on this model's weights: every prefix of random users, incremental against full. What
+// a cache of fewer bits costs is told, and bound by nothing: it depends on the weights.
 Status Verify(const std::string& directory, int users, uint64_t seed) {
   SetUpLogging({});
   ASSIGN_OR_RETURN(const auto model, LoadModel(directory));
-  ASSIGN_OR_RETURN(const auto engine, Engine::Make(*model));
-  ASSIGN_OR_RETURN(const auto ranker, Ranker::Make(*model));
-  const Status finite = CheckFinite(*model, *engine, *ranker);
-  if (!finite.ok()) return finite.error().At("model.directory: " + directory);
-  const auto scratch = engine->MakeScratch(256);
+  ASSIGN_OR_RETURN(std::vector<Stepper> steppers, MakeSteppers(*model, directory));
   const auto dim = static_cast<size_t>(model->config.dim);
   std::mt19937_64 random(seed);
-  double worst = 0;
   int64_t prefixes = 0;
   Progress progress("model verify", "prefixes");
   for (int user = 0; user < users; ++user) {
     const size_t length = 1 + random() % (3 * static_cast<size_t>(model->config.window));
     const std::vector<ModelToken> tokens = RandomHistory(model->config, length, random);
     const std::vector<float> full = ExpectedOutputs(*model, tokens);
-    const size_t first = length - full.size() / dim;
-    KeyValueCache cache;
-    std::vector<float> vector(dim);
-    for (size_t i = 0; i < length; ++i) {
-      const StepRow row{&cache, tokens[i], i < first ? nullptr : vector.data()};
-      engine->Step({&row, 1}, *scratch);
-      if (i < first) continue;
-      worst = std::max(worst, RelativeError(vector.data(), &full[(i - first) * dim], dim));
-      ++prefixes;
-    }
+    for (Stepper& stepper : steppers) Compare(tokens, full, dim, stepper);
+    prefixes += static_cast<int64_t>(full.size() / dim);
     progress.Update(prefixes, (user + 1.0) / users);
   }
   progress.Finish();
+  const double worst = steppers[0].worst;
   std::printf(
       "%lld prefixes of %d users (seed %llu): largest relative error of the incremental step %.2e, bound 1e-05: %s\n",
       static_cast<long long>(prefixes), users, static_cast<unsigned long long>(seed), worst,
       worst <= 1e-5 ? "ok" : "FAILED");
+  for (size_t i = 1; i < steppers.size(); ++i)
+    std::printf("with a cache of %s: %.2e\n", steppers[i].name, steppers[i].worst);
   if (worst > 1e-5)
     return Error(ErrorCode::kInternal,
                  "model.directory: " + directory + ": the incremental step differs from the full model");

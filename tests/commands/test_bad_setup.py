@@ -14,6 +14,7 @@ import time
 
 from support import (
     SEED,
+    START_MS,
     TIMEOUT_S,
     CommandTest,
     as_lines,
@@ -526,6 +527,26 @@ class ModelDirectoryTest(SetupTest):
         single = self.write("single.jsonl", as_lines([event("u1", "i1"), event("u2", "i2")]))
         done = self.run_program("evaluate", "--input", single, settings=self.settings(), expect=2)
         self.assert_error(done.stderr, "--input: no user has two events, which leave-one-out needs")
+
+    def test_a_log_of_one_item(self):
+        """Whoever had it has seen all that there is: nothing to recommend, and nothing to err about."""
+        write_model(self.path("model"), ["i1"])
+        log = [event(f"u{n % 5}", "i1", START_MS + n * 1000) for n in range(20)] + [event("once", "i1", START_MS)]
+        events = self.write("one.jsonl", as_lines(log))
+        self.run_program("export", "--input", events, "--output", self.path("export"))
+        self.assertEqual(self.path("export/items.tsv").read_text(), "0\t[unknown]\n1\ti1\n")
+        self.run_program("model", "quantize", "model", "--output", "small")
+        for model in ("model", "small"):
+            self.assertIn("ok", self.run_program("model", "verify", model, "--users", 3).stdout)
+            settings = {"model__directory": self.path(model)}
+            self.run_program("evaluate", "--input", events, "--json", "found.json", settings=self.settings(**settings))
+            found = json.loads(self.path("found.json").read_text())
+            self.assertEqual((found["protocol"]["users"], found["protocol"]["seen_targets"]), (5, 5))  # not who came once
+            self.assertEqual((found["model"]["hr@10"], found["model"]["ndcg@10"]), (0, 0))
+            self.replay(events, output=f"{model}.jsonl", state=f"{model}-state", **settings)
+            records = read_output(self.path(f"{model}.jsonl"))
+            self.assert_numbered(records, log)
+            self.assertTrue(all(record["items"] == [] for record in records))
 
 
 if __name__ == "__main__":

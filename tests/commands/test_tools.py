@@ -5,8 +5,10 @@ import json
 import os
 import random
 import re
+import resource
 import shlex
 import shutil
+import signal
 import subprocess
 
 import checkpoint
@@ -45,8 +47,12 @@ class ModelTest(CommandTest):
             "time_bias": True, "similarity": "cosine", "parameters": parameters,
             "stored": {"F32": parameters}, "weight_bytes": 4 * parameters,
             "tokens_for_exact_rebuild": 2 * 7 + 1, "key_value_bytes_per_user": facts["key_value_bytes_per_user"],
+            "key_value_bytes_per_user_fp16": facts["key_value_bytes_per_user_fp16"],
+            "key_value_bytes_per_user_int8": facts["key_value_bytes_per_user_int8"],
         })  # fmt: skip
-        self.assertGreaterEqual(facts["key_value_bytes_per_user"], 2 * 2 * 8 * 16 * 4)
+        for precision, number in (("", 4), ("_fp16", 2), ("_int8", 1)):  # in blocks of 16 rows, beside 8 times
+            scales = 2 * 2 * 2 * 16 * 4 if number == 1 else 0
+            self.assertEqual(facts["key_value_bytes_per_user" + precision], 2 * 2 * 16 * 16 * number + scales + 8 * 8)
         text = self.run_program("model", "inspect", "model/").stdout
         for key, value in {**facts, "version": version}.items():
             shown = value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
@@ -77,11 +83,14 @@ class ModelTest(CommandTest):
         self.assertNotEqual(runs[0], runs[2])
         found = re.fullmatch(
             r"(\d+) prefixes of 10 users \(seed 3\): largest relative error of the incremental step (\S+), "
-            r"bound 1e-05: ok\n", runs[0],
+            r"bound 1e-05: ok\nwith a cache of fp16: (\S+)\nwith a cache of int8: (\S+)\n", runs[0],
         )  # fmt: skip
         self.assertIsNotNone(found, runs[0])
         self.assertGreater(int(found[1]), 10)
         self.assertLess(float(found[2]), 1e-5)
+        self.assertLess(1e-5, float(found[3]))
+        self.assertLess(float(found[3]), float(found[4]))
+        self.assertLess(float(found[4]), 0.5)
 
 
     def quantize(self, output, *arguments, expect=0):
@@ -121,6 +130,21 @@ class ModelTest(CommandTest):
         self.assertIn("a-file", self.quantize("a-file", expect=1).stderr)
         self.assertEqual(self.inspect("model"), before)
 
+
+    def test_a_full_disk_leaves_the_old_model(self):
+        write_model(self.path("model"), ITEMS)
+        self.quantize("small")
+        before = {path.name: path.read_bytes() for path in self.path("small").iterdir()}
+        write_model(self.path("model"), ITEMS, seed=SEED + 1)
+
+        def limit():  # a write beyond it fails, as the signal is ignored
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (len(before["model.safetensors"]) // 2,) * 2)
+
+        done = self.run_program("model", "quantize", "model", "--output", "small", expect=1, preexec_fn=limit,
+                                restore_signals=False)  # fmt: skip
+        self.assert_error(done.stderr, "small/model.safetensors.new: cannot be written: File too large")
+        self.assertEqual({path.name: path.read_bytes() for path in self.path("small").iterdir()}, before)
 
     def test_precisions_give_the_same_answers(self):
         write_model(self.path("model"), [f"i{n}" for n in range(1, 2001)], dim=48)
