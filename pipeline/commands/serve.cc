@@ -10,9 +10,9 @@
 #include "pipeline/commands/commands.h"
 #include "pipeline/readiness.h"
 #include "pipeline/serve/recommendation_server.h"
-#include "pipeline/serve/recommendation_store.h"
 #include "pipeline/serve/topic_follower.h"
 #include "pipeline/version.h"
+#include "state/recommendation_store.h"
 
 namespace freshet {
 namespace {

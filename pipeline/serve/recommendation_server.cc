@@ -124,8 +124,8 @@ class RecommendationServerImpl final : public RecommendationServer {
   Response ShowMetrics() {
     ready_->Set(readiness_.Missing().empty() ? 1 : 0);
     lag_->Set(static_cast<double>(follower_.lag()));
-    records_->Set(static_cast<double>(store_.records()));
-    bad_records_->Set(static_cast<double>(store_.bad_records()));
+    records_->Set(static_cast<double>(follower_.records()));
+    bad_records_->Set(static_cast<double>(follower_.bad_records()));
     return {200, prometheus::TextSerializer().Serialize(registry_.Collect()),
             "text/plain; version=0.0.4; charset=utf-8"};
   }
@@ -134,8 +134,8 @@ class RecommendationServerImpl final : public RecommendationServer {
     const std::string missing = readiness_.Missing();
     Json status = {{"topic", options_.topic}, {"version", options_.freshet_version}, {"ready", missing.empty()}};
     if (!missing.empty()) status["missing"] = missing;
-    status["records"] = store_.records();
-    status["bad_records"] = store_.bad_records();
+    status["records"] = follower_.records();
+    status["bad_records"] = follower_.bad_records();
     status["lag"] = follower_.lag();
     return JsonResponse(status);
   }

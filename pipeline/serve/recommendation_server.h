@@ -9,8 +9,8 @@
 
 #include "core/result.h"
 #include "pipeline/readiness.h"
-#include "pipeline/serve/recommendation_store.h"
 #include "pipeline/serve/topic_follower.h"
+#include "state/recommendation_store.h"
 
 namespace freshet {
 

@@ -1,5 +1,8 @@
 #include "pipeline/serve/topic_follower.h"
 
+#include <simdjson.h>
+#include <spdlog/spdlog.h>
+
 #include <algorithm>
 #include <chrono>
 #include <utility>
@@ -10,6 +13,20 @@ namespace {
 constexpr size_t kMaxRecords = 1024;
 constexpr std::chrono::milliseconds kWait{100};
 constexpr char kPart[] = "topic";
+
+// Nothing where the record is no recommendation of its key's user.
+std::optional<int64_t> SequenceNumberOf(const RawRecord& record) {
+  thread_local simdjson::dom::parser parser;
+  simdjson::dom::object object;
+  if (parser.parse(record.value.data(), record.value.size()).get(object) != simdjson::SUCCESS) return std::nullopt;
+  std::string_view user;
+  int64_t sequence_number = 0;
+  simdjson::dom::array items;
+  const bool complete = object["user_id"].get(user) == simdjson::SUCCESS &&
+                        object["sequence_number"].get(sequence_number) == simdjson::SUCCESS &&
+                        object["items"].get(items) == simdjson::SUCCESS;
+  return complete && user == record.key ? std::optional(sequence_number) : std::nullopt;
+}
 
 }  // namespace
 
@@ -25,7 +42,7 @@ Status TopicFollower::Run(const std::atomic<bool>& stop) {
     batch.Clear();
     if (const auto polled = source_.Poll(batch, kMaxRecords, kWait); !polled.ok()) return polled.error();
     if (!batch.positions.empty()) {
-      RETURN_IF_ERROR(store_.Apply(batch));
+      RETURN_IF_ERROR(TakeIn(batch));
       RETURN_IF_ERROR(source_.Commit(batch.positions));  // for those who watch the group's lag
     }
     int64_t lag = 0;
@@ -35,6 +52,32 @@ Status TopicFollower::Run(const std::atomic<bool>& stop) {
     behind = behind && !CaughtUp();
   }
   return source_.Close();
+}
+
+Status TopicFollower::TakeIn(const RecordBatch& batch) {
+  for (const RawRecord& record : batch.records) RETURN_IF_ERROR(TakeIn(record));
+  for (const PartitionPosition& position : batch.positions) {
+    RETURN_IF_ERROR(store_.Advance(position.partition, position.next));
+  }
+  return store_.Commit();
+}
+
+Status TopicFollower::TakeIn(const RawRecord& record) {
+  const std::optional<int64_t> sequence_number = SequenceNumberOf(record);
+  if (!record.value.empty() && !sequence_number) {
+    LeaveOut(record);
+    return {};
+  }
+  ++records_;
+  return sequence_number ? store_.Put(record.key, *sequence_number, record.value) : store_.Remove(record.key);
+}
+
+void TopicFollower::LeaveOut(const RawRecord& record) {
+  if (bad_records_++ > 0) return;
+  spdlog::warn(
+      "{}[{}] offset {}: no recommendation of its key's user: expected JSON with that user_id, a sequence_number and "
+      "items; it is left out, as any that follow are (freshet_serve_bad_records_total)",
+      record.topic, Raw(record.partition), Raw(record.offset));
 }
 
 bool TopicFollower::CaughtUp() const {

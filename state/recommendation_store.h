@@ -1,9 +1,7 @@
 // The newest recommendation of each user, as `freshet serve` keeps them: the records of the recommendation topic in one
 // RocksDB, by user, with the positions up to which they were read.
 //
-// What a record replaces: everything of its user that came before it in its partition. A tombstone (no value) removes
-// the user.
-// Threads: Apply() and Position() one; Find() and the counts any.
+// Threads: Find() any; the rest one.
 #pragma once
 
 #include <cstdint>
@@ -13,8 +11,8 @@
 #include <string>
 #include <string_view>
 
+#include "core/ids.h"
 #include "core/result.h"
-#include "ingest/record.h"
 
 namespace freshet {
 
@@ -36,17 +34,19 @@ class RecommendationStore {
   static Result<std::unique_ptr<RecommendationStore>> Open(const RecommendationStoreOptions& options);
   virtual ~RecommendationStore() = default;
 
-  // Takes in a batch and its positions: all, or nothing after a crash. A value that is no recommendation of its key's
-  // user is counted, told of in the log, and left out.
-  virtual Status Apply(const RecordBatch& batch) = 0;
-  // Where reading goes on; absent: nothing of the partition was read yet.
+  // What the next Commit() does: a record takes the place of its user's, a user goes, a partition was read up to
+  // `next`.
+  virtual Status Put(std::string_view user, int64_t sequence_number, std::string_view record) = 0;
+  virtual Status Remove(std::string_view user) = 0;
+  virtual Status Advance(PartitionId partition, Offset next) = 0;
+  // All of it, or nothing after a crash.
+  virtual Status Commit() = 0;
+
+  // Where reading goes on, as committed; absent: nothing of the partition was read yet.
   virtual std::optional<Offset> Position(PartitionId partition) const = 0;
 
   // Absent: nothing was recommended to the user, or it was removed.
   virtual Result<std::optional<StoredRecommendation>> Find(std::string_view user) const = 0;
-
-  virtual int64_t records() const = 0;      // taken in since the start
-  virtual int64_t bad_records() const = 0;  // left out since the start
 
   // Tells this directory from others, and is the same after a restart.
   virtual const std::string& instance() const = 0;

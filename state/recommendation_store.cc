@@ -1,17 +1,13 @@
 // Keys: 'u' user -> sequence number (int64, little-endian) and the record; 'p' partition -> position;
 // 'm' name -> what the directory is.
-#include "pipeline/serve/recommendation_store.h"
+#include "state/recommendation_store.h"
 
 #include <rocksdb/cache.h>
 #include <rocksdb/db.h>
 #include <rocksdb/filter_policy.h>
 #include <rocksdb/table.h>
 #include <rocksdb/write_batch.h>
-#include <simdjson.h>
-#include <spdlog/spdlog.h>
 
-#include <algorithm>
-#include <atomic>
 #include <cstdio>
 #include <cstring>
 #include <map>
@@ -73,25 +69,29 @@ class RocksDbRecommendations final : public RecommendationStore {
     char fresh[9];
     std::snprintf(fresh, sizeof fresh, "%08x", random());
     instance_ = instance.value_or(fresh);
-    rocksdb::WriteBatch facts;
-    facts.Put(kTopicKey, topic);
-    facts.Put(kInstanceKey, instance_);
-    const rocksdb::Status written = db_->Write({}, &facts);
-    if (!written.ok()) return ToError(written, directory_);
+    RETURN_IF_ERROR(Checked(db_->Put({}, kTopicKey, topic)));
+    RETURN_IF_ERROR(Checked(db_->Put({}, kInstanceKey, instance_)));
     return ReadPositions();
   }
 
-  Status Apply(const RecordBatch& batch) override {
+  Status Put(std::string_view user, int64_t sequence_number, std::string_view record) override {
+    value_.assign(reinterpret_cast<const char*>(&sequence_number), sizeof sequence_number);
+    value_.append(record);
+    return Checked(changes_.Put(UserKey(user), value_));
+  }
+
+  Status Remove(std::string_view user) override { return Checked(changes_.Delete(UserKey(user))); }
+
+  Status Advance(PartitionId partition, Offset next) override {
+    reached_[partition] = next;
+    return Checked(changes_.Put(PositionKey(partition), EncodePosition(next)));
+  }
+
+  Status Commit() override {
+    RETURN_IF_ERROR(Checked(db_->Write({}, &changes_)));  // in the log, not synced: what is lost is read again
     changes_.Clear();
-    int64_t taken = 0;
-    for (const RawRecord& record : batch.records) taken += Take(record) ? 1 : 0;
-    for (const PartitionPosition& position : batch.positions) {
-      changes_.Put(PositionKey(position.partition), EncodePosition(position.next));
-    }
-    const rocksdb::Status written = db_->Write({}, &changes_);  // in the log, not synced: what is lost is read again
-    if (!written.ok()) return ToError(written, directory_);
-    for (const PartitionPosition& position : batch.positions) positions_[position.partition] = position.next;
-    records_ += taken;
+    for (const auto& [partition, next] : reached_) positions_[partition] = next;
+    reached_.clear();
     return {};
   }
 
@@ -112,8 +112,6 @@ class RocksDbRecommendations final : public RecommendationStore {
     return std::optional(std::move(found));
   }
 
-  int64_t records() const override { return records_; }
-  int64_t bad_records() const override { return bad_records_; }
   const std::string& instance() const override { return instance_; }
 
  private:
@@ -132,55 +130,22 @@ class RocksDbRecommendations final : public RecommendationStore {
       if (!position.ok()) return position.error().At("serve.directory " + directory_.string());
       positions_[PartitionId{std::atoi(each->key().ToString().c_str() + 1)}] = *position;
     }
-    return each->status().ok() ? Status() : Status(ToError(each->status(), directory_));
+    return Checked(each->status());
   }
 
-  // Whether it is one.
-  bool Take(const RawRecord& record) {
-    if (record.value.empty()) {
-      changes_.Delete(UserKey(record.key));
-      return true;
-    }
-    const std::optional<int64_t> sequence_number = SequenceNumberOf(record);
-    if (!sequence_number) {
-      if (bad_records_++ == 0) {
-        spdlog::warn(
-            "{}[{}] offset {}: no recommendation of its key's user: expected JSON with that user_id, a "
-            "sequence_number and items; it is left out, as any that follow are (freshet_serve_bad_records_total)",
-            record.topic, Raw(record.partition), Raw(record.offset));
-      }
-      return false;
-    }
-    value_.assign(reinterpret_cast<const char*>(&*sequence_number), sizeof *sequence_number);
-    value_.append(record.value);
-    changes_.Put(UserKey(record.key), value_);
-    return true;
-  }
-
-  // Nothing where the record is no recommendation.
-  std::optional<int64_t> SequenceNumberOf(const RawRecord& record) {
-    simdjson::dom::object object;
-    if (parser_.parse(record.value.data(), record.value.size()).get(object) != simdjson::SUCCESS) return std::nullopt;
-    std::string_view user;
-    int64_t sequence_number = 0;
-    simdjson::dom::array items;
-    const bool complete = object["user_id"].get(user) == simdjson::SUCCESS &&
-                          object["sequence_number"].get(sequence_number) == simdjson::SUCCESS &&
-                          object["items"].get(items) == simdjson::SUCCESS;
-    return complete && user == record.key ? std::optional(sequence_number) : std::nullopt;
+  Status Checked(const rocksdb::Status& status) const {
+    return status.ok() ? Status() : Status(ToError(status, directory_));
   }
 
   const std::unique_ptr<rocksdb::DB> db_;
   const std::filesystem::path directory_;
   std::string instance_;
   std::map<PartitionId, Offset> positions_;
-  std::atomic<int64_t> records_{0};
-  std::atomic<int64_t> bad_records_{0};
 
-  // Of Apply(), kept for their memory.
+  // Of the next Commit().
   rocksdb::WriteBatch changes_;
-  std::string value_;
-  simdjson::dom::parser parser_;
+  std::map<PartitionId, Offset> reached_;
+  std::string value_;  // kept for its memory
 };
 
 }  // namespace
