@@ -4,7 +4,6 @@ import hashlib
 import io
 import json
 import pickle
-from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,8 @@ from torch import Tensor
 
 from .files import replace
 
-_FORMAT = "freshet-checkpoint-1"
+# Before what PyTorch writes: this line, and a digest of what follows, as flipped bytes would go unnoticed there.
+MAGIC = b"freshet-checkpoint-2\n"
 # PyTorch 1.13 reads pickles of tensors, text and whole numbers only, when asked to read no others.
 _AS_TEXT = ("purpose", "epoch", "best_epoch", "best_ndcg", "numpy_random")
 
@@ -39,22 +39,34 @@ class Checkpoint:
         path.parent.mkdir(parents=True, exist_ok=True)
         # By way of memory: where the disk is full, PyTorch 1.13 would end the process, and others name no file.
         buffer = io.BytesIO()
-        torch.save({"format": _FORMAT, "text": text, **values}, buffer)
-        replace({path: lambda new: new.write_bytes(buffer.getbuffer())})
+        torch.save({"text": text, **values}, buffer)
+        content = buffer.getbuffer()
+        head = MAGIC + hashlib.sha256(content).digest()
+
+        def write(new: Path) -> None:
+            with new.open("wb") as file:
+                file.write(head)
+                file.write(content)
+
+        replace({path: write})
 
     @staticmethod
     def load(path: Path) -> "Checkpoint":
-        """Raises ValueError, naming the file, where it is no checkpoint."""
+        """Raises ValueError, naming the file, where it is no checkpoint, or not as it was written."""
+        data = path.read_bytes()
+        if not data.startswith(MAGIC):
+            raise ValueError(f"{path}: not a checkpoint of this version ({MAGIC.decode().strip()})")
+        content = memoryview(data)[len(MAGIC) + hashlib.sha256().digest_size :]
+        if hashlib.sha256(content).digest() != data[len(MAGIC) : len(data) - len(content)]:
+            raise ValueError(f"{path}: damaged: not the bytes that were written. Train without --resume")
         try:
-            values = torch.load(path, map_location="cpu", weights_only=True)
+            values = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
         except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
             raise ValueError(f"{path}: not a checkpoint: {error}") from error
-        if not isinstance(values, dict) or values.pop("format", None) != _FORMAT:
-            raise ValueError(f"{path}: not a checkpoint of this version ({_FORMAT})")
         return Checkpoint(**json.loads(values.pop("text")), **values)
 
-    def check_purpose(self, purpose: dict[str, Any]) -> None:
-        """Raises ValueError where `purpose` is not what this was saved for, naming the first difference."""
+    def check_purpose(self, purpose: dict[str, Any], path: Path) -> None:
+        """Raises ValueError where `purpose` is not what this was saved for, naming file and first difference."""
         wanted = json.loads(json.dumps(purpose))
         found, asked = _flat(self.purpose), _flat(wanted)
         # An option that a checkpoint of an older version does not know, and that is not used, is None here and there.
@@ -62,17 +74,9 @@ class Checkpoint:
         if name is None:
             return
         raise ValueError(
-            f"the checkpoint is of another run: its {name} is {found.get(name)!r}, expected {asked.get(name)!r}. "
-            "Train with the same data and options, or without --resume"
+            f"{path}: the checkpoint is of another run: its {name} is {found.get(name)!r}, expected "
+            f"{asked.get(name)!r}. Train with the same data and options, or without --resume"
         )
-
-
-def digest(weights: Iterable[Tensor]) -> str:
-    """Tells them from others."""
-    sha = hashlib.sha256()
-    for weight in weights:
-        sha.update(weight.cpu().numpy().tobytes())
-    return sha.hexdigest()[:16]
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

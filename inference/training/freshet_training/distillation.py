@@ -8,8 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import model_directory, vocabulary
-from .checkpoint import digest
+from . import digests, model_directory, vocabulary
 from .loss import chunk_rows
 from .model import SequenceModel
 from .packing import pack
@@ -47,8 +46,8 @@ class Teachers:
         for directory in directories:
             vocabulary.check_same(directory, data)
         models = [model_directory.load(directory).to(device) for directory in directories]
-        digests = tuple(digest(model.state_dict().values()) for model in models)
-        return Teachers(models, DistillationOptions(digests, weight, temperature))
+        names = tuple(digests.of_model(model) for model in models)
+        return Teachers(models, DistillationOptions(names, weight, temperature))
 
     def loss(
         self, batch: Sequence[History], chosen: Tensor, vectors: Tensor, candidates: Tensor, weights: Tensor

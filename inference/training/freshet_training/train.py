@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import model_directory
+from . import digests, model_directory
 from .augmentation import Augmentation, Augmenter
-from .checkpoint import Checkpoint, digest
+from .checkpoint import Checkpoint
 from .distillation import Teachers
 from .evaluation import Accuracy, Case, evaluate, held_out_cases, user_vectors
 from .model import ModelConfig, SequenceModel
@@ -89,8 +89,18 @@ def train(
             f"{sequences.directory}: no user has {options.hold_out + 2} events or more, nothing to train on"
         )
     run = Run(sequences, config, options, saving, [*histories, *others], device, teachers, start, codes)
+    if saving.checkpoint is not None:
+        run.purpose = {
+            "config": asdict(config),
+            "options": asdict(options),
+            "distillation": asdict(teachers.options) if teachers else None,
+            "start": digests.of_model(start) if start else None,
+            "codes": digests.of(codes) if codes is not None else None,
+            "data": digests.of_export(sequences),
+            "kept": digests.of_histories(others),
+        }
     if saving.resume and saving.checkpoint and saving.checkpoint.exists():
-        run.restore(Checkpoint.load(saving.checkpoint))
+        run.restore(saving.checkpoint)
     valid = draw(held_out_cases(sequences, back=2), options) if options.hold_out else []
     if start is not None and valid and not run.best.weights:
         before = evaluate(run.model, valid)
@@ -128,7 +138,10 @@ class Best:
     def offer(self, epoch: int, accuracy: Accuracy | None, model: SequenceModel) -> None:
         if accuracy is not None and accuracy.ndcg <= self.ndcg:
             return
-        self.epoch, self.ndcg = epoch, accuracy.ndcg if accuracy else -math.inf
+        self.keep(epoch, accuracy.ndcg if accuracy else -math.inf, model)
+
+    def keep(self, epoch: int, ndcg: float, model: SequenceModel) -> None:
+        self.epoch, self.ndcg = epoch, ndcg
         self.weights = {name: weight.clone() for name, weight in model.state_dict().items()}
         model_directory.save(model, self._vocabulary, self._output)
 
@@ -157,15 +170,7 @@ class Run:
         self.best = Best(sequences.vocabulary, saving.output)
         self.epoch = 0  # that were trained whole
         self._histories, self._options, self._saving = histories, options, saving
-        self._purpose = {
-            "config": asdict(config),
-            "options": asdict(options),
-            "distillation": asdict(teachers.options) if teachers else None,
-            "start": digest(start.state_dict().values()) if start else None,
-            "codes": digest([codes]) if codes is not None else None,
-            "users": len(histories),
-            "events": sum(len(history) for history in histories),
-        }
+        self.purpose: dict[str, Any] = {}  # what is trained on what: a checkpoint of another cannot be gone on from
         self._augmenter = Augmenter(options.augmentations, histories, config.items)
         self._objective = Objective(options.objective, histories, config.items, device)
         self._teachers = teachers
@@ -235,7 +240,7 @@ class Run:
         if self._saving.checkpoint is None:
             return
         Checkpoint(
-            purpose=self._purpose,
+            purpose=self.purpose,
             epoch=self.epoch,
             order=torch.from_numpy(self._order),
             losses=torch.tensor(self._losses, dtype=torch.float64),
@@ -248,17 +253,16 @@ class Run:
             numpy_random=dict(self._random.bit_generator.state),
         ).save(self._saving.checkpoint)
 
-    def restore(self, checkpoint: Checkpoint) -> None:
-        checkpoint.check_purpose(self._purpose)
+    def restore(self, path: Path) -> None:
+        checkpoint = Checkpoint.load(path)
+        checkpoint.check_purpose(self.purpose, path)
         self.epoch, self._losses = checkpoint.epoch, checkpoint.losses.tolist()
         self._order = checkpoint.order.numpy()
+        if checkpoint.best:  # the directory may have gone since, or hold another model
+            self.model.load_state_dict(checkpoint.best)
+            self.best.keep(checkpoint.best_epoch, checkpoint.best_ndcg, self.model)
         self.model.load_state_dict(checkpoint.model)
         self._optimizer.load_state_dict({**self._optimizer.state_dict(), "state": checkpoint.optimizer})
-        self.best.epoch, self.best.ndcg, self.best.weights = (
-            checkpoint.best_epoch,
-            checkpoint.best_ndcg,
-            checkpoint.best,
-        )
         torch.set_rng_state(checkpoint.torch_random)
         self._random.bit_generator.state = checkpoint.numpy_random
 

@@ -105,9 +105,10 @@ class Training(CommandLine):
         self.train("model", "--epochs", "1")
         checkpoint = Checkpoint.load(self.directory / "model.checkpoint")
         older = {name: value for name, value in checkpoint.purpose.items() if name != "distillation"}
-        dataclasses.replace(checkpoint, purpose=older).check_purpose(checkpoint.purpose)
-        with self.assertRaisesRegex(ValueError, "its users is 60, expected 61"):
-            checkpoint.check_purpose({**older, "users": 61})
+        path = self.directory / "model.checkpoint"
+        dataclasses.replace(checkpoint, purpose=older).check_purpose(checkpoint.purpose, path)
+        with self.assertRaisesRegex(ValueError, "model.checkpoint: .* its users is None, expected 61"):
+            checkpoint.check_purpose({**older, "users": 61}, path)
 
     def test_a_loss_that_is_no_number_ends_the_run_and_spoils_nothing(self) -> None:
         model = self.train("model", "--epochs", "2")
