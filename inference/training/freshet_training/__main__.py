@@ -3,10 +3,11 @@
 import argparse
 import sys
 
-from . import threads
+from . import interrupts, threads
 
 if __name__ == "__main__":
     threads.prepare(sys.argv)
+    interrupts.end_at_once()
 
 import torch
 
@@ -23,6 +24,8 @@ from .commands import (
     synthesize,
     train,
 )
+from .commands.arguments import outputs
+from .files import UsageError
 
 _COMMANDS = (
     prepare,
@@ -40,15 +43,26 @@ _COMMANDS = (
 
 
 def main() -> int:
-    options = _parser().parse_args()
-    if getattr(options, "threads", 0):
-        torch.set_num_threads(options.threads)
+    """The exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
     try:
-        options.command(options)
+        options = _parser().parse_args()
+        if getattr(options, "threads", 0):
+            torch.set_num_threads(options.threads)
+        with outputs(options):
+            options.command(options)
+    except KeyboardInterrupt as interrupt:
+        return _ended(interrupts.STATUS, "; ".join(["interrupted", *interrupt.args]))
+    except UsageError as error:
+        return _ended(2, error)
     except (OSError, ValueError, FloatingPointError) as error:
-        print(f"freshet_training: {error}", file=sys.stderr)
-        return 1
+        return _ended(1, error)
     return 0
+
+
+def _ended(status: int, why: object) -> int:
+    start_of_line = "\r\x1b[K" if sys.stderr.isatty() else ""  # where progress may stand
+    print(f"{start_of_line}freshet_training: {why}", file=sys.stderr)
+    return status
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -60,4 +74,5 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
+    interrupts.raise_keyboard_interrupt()
     sys.exit(main())

@@ -55,9 +55,3 @@ def write(
     for name, rows in (("items.tsv", names.items), ("event_types.tsv", names.types), ("users.tsv", names.users)):
         writes[directory / name] = lambda new, rows=rows: new.write_bytes(vocabulary.lines(rows))  # type: ignore[misc]
     replace(writes)
-
-
-def refuse_itself(data: Path, output: Path) -> None:
-    """Raises ValueError where an export would be written over the one that it is made from."""
-    if output.exists() and output.samefile(data):
-        raise ValueError(f"--output {output}: is --data; expected another directory")

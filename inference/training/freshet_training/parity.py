@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .files import replace
 from .model import SequenceModel
 from .sequences import History, Sequences
 
@@ -23,7 +24,8 @@ def write(model: SequenceModel, sequences: Sequences, users: int, path: Path) ->
     model.eval()
     rows = (user for user in range(sequences.users) if len(sequences.history(user)))
     records = [_record(model, user, sequences.history(user)) for user, _ in zip(rows, range(users))]
-    path.write_text(json.dumps({"model": asdict(model.config), "users": records}) + "\n", encoding="utf-8")
+    text = json.dumps({"model": asdict(model.config), "users": records}) + "\n"
+    replace({path: lambda new: new.write_text(text, encoding="utf-8")})
 
 
 def _record(model: SequenceModel, user: int, history: History) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -99,25 +100,36 @@ def train(
             "data": digests.of_export(sequences),
             "kept": digests.of_histories(others),
         }
-    if saving.resume and saving.checkpoint and saving.checkpoint.exists():
-        run.restore(saving.checkpoint)
-    valid = draw(held_out_cases(sequences, back=2), options) if options.hold_out else []
-    if start is not None and valid and not run.best.weights:
-        before = evaluate(run.model, valid)
-        run.best.offer(0, before, run.model)
-        report({"epoch": 0, "valid": asdict(before), "best_epoch": 0})
-    while run.epoch < options.epochs and not (options.patience and run.epoch - run.best.epoch >= options.patience):
-        record = run.train_epoch(progress)
-        started = time.monotonic()
-        accuracy = evaluate(run.model, valid) if valid else None
-        run.best.offer(run.epoch, accuracy, run.model)
-        record["valid_seconds"] = round(time.monotonic() - started, 1)
-        report({**record, **({"valid": asdict(accuracy)} if accuracy else {}), "best_epoch": run.best.epoch})
-        run.save()
-    run.model.load_state_dict(run.best.weights)
-    distillation = {"distillation": asdict(teachers.options)} if teachers else {}
-    report({**_summary(run.model, sequences, config, options, run.best.epoch), **distillation})
-    return run.model
+    with _told_how_to_go_on(run):
+        if saving.resume and saving.checkpoint and saving.checkpoint.exists():
+            run.restore(saving.checkpoint)
+        valid = draw(held_out_cases(sequences, back=2), options) if options.hold_out else []
+        if start is not None and valid and not run.best.weights:
+            before = evaluate(run.model, valid)
+            run.best.offer(0, before, run.model)
+            report({"epoch": 0, "valid": asdict(before), "best_epoch": 0})
+        while run.epoch < options.epochs and not (options.patience and run.epoch - run.best.epoch >= options.patience):
+            record = run.train_epoch(progress)
+            started = time.monotonic()
+            accuracy = evaluate(run.model, valid) if valid else None
+            run.best.offer(run.epoch, accuracy, run.model)
+            record["valid_seconds"] = round(time.monotonic() - started, 1)
+            report({**record, **({"valid": asdict(accuracy)} if accuracy else {}), "best_epoch": run.best.epoch})
+            run.save()
+        run.model.load_state_dict(run.best.weights)
+        distillation = {"distillation": asdict(teachers.options)} if teachers else {}
+        report({**_summary(run.model, sequences, config, options, run.best.epoch), **distillation})
+        return run.model
+
+
+@contextmanager
+def _told_how_to_go_on(run: "Run") -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        if not run.saved:
+            raise
+        raise KeyboardInterrupt("go on with --resume") from interrupt
 
 
 def draw(cases: list[Case], options: TrainOptions) -> list[Case]:
@@ -178,7 +190,8 @@ class Run:
         self._random = np.random.default_rng(options.seed)
         self._order = np.zeros(0, np.int64)  # of users in the epoch that is being trained; empty: it has not begun
         self._losses: list[float] = []  # of its steps so far
-        self._saved = time.monotonic()
+        self.saved = False  # whether there is a checkpoint of this run
+        self._save_time = time.monotonic()
 
     def train_epoch(self, progress: Progress) -> dict[str, Any]:
         """Mean loss, and seconds (of this process)."""
@@ -189,7 +202,7 @@ class Run:
         while len(self._losses) * size < len(self._order):
             progress(self.epoch + 1, len(self._losses) * size, len(self._order))
             self._step(self._augmenter(self._batch(len(self._losses)), self._random))
-            if time.monotonic() - self._saved > 60 * self._saving.checkpoint_minutes:
+            if time.monotonic() - self._save_time > 60 * self._saving.checkpoint_minutes:
                 self._check_finite()
                 self.save()
         self._check_finite()
@@ -236,7 +249,7 @@ class Run:
         return options.lr * (options.final_lr + (1 - options.final_lr) * (1 + math.cos(math.pi * progress)) / 2)
 
     def save(self) -> None:
-        self._saved = time.monotonic()
+        self._save_time = time.monotonic()
         if self._saving.checkpoint is None:
             return
         Checkpoint(
@@ -252,10 +265,12 @@ class Run:
             torch_random=torch.get_rng_state(),
             numpy_random=dict(self._random.bit_generator.state),
         ).save(self._saving.checkpoint)
+        self.saved = True
 
     def restore(self, path: Path) -> None:
         checkpoint = Checkpoint.load(path)
         checkpoint.check_purpose(self.purpose, path)
+        self.saved = True
         self.epoch, self._losses = checkpoint.epoch, checkpoint.losses.tolist()
         self._order = checkpoint.order.numpy()
         if checkpoint.best:  # the directory may have gone since, or hold another model

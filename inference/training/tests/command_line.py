@@ -17,6 +17,10 @@ ITEMS = 20
 SHAPE = ("--dim", "16", "--layers", "2", "--window", "6", "--epochs", "12", "--batch-users", "8", "--lr", ".02")
 
 
+class Killed(BaseException):
+    """As by SIGKILL: nothing of the program catches it."""
+
+
 def write_export(directory: Path, users: int = 60, events: int = 12, step: int = 3, items: int = ITEMS) -> None:
     """After item i comes item i + step, around a circle: no item returns within a history."""
     starts = np.random.default_rng(5).integers(0, items, users)
@@ -54,10 +58,10 @@ class CommandLine(unittest.TestCase):
     def run_command(self, command: str, *arguments: str, data: Path | None = None) -> tuple[int, str, str]:
         return run(command, "--threads", "1", "--data", str(data or self.directory), *arguments)
 
-    def refused(self, command: str, *arguments: str, data: Path | None = None) -> str:
+    def refused(self, command: str, *arguments: str, data: Path | None = None, status: int = 1) -> str:
         """What it says."""
         code, _, errors = self.run_command(command, "--output", str(self.directory / "refused"), *arguments, data=data)
-        self.assertEqual(code, 1)
+        self.assertEqual(code, status)
         self.assertFalse((self.directory / "refused").exists())
         return errors
 

@@ -13,7 +13,7 @@ from freshet_training import loss, train
 from freshet_training.distillation import DistillationOptions, Teachers, distillation_loss
 from freshet_training.sequences import History
 from freshet_training.train import batch_loss
-from tests.command_line import CommandLine, write_vocabulary
+from tests.command_line import CommandLine, Killed, write_vocabulary
 from tests.support import columns, objective, random_history, random_model
 
 ROWS, ITEMS = 40, 60
@@ -122,11 +122,11 @@ class Distilling(CommandLine):
 
         def killed_in_the_second_epoch(run: train.Run, batch: list) -> None:
             if next(steps) == 12:  # of 8 an epoch
-                raise KeyboardInterrupt
+                raise Killed
             step(run, batch)
 
         flags = ["--epochs", "3", "--checkpoint-minutes", "0", "--resume"]
-        with mock.patch.object(train.Run, "_step", killed_in_the_second_epoch), self.assertRaises(KeyboardInterrupt):
+        with mock.patch.object(train.Run, "_step", killed_in_the_second_epoch), self.assertRaises(Killed):
             self.distill("killed", teacher, *flags)
         other = self.train("other", "--epochs", "1")
         for wrong in (["--teacher", str(other)], ["--teacher", str(teacher), "--teacher-weight", ".7"]):

@@ -173,7 +173,6 @@ class Command(unittest.TestCase):
 
     def test_refusals(self) -> None:
         for flags, expected in (
-            (["--output", str(self.data)], "is --data; expected another directory"),
             (["--not-after", "soon"], "--not-after soon: expected a time such as"),
             (["--max-rate", "many"], "--max-rate many: expected N/S, such as 100/60"),
             (["--max-rate", "0/5"], "expected 1 or more of each"),
@@ -186,6 +185,9 @@ class Command(unittest.TestCase):
             self.assertIn(expected, errors)
             self.assertFalse(self.output.exists())
         self.assertEqual(json.loads(self.report.read_text("utf-8"))["steps"][-1]["events"], 0)
+        code, errors = self.prepare("--output", str(self.data))
+        self.assertEqual(code, 2)
+        self.assertIn(f"--data {self.data} is read from there, expected another path", errors)
 
 
 if __name__ == "__main__":

@@ -110,7 +110,8 @@ class Command(CommandLine):
 
     def test_refusals(self) -> None:
         flags = ["--users", "1", "--model", str(self.model)]
-        self.assertIn("another directory", self.refused("synthesize", *flags, "--output", str(self.directory)))
+        itself = self.refused("synthesize", *flags, "--output", str(self.directory), status=2)
+        self.assertIn(f"--output {self.directory}: --data {self.directory} is read from there", itself)
         names = self.model / "items.tsv"
         names.write_text(names.read_text("utf-8").replace("i7", "x7"), "utf-8")
         self.assertIn("model: not the vocabulary of", self.refused("synthesize", *flags))

@@ -14,7 +14,7 @@ from freshet_training import train as train_module
 from freshet_training.augmentation import PARAMETERS
 from freshet_training.checkpoint import Checkpoint
 from freshet_training.sequences import History
-from tests.command_line import CommandLine, run
+from tests.command_line import CommandLine, Killed, run
 
 
 class Training(CommandLine):
@@ -52,13 +52,13 @@ class Training(CommandLine):
 
         def killed_in_the_second_epoch(run: train_module.Run, batch: list) -> None:
             if next(steps) == 12:  # of 8 an epoch
-                raise KeyboardInterrupt
+                raise Killed
             step(run, batch)
 
         flags = [*recipe, "--checkpoint-minutes", "0", "--resume"]
         with (
             mock.patch.object(train_module.Run, "_step", killed_in_the_second_epoch),
-            self.assertRaises(KeyboardInterrupt),
+            self.assertRaises(Killed),
         ):
             self.train("killed", *flags)
         self.assertNotEqual(self.weights(self.directory / "killed"), whole)
@@ -97,9 +97,11 @@ class Training(CommandLine):
         self.assertEqual(code, 1)
         self.assertIn("the checkpoint is of another run: its config.dim is 16, expected 64", errors)
         (self.directory / "model.checkpoint").write_bytes(b"nothing")
-        code, _, errors = self.run_command("train", "--output", str(self.directory / "model"), "--resume")
-        self.assertEqual(code, 1)
-        self.assertIn("model.checkpoint: not a checkpoint", errors)
+        for flags in (["--resume"], []):  # neither read nor written over
+            code, _, errors = self.run_command("train", "--output", str(self.directory / "model"), *flags)
+            self.assertEqual(code, 2)
+            self.assertIn("model.checkpoint: is there and is not a checkpoint", errors)
+        self.assertEqual((self.directory / "model.checkpoint").read_bytes(), b"nothing")
 
     def test_a_checkpoint_may_be_older_than_an_option_that_is_not_used(self) -> None:
         self.train("model", "--epochs", "1")

@@ -10,7 +10,8 @@ from .arguments import export_command
 
 
 def add(commands: Any) -> None:
-    parser = export_command(commands, "distill", "train a model that also learns from larger ones", _run)
+    text = "train a model that also learns from larger ones"
+    parser = export_command(commands, "distill", text, _run, ("--teacher", "--codes-from"), training.WRITES)
     options = DistillationOptions(())
     add = parser.add_argument
     add(

@@ -7,11 +7,13 @@ from typing import Any
 import torch
 
 from .. import model_directory, onnx
+from ..files import FILE
 from .arguments import command
 
 
 def add(commands: Any) -> None:
-    parser = command(commands, "export-onnx", "write a model as ONNX, for other runtimes", _run)
+    text = "write a model as ONNX, for other runtimes"
+    parser = command(commands, "export-onnx", text, _run, ("--model",), {"--output": FILE})
     add = parser.add_argument
     add("--model", type=Path, required=True, metavar="DIR", help="a model directory")
     add("--output", type=Path, required=True, metavar="FILE", help="the .onnx file to write")

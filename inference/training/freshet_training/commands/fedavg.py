@@ -7,13 +7,15 @@ from typing import Any
 
 from .. import sequences
 from ..federated import common_vocabulary, train_federated
+from ..files import MODEL, RECORDS
 from ..progress import ProgressLine
 from . import training
 from .arguments import command
 
 
 def add(commands: Any) -> None:
-    parser = command(commands, "fedavg", "train one model of several exports that stay apart", _run)
+    text = "train one model of several exports that stay apart"
+    parser = command(commands, "fedavg", text, _run, ("--data",), {"--output": MODEL, "--metrics": RECORDS})
     add = parser.add_argument
     add("--data", type=Path, required=True, action="append", metavar="DIR", help="an export; once for each log")
     add("--rounds", type=int, default=16, help="how often the models of all logs are averaged")

@@ -1,7 +1,6 @@
 """Trains a model that is there on a newer log."""
 
 import argparse
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,9 @@ _EPOCHS = 4
 
 
 def add(commands: Any) -> None:
-    parser = export_command(commands, "finetune", "train a model on a newer log; new items get rows of their own", _run)
+    text = "train a model on a newer log; new items get rows of their own"
+    reads = ("--from", "--keep", "--forgetting")
+    parser = export_command(commands, "finetune", text, _run, reads, training.WRITES)
     add = parser.add_argument
     add("--from", dest="start", type=Path, required=True, metavar="DIR", help="the model directory to begin with")
     add(
@@ -92,7 +93,5 @@ def _report_forgetting(arguments: argparse.Namespace, old: Path, before: Accurac
         f"{old}: test {training.accuracy_text(asdict(before))} before, {training.accuracy_text(asdict(after))} after",
         flush=True,
     )
-    if arguments.metrics is not None:
-        record = {"forgetting": str(old), "before": asdict(before), "after": asdict(after)}
-        with arguments.metrics.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+    record = {"forgetting": str(old), "before": asdict(before), "after": asdict(after)}
+    training.append(record, arguments.metrics)

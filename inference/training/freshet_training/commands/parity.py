@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from .. import model_directory, parity, sequences
+from ..files import FILE
 from .arguments import export_command
 
 
 def add(commands: Any) -> None:
-    parser = export_command(commands, "parity", "user vectors and top 10 of some users, to compare freshet with", _run)
+    text = "user vectors and top 10 of some users, to compare freshet with"
+    parser = export_command(commands, "parity", text, _run, ("--model",), {"--output": FILE})
     add = parser.add_argument
     add("--model", type=Path, required=True, metavar="DIR", help="a model directory")
     add("--output", type=Path, required=True, metavar="FILE", help="JSON to write")

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from .. import sequences
-from ..exports import refuse_itself
+from ..files import EXPORT, FILE
 from ..prepare import PrepareOptions, prepare
 from .arguments import chosen, command
 
 
 def add(commands: Any) -> None:
-    parser = command(commands, "prepare", "clean an export: repeats, impossible times, robots, rare items", _run)
+    text = "clean an export: repeats, impossible times, robots, rare items"
+    parser = command(commands, "prepare", text, _run, ("--data",), {"--output": EXPORT, "--report": FILE})
     add = parser.add_argument
     add("--data", type=Path, required=True, metavar="DIR", help="what `freshet export` wrote")
     add("--output", type=Path, required=True, metavar="DIR", help="the export to write")
@@ -35,7 +36,6 @@ def add(commands: Any) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    refuse_itself(arguments.data, arguments.output)
     options = PrepareOptions(
         not_before=_time(arguments.not_before, "--not-before"),
         not_after=_time(arguments.not_after, "--not-after"),

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import model_directory
+from ..files import MODEL
 from ..finetuning import draw
 from ..pruning import Sizes, prune
 from . import training
@@ -12,7 +13,8 @@ from .arguments import chosen, export_command
 
 
 def add(commands: Any) -> None:
-    parser = export_command(commands, "prune", "leave out the layers and heads of a model that matter least", _run)
+    text = "leave out the layers and heads of a model that matter least"
+    parser = export_command(commands, "prune", text, _run, ("--model",), {"--output": MODEL})
     add = parser.add_argument
     add("--model", type=Path, required=True, metavar="DIR", help="a model directory")
     add("--output", type=Path, required=True, metavar="DIR", help="the model directory to write")

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from .. import exports, model_directory, sequences
+from ..files import EXPORT
 from ..progress import ProgressLine
 from ..sequences import History, Sequences
 from ..synthesis import SynthesisOptions, synthesize
@@ -17,7 +18,8 @@ from .arguments import chosen, export_command
 
 def add(commands: Any) -> None:
     options = SynthesisOptions(1)
-    parser = export_command(commands, "synthesize", "add users that a model made up to an export", _run)
+    text = "add users that a model made up to an export"
+    parser = export_command(commands, "synthesize", text, _run, ("--model",), {"--output": EXPORT})
     add = parser.add_argument
     add("--model", type=Path, required=True, metavar="DIR", help="a model directory of the export's vocabulary")
     add("--users", type=int, required=True, metavar="N", help="how many to make")
@@ -33,7 +35,6 @@ def add(commands: Any) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    exports.refuse_itself(arguments.data, arguments.output)
     data = sequences.load(arguments.data)
     names = exports.names(data)
     model = model_directory.load(arguments.model).to(training.device(arguments))

@@ -8,7 +8,7 @@ from .arguments import export_command
 
 
 def add(commands: Any) -> None:
-    parser = export_command(commands, "train", "train a model on an export", _run)
+    parser = export_command(commands, "train", "train a model on an export", _run, ("--codes-from",), training.WRITES)
     training.add_training_options(parser)
     training.add_model_options(parser)
     training.add_code_options(parser)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import augmentation, model_directory, sequences, vocabulary
+from .. import augmentation, files, model_directory, sequences, vocabulary
 from ..distillation import Teachers
 from ..item_codes import assign
 from ..model import ATTENTIONS, BLOCKS, ModelConfig, SequenceModel
@@ -20,6 +20,7 @@ from ..sequences import History, Sequences
 from ..train import Saving, TrainOptions, train
 from .arguments import chosen
 
+WRITES = {"--output": files.MODEL, "--checkpoint": files.CHECKPOINT, "--metrics": files.RECORDS}
 MODEL = ("block", "attention", "ffn_dim", "dim", "layers", "heads", "window", "similarity", "temperature")
 _OBJECTIVE = ("loss", "negatives", "sampler", "gbce_calibration")
 _TRAIN = ("epochs", "patience", "batch_users", "lr", "dropout", "id_dropout", "hold_out", "valid_users", "seed")
@@ -141,8 +142,7 @@ def train_options(arguments: argparse.Namespace, data: Sequences) -> TrainOption
 
 
 def saving(arguments: argparse.Namespace) -> Saving:
-    checkpoint = arguments.checkpoint or arguments.output.with_name(arguments.output.name + ".checkpoint")
-    return Saving(arguments.output, checkpoint, **chosen(arguments, "resume", "checkpoint_minutes"))
+    return Saving(**chosen(arguments, "output", "checkpoint", "resume", "checkpoint_minutes"))
 
 
 def device(arguments: argparse.Namespace) -> torch.device:
@@ -188,11 +188,16 @@ def _type_weights(texts: list[str], names: list[str]) -> tuple[float, ...]:
     return tuple(weights)
 
 
-def report(record: dict[str, Any], metrics: Path | None, line: ProgressLine) -> None:
-    line.clear()
+def append(record: dict[str, Any], metrics: Path | None) -> None:
     if metrics is not None:
+        metrics.parent.mkdir(parents=True, exist_ok=True)
         with metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
+
+
+def report(record: dict[str, Any], metrics: Path | None, line: ProgressLine) -> None:
+    line.clear()
+    append(record, metrics)
     valid, test = (accuracy_text(record.get(name)) for name in ("valid", "test"))
     if record.get("epoch") == 0:
         print(f"before     valid {valid}", flush=True)
