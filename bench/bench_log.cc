@@ -66,7 +66,7 @@ Status WriteUniformLogs(const EventLog& log, const UniformOptions& options, cons
   const auto users = static_cast<uint64_t>(options.users);
   Events events(log);
   SplitMix random(options.seed);
-  int64_t time_ms = Clickstream::kStartMs;
+  int64_t time_ms = ClickPeriod().start_ms;
   std::ofstream filling(fill), drawing(draw);
   for (int64_t round = 0; round < options.rounds; ++round) {
     for (uint64_t user = 0; user < users; ++user) {

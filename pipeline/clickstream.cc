@@ -5,6 +5,7 @@
 namespace freshet {
 namespace {
 
+constexpr uint64_t kDayUs = uint64_t{24} * 3600 * 1'000'000;
 constexpr std::array<std::string_view, 24> kCategories = {
     "mystery", "cookery",  "travel",   "history", "gardening", "astronomy", "chess",  "sailing",
     "poetry",  "cycling",  "painting", "biology", "jazz",      "theatre",   "hiking", "carpentry",
@@ -91,12 +92,14 @@ void Catalogue::AppendJson(uint32_t item, std::string& out) const {
   out.append(",\"available\":").append((draw >> 32) % 50 == 0 ? "false" : "true").append("}\n");
 }
 
-Clickstream::Clickstream(const Catalogue& catalogue, uint32_t users, uint64_t events, uint64_t seed)
+Clickstream::Clickstream(const Catalogue& catalogue, uint32_t users, uint64_t events, uint64_t seed,
+                         const ClickPeriod& period)
     : catalogue_(catalogue),
       seed_(SplitMix::Mix(seed)),
       random_(seed_),
       interests_(users),
-      mean_gap_us_(std::max<uint64_t>(uint64_t{kSpanMs} * 1000 / events, 1)) {
+      mean_gap_us_(std::max<uint64_t>(period.days * kDayUs / events, 1)),
+      start_ms_(period.start_ms) {
   constexpr uint64_t kGapInSessionUs = 45'000'000;
   constexpr uint64_t kMostSessions = 100'000;
   sessions_.resize(std::clamp<uint64_t>(kGapInSessionUs / mean_gap_us_, 1, std::min<uint64_t>(users, kMostSessions)));
@@ -112,7 +115,7 @@ Click Clickstream::Next() {
   Click click;
   click.user = session.user;
   click.session = session.number;
-  click.time_ms = kStartMs + static_cast<int64_t>(time_us_ / 1000);
+  click.time_ms = start_ms_ + static_cast<int64_t>(time_us_ / 1000);
   const uint32_t kind = random_.Below(100);
   if (kind < 78 && catalogue_.series() > 0) {
     click.item = SeriesItem(session.user, click.type);

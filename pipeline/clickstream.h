@@ -76,14 +76,20 @@ struct Click {
   int64_t time_ms = 0;  // never earlier than the click before
 };
 
-// The clicks of all users, in time order, over 60 days whatever their number. Memory: 32 bytes a user.
+// When the clicks happen.
+struct ClickPeriod {
+  static constexpr uint64_t kMostDays = 100;  // the arithmetic on gaps in time stays within 64 bits
+
+  int64_t start_ms = 1'704'067'200'000;  // since 1970: 2024-01-01T00:00:00Z
+  uint64_t days = 60;
+};
+
+// The clicks of all users, in time order, over the days of a period whatever their number. Memory: 32 bytes a user.
 class Clickstream {
  public:
-  static constexpr int64_t kStartMs = 1'704'067'200'000;  // 2024-01-01T00:00:00Z
-  static constexpr int64_t kSpanMs = int64_t{60} * 24 * 3600 * 1000;
-
-  // `catalogue` outlives it. REQUIRES: users, events > 0.
-  Clickstream(const Catalogue& catalogue, uint32_t users, uint64_t events, uint64_t seed);
+  // `catalogue` outlives it. Another start moves the same clicks. REQUIRES: users, events > 0; 0 < days <= kMostDays.
+  Clickstream(const Catalogue& catalogue, uint32_t users, uint64_t events, uint64_t seed,
+              const ClickPeriod& period = {});
 
   Click Next();
 
@@ -113,7 +119,8 @@ class Clickstream {
   std::vector<Session> sessions_;                            // open at the same time
   uint64_t session_count_ = 0;
   uint64_t mean_gap_us_;
-  uint64_t time_us_ = 0;  // since kStartMs
+  const int64_t start_ms_;
+  uint64_t time_us_ = 0;  // since start_ms_
 };
 
 }  // namespace freshet

@@ -15,6 +15,7 @@ namespace {
 constexpr uint64_t kMostUsers = 100'000'000;
 constexpr uint64_t kMostItems = 1'000'000'000;
 constexpr uint64_t kMostEvents = 1'000'000'000'000;
+constexpr int64_t kLatestStartMs = 4'070'908'800'000;  // 2099-01-01T00:00:00Z
 constexpr size_t kWriteBytes = size_t{1} << 20;
 constexpr uint64_t kEventsBetweenCalls = 4096;
 
@@ -49,6 +50,11 @@ Status Check(const GenerateOptions& options) {
   RETURN_IF_ERROR(CheckCount("--users", options.users, kMostUsers));
   RETURN_IF_ERROR(CheckCount("--items", options.items, kMostItems));
   RETURN_IF_ERROR(CheckCount("--events", options.events, kMostEvents));
+  RETURN_IF_ERROR(CheckCount("--days", options.period.days, ClickPeriod::kMostDays));
+  if (options.period.start_ms < 0 || options.period.start_ms > kLatestStartMs) {
+    return Error(ErrorCode::kInvalidArgument, "--start: " + std::to_string(options.period.start_ms) +
+                                                  " ms since 1970: expected a time from 1970 to 2099");
+  }
   if (options.output.filename().empty() || options.output.filename() == CataloguePath(options).filename()) {
     return Error(ErrorCode::kInvalidArgument, "--output: \"" + options.output.string() +
                                                   "\": expected a file's name other than items.jsonl, which is the "
@@ -107,7 +113,7 @@ Status Generate(const GenerateOptions& options, const std::function<bool(uint64_
   RETURN_IF_ERROR(CheckCatalogueMayGo(options, catalogue));
   RETURN_IF_ERROR(WriteCatalogue(catalogue, CataloguePath(options)));
   ASSIGN_OR_RETURN(auto file, TextFile::Create(options.output));
-  Clickstream clicks(catalogue, static_cast<uint32_t>(options.users), options.events, options.seed);
+  Clickstream clicks(catalogue, static_cast<uint32_t>(options.users), options.events, options.seed, options.period);
   std::string text;
   for (uint64_t number = 1; number <= options.events; ++number) {
     AppendEvent(number, clicks.Next(), text);

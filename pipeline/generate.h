@@ -6,6 +6,7 @@
 #include <functional>
 
 #include "core/result.h"
+#include "pipeline/clickstream.h"
 
 namespace freshet {
 
@@ -14,6 +15,7 @@ struct GenerateOptions {
   uint64_t items = 2000;
   uint64_t events = 200'000;
   uint64_t seed = 1;
+  ClickPeriod period;
   std::filesystem::path output;  // events; compressed where the name ends in .gz or .zst
 };
 
@@ -23,7 +25,7 @@ std::filesystem::path CataloguePath(const GenerateOptions& options);
 // Writes the catalogue and then the events; makes the folder where there is none, and replaces files that are there,
 // but not a catalogue that is another and stands without these events' file. `go_on` hears the number of events
 // written, every few thousand; false ends the work with kCancelled. Memory: 32 bytes a user. Limits: 1 to 100 M users,
-// 1 to 1e9 items, 1 to 1e12 events.
+// 1 to 1e9 items, 1 to 1e12 events, 1 to 100 days, times of the years 1970 to 2099.
 Status Generate(const GenerateOptions& options, const std::function<bool(uint64_t events)>& go_on);
 
 }  // namespace freshet

@@ -12,6 +12,7 @@ namespace freshet {
 
 void AddGenerate(CLI::App& app, Action& action) {
   auto options = std::make_shared<GenerateOptions>();
+  auto start = std::make_shared<std::string>();
   CLI::App* const command =
       app.add_subcommand("generate", "A synthetic clickstream with planted structure, and its catalogue beside it");
   command->add_option("--users", options->users, "Users")->check(WholeNumber())->capture_default_str();
@@ -23,6 +24,13 @@ void AddGenerate(CLI::App& app, Action& action) {
       ->check(WholeNumber())
       ->capture_default_str();
   command
+      ->add_option("--start", *start,
+                   "When it begins: ISO 8601 such as 2024-03-01T00:00:00Z, or epoch milliseconds (default: 2024-01-01)")
+      ->check(NotEmpty());
+  command->add_option("--days", options->period.days, "Days that the events are spread over")
+      ->check(WholeNumber())
+      ->capture_default_str();
+  command
       ->add_option("--output", options->output,
                    "File for the events (.jsonl, .jsonl.gz, .jsonl.zst); items.jsonl goes beside it")
       ->required()
@@ -30,8 +38,11 @@ void AddGenerate(CLI::App& app, Action& action) {
   command->footer(
       "Example:\n  freshet generate --users 5000 --items 2000 --events 200000 --seed 1 --output "
       "var/sample/events.jsonl");
-  command->callback([options, &action] {
-    action = [options]() -> Status {
+  command->callback([options, start, &action] {
+    action = [options, start]() -> Status {
+      if (!start->empty()) {
+        ASSIGN_OR_RETURN(options->period.start_ms, ParseTime("--start", *start));
+      }
       const std::atomic<bool>& stop = StopOnSignals();
       SetUpLogging({});
       Progress progress("generate", "events");

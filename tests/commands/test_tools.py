@@ -440,6 +440,14 @@ class GenerateTest(CommandTest):
         self.assertEqual(zstd_decompress(self.generate("d/events.jsonl.zst")), first)
         self.assertNotEqual(self.generate("e/events.jsonl", seed=6), first)
 
+    def test_a_later_log_goes_on_where_one_ended(self):
+        sizes = ["--users", 40, "--items", 60, "--events", 500]
+        self.run_program("generate", *sizes, "--start", "2024-03-01", "--days", 2, "--output", "later.jsonl")
+        times = [record["timestamp"] for record in read_output(self.path("later.jsonl"))]
+        begin, day_ms = 1_709_251_200_000, 86_400_000
+        self.assertGreaterEqual(times[0], begin)
+        self.assertTrue(1.5 * day_ms < times[-1] - begin < 2.5 * day_ms, times[-1])
+
     def test_what_is_generated_runs(self):
         log = [json.loads(line) for line in self.generate("events.jsonl").splitlines()]
         catalogue = [json.loads(line)["item_id"] for line in self.path("items.jsonl").read_bytes().splitlines()]
@@ -450,9 +458,13 @@ class GenerateTest(CommandTest):
         self.assert_numbered(read_output(self.path("out.jsonl")), log)
 
     def test_nonsense_is_refused(self):
-        for option in ("--users", "--items"):
+        for option in ("--users", "--items", "--days"):
             self.run_program("generate", option, 0, "--output", "events.jsonl", expect=2)
         self.run_program("generate", "--events", "many", "--output", "events.jsonl", expect=2)
+        for start, message in (("soon", '--start: "soon": expected an ISO 8601 time'), ("-5", "--start"),
+                               ("2999-01-01", "--start: 32472144000000 ms since 1970: expected a time from 1970 to 2099")):  # fmt: skip
+            done = self.run_program("generate", "--start", start, "--output", "events.jsonl", expect=2)
+            self.assert_error(done.stderr, message)
         done = self.run_program("generate", "--users", "-1", "--output", "events.jsonl", expect=2)
         self.assert_error(done.stderr, "--users: -1: expected a whole number")
         self.write("file", "")

@@ -11,8 +11,9 @@
 namespace freshet {
 namespace {
 
-std::vector<Click> Clicks(const Catalogue& catalogue, uint32_t users, uint64_t events, uint64_t seed) {
-  Clickstream stream(catalogue, users, events, seed);
+std::vector<Click> Clicks(const Catalogue& catalogue, uint32_t users, uint64_t events, uint64_t seed,
+                          const ClickPeriod& period = {}) {
+  Clickstream stream(catalogue, users, events, seed, period);
   std::vector<Click> clicks;
   for (uint64_t i = 0; i < events; ++i) clicks.push_back(stream.Next());
   return clicks;
@@ -82,18 +83,33 @@ TEST(Clickstream, IsAFunctionOfItsSeed) {
   EXPECT_NE(fingerprint(1), fingerprint(2));
 }
 
-TEST(Clickstream, TimeGoesForwardOverSixtyDays) {
+TEST(Clickstream, TimeGoesForwardOverThePeriod) {
   const Catalogue catalogue(500);
-  for (const uint64_t events : {1000ull, 100'000ull}) {
-    int64_t last = Clickstream::kStartMs;
-    for (const Click& click : Clicks(catalogue, 300, events, TestSeed())) {
-      ASSERT_GE(click.time_ms, last);
-      ASSERT_LT(click.user, 300u);
-      ASSERT_LT(click.item, 500u);
-      last = click.time_ms;
+  for (const ClickPeriod& period : {ClickPeriod(), ClickPeriod{.start_ms = 1'709'251'200'000, .days = 8},
+                                    ClickPeriod{.start_ms = 0, .days = ClickPeriod::kMostDays}}) {
+    for (const uint64_t events : {1000ull, 100'000ull}) {
+      int64_t last = period.start_ms;
+      for (const Click& click : Clicks(catalogue, 300, events, TestSeed(), period)) {
+        ASSERT_GE(click.time_ms, last);
+        ASSERT_LT(click.user, 300u);
+        ASSERT_LT(click.item, 500u);
+        last = click.time_ms;
+      }
+      const double days = static_cast<double>(last - period.start_ms) / (24 * 3600 * 1000);
+      EXPECT_NEAR(days / static_cast<double>(period.days), 1, 0.1) << events;
     }
-    const double span = static_cast<double>(last - Clickstream::kStartMs) / Clickstream::kSpanMs;
-    EXPECT_NEAR(span, 1, 0.1) << events;
+  }
+}
+
+TEST(Clickstream, AnotherStartMovesTheSameClicks) {
+  const Catalogue catalogue(500);
+  const int64_t later_ms = 1'709'251'200'000;
+  const auto first = Clicks(catalogue, 300, 5000, TestSeed());
+  const auto moved = Clicks(catalogue, 300, 5000, TestSeed(), {.start_ms = later_ms});
+  for (size_t i = 0; i < first.size(); ++i) {
+    ASSERT_EQ(moved[i].time_ms - later_ms, first[i].time_ms - ClickPeriod().start_ms);
+    ASSERT_EQ(moved[i].item, first[i].item);
+    ASSERT_EQ(moved[i].user, first[i].user);
   }
 }
 
