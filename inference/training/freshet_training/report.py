@@ -10,6 +10,7 @@ from typing import Any
 from .files import replace
 
 _MOST_HOURS = 120  # that a curve is drawn of; else of days
+_FEWEST_EVENTS = 100  # in an hour, on average, or days are drawn if there are three
 _PANELS = (("loss", "training loss"), ("hr", "validation HR@10"), ("ndcg", "validation NDCG@10"))
 
 
@@ -30,54 +31,97 @@ def draw_curves(metrics: Sequence[Path], output: Path) -> None:
 
 
 def draw_evaluation(path: Path, output: Path) -> None:
-    """Accuracy of each predictor with its interval, and, of the prequential protocol, how it went with time."""
+    """Accuracy of each predictor with its interval, how a compared model differs, and, of the prequential protocol, how
+    it went with time. A predictor has one colour throughout."""
     try:
         evaluation = json.loads(path.read_text(encoding="utf-8"))
-        predictors = {evaluation["model"]["name"]: evaluation["model"]}
-        if "compare" in evaluation:
-            predictors[evaluation["compare"]["model"]["name"] + " (compared)"] = evaluation["compare"]["model"]
+        predictors = {"model": evaluation["model"]}
+        if compare := evaluation.get("compare"):
+            predictors["compared"] = compare["model"]
         if "blend" in evaluation:
             predictors["blend"] = evaluation["blend"]
         predictors.update(evaluation["baselines"])
+        names = {key: key for key in predictors} | {"model": evaluation["model"]["name"]}
+        if compare:
+            names["compared"] = f"{compare['model']['name']} (compared)"
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path}: expected what `freshet evaluate --json` writes: {error!r}") from error
-    curves = evaluation.get("curves", {})
-    unit = "hour" if len(curves.get("hour", [])) <= _MOST_HOURS else "day"
-    curve = curves.get(unit, [])
+    unit, curve = _curve(evaluation.get("curves", {}))
     pyplot = _pyplot()
-    figure, axes = pyplot.subplots(1, 3 if curve else 2, figsize=(15 if curve else 10, 4), layout="constrained")
-    for axis, metric in zip(axes, ("hr@10", "ndcg@10")):
-        _draw_bars(axis, predictors, metric)
+    widths = [4.5, 4.5] + [3.6] * bool(compare) + [6] * bool(curve)
+    size = (sum(widths), 1.6 + 0.4 * max(len(predictors), 5))
+    figure, panels = pyplot.subplots(1, len(widths), figsize=size, width_ratios=widths, layout="constrained")
+    axes = iter(panels)
+    for number, metric in enumerate(("hr@10", "ndcg@10")):
+        _draw_bars(next(axes), predictors, metric, list(names.values()) if number == 0 else [""] * len(names))
+    if compare:
+        _draw_differences(next(axes), compare["differences"], f"{compare['model']['name']} − {names['model']}")
     if curve:
-        _draw_curve(axes[2], curve, unit, evaluation["model"]["name"])
+        _draw_curve(next(axes), curve, unit, names)
     protocol = evaluation["protocol"]
     seen = "left out" if protocol["exclude_seen"] else "kept"
     figure.suptitle(f"{protocol['name']}, {protocol['cases']:,} events, seen items {seen}, 95 % intervals over users")
     _save(figure, output)
 
 
-def _draw_bars(axis: Any, predictors: dict[str, Any], metric: str) -> None:
-    names = list(predictors)[::-1]
-    values = [predictors[name][metric] for name in names]
-    bounds = [predictors[name].get("intervals", {}).get(metric, (value, value)) for name, value in zip(names, values)]
+def _curve(curves: dict[str, Any]) -> tuple[str, list[dict[str, Any]]]:
+    """By the hour, unless there are too many hours to draw, or too few events in one to say something."""
+    hours, days = curves.get("hour", []), curves.get("day", [])
+    thin = sum(point["n"] for point in hours) < _FEWEST_EVENTS * len(hours)
+    by_day = len(hours) > _MOST_HOURS or (thin and len(days) > 2)
+    return ("day", days) if by_day else ("hour", hours)
+
+
+def _draw_bars(axis: Any, predictors: dict[str, Any], metric: str, labels: Sequence[str]) -> None:
+    values = [figures[metric] for figures in predictors.values()]
+    bounds = [figures.get("intervals", {}).get(metric) or (v, v) for figures, v in zip(predictors.values(), values)]
     errors = [
-        [max(0.0, value - low) for value, (low, _) in zip(values, bounds)],
-        [max(0.0, high - value) for value, (_, high) in zip(values, bounds)],
+        [v - min(v, low) for v, (low, _) in zip(values, bounds)],
+        [max(v, high) - v for v, (_, high) in zip(values, bounds)],
     ]
-    axis.barh(names, values, xerr=errors, color=["C1"] * (len(names) - 1) + ["C0"])
+    rows = range(len(values))
+    axis.barh(rows, values, xerr=errors, color=[f"C{row}" for row in rows], ecolor="0.25", error_kw={"capsize": 3})
+    for row, value, (_, high) in zip(rows, values, bounds):
+        axis.annotate(f"{value:.4f}", (max(value, high), row), (5, 0), textcoords="offset points", va="center")
+    axis.set_yticks(rows, labels)
+    axis.invert_yaxis()
+    axis.margins(x=0.22)  # room for the numbers
     axis.set(title=metric.upper())
+    axis.grid(axis="x", alpha=0.3)
+    axis.set_axisbelow(True)
+
+
+def _draw_differences(axis: Any, differences: dict[str, Any], title: str) -> None:
+    labels = []
+    for row, (metric, found) in enumerate(differences.items()):
+        value, (low, high) = found["difference"], found["interval"]
+        errors = [[value - min(value, low)], [max(value, high) - value]]
+        axis.errorbar([value], [row], xerr=errors, fmt="o", color="C1", ecolor="0.25", capsize=3)
+        labels.append(f"{metric.upper()}: {value:+.4f}\n[{low:+.4f}, {high:+.4f}]\np = {found['p']:.4f}")
+    axis.axvline(0, color="0.25", linewidth=1)
+    axis.set_yticks(range(len(labels)), labels)
+    axis.set_ylim(len(labels) - 0.5, -0.5)
+    axis.set(title=title)
     axis.grid(axis="x", alpha=0.3)
 
 
-def _draw_curve(axis: Any, curve: list[dict[str, Any]], unit: str, model: str) -> None:
+def _draw_curve(axis: Any, curve: list[dict[str, Any]], unit: str, names: dict[str, str]) -> None:
     times = [datetime.fromisoformat(point["begin"].replace("Z", "+00:00")) for point in curve]
-    for name in (name for name in curve[0] if name not in ("begin", "n")):
-        values = [point.get(name, {}).get("ndcg@10", math.nan) for point in curve]
-        axis.plot(times, values, label=model if name == "model" else name, linewidth=2 if name == "model" else 1)
+    for number, (key, label) in enumerate(names.items()):
+        values = [point.get(key, {}).get("ndcg@10", math.nan) for point in curve]
+        axis.plot(
+            times,
+            values,
+            label=label,
+            color=f"C{number}",
+            linewidth=2 if key in ("model", "compared") else 1,
+            marker=".",
+        )
     axis.set(title=f"NDCG@10 by the {unit} (UTC)")
+    axis.set_ylim(bottom=0)
     axis.tick_params(axis="x", rotation=30)
     axis.grid(alpha=0.3)
-    axis.legend(fontsize="small")
+    axis.legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
 
 
 def _pyplot() -> Any:

@@ -190,11 +190,12 @@ class Training(CommandLine):
 
     def test_a_picture_of_an_evaluation(self) -> None:
         figures = {"hr@10": 0.3, "ndcg@10": 0.2, "intervals": {"hr@10": [0.29, 0.31], "ndcg@10": [0.19, 0.21]}}
+        difference = {"difference": 0.0123, "interval": [0.0045, 0.0201], "p": 0.002}
         hours = [
             {
                 "begin": f"2026-10-10T0{hour}:00:00Z",
                 "n": 5,
-                **{who: {"hr@10": 0.3, "ndcg@10": 0.2} for who in ("model", "popularity")},
+                **{who: {"hr@10": 0.3, "ndcg@10": 0.2} for who in ("model", "compared", "popularity")},
             }
             for hour in range(3)
         ]
@@ -202,7 +203,10 @@ class Training(CommandLine):
             "protocol": {"name": "prequential", "cases": 1000, "exclude_seen": True},
             "model": {"name": "shop", **figures},
             "baselines": {"popularity": figures},
-            "compare": {"model": {"name": "new", **figures}},
+            "compare": {
+                "model": {"name": "new", **figures},
+                "differences": {"hr@10": difference, "ndcg@10": difference},
+            },
             "curves": {"day": [], "hour": hours},
         }
         path, picture = self.directory / "evaluation.json", self.directory / "evaluation.png"
@@ -210,9 +214,35 @@ class Training(CommandLine):
             path.write_text(json.dumps({**evaluation, **changes}), "utf-8")
             report.draw_evaluation(path, picture)
             self.assertEqual(picture.read_bytes()[:8], b"\x89PNG\r\n\x1a\n")
+        words = self.drawn(path)
+        for expected in (
+            "shop",
+            "new (compared)",
+            "0.3000",
+            "new − shop",
+            "HR@10: +0.0123\n[+0.0045, +0.0201]\np = 0.0020",
+        ):
+            self.assertIn(expected, words)
+        path.write_text(json.dumps({**evaluation, "compare": None}), "utf-8")
+        self.assertFalse([word for word in self.drawn(path) if "new" in word])
         path.write_text("{}", "utf-8")
         with self.assertRaisesRegex(ValueError, "evaluation.json: expected what `freshet evaluate --json` writes"):
             report.draw_evaluation(path, picture)
+
+    def drawn(self, evaluation: Path) -> list[str]:
+        """The words of the picture."""
+        figures = []
+        with mock.patch.object(report, "_save", lambda figure, _: figures.append(figure)):
+            report.draw_evaluation(evaluation, self.directory / "evaluation.png")
+        return [text.get_text() for text in figures[0].findobj(lambda artist: hasattr(artist, "get_text"))]
+
+    def test_hours_are_drawn_where_they_hold_enough_events(self) -> None:
+        hours, days = [{"n": 100}] * 48, [{"n": 2400}] * 3
+        self.assertEqual(report._curve({"hour": hours, "day": days}), ("hour", hours))
+        for curves in ({"hour": [{"n": 99}] * 48, "day": days}, {"hour": hours * 3, "day": days}):
+            self.assertEqual(report._curve(curves), ("day", days))
+        self.assertEqual(report._curve({"hour": [{"n": 1}], "day": [{"n": 1}]})[0], "hour")
+        self.assertEqual(report._curve({})[1], [])
 
     def test_all_events_without_hold_out(self) -> None:
         metrics = self.directory / "metrics.jsonl"
