@@ -25,6 +25,7 @@ def draw_curves(metrics: Sequence[Path], output: Path) -> None:
             axis.plot([x for x, _ in points], [y for _, y in points], marker=".", label=path.stem)
     for axis, (_, title) in zip(axes, _PANELS):
         axis.set(title=title, xlabel="epoch")
+        axis.xaxis.get_major_locator().set_params(integer=True)
         axis.grid(alpha=0.3)
     axes[0].legend()
     _save(figure, output)
