@@ -175,9 +175,9 @@ def parse(text: str) -> Augmentation:
     """Raises ValueError, saying what was expected."""
     name, _, rest = text.partition("=")
     if name not in PARAMETERS:
-        raise ValueError(f"--augment {text}: expected NAME=PROBABILITY with NAME one of {', '.join(PARAMETERS)}")
+        raise ValueError(f"{text}: expected NAME=PROBABILITY with NAME one of {', '.join(PARAMETERS)}")
     expected = [_Parameter("PROBABILITY", 1, 0, 1), *PARAMETERS[name]]
-    form = f"--augment {text}: expected {name}={expected[0].name}" + "".join(f"[:{p.name}]" for p in expected[1:])
+    form = f"{text}: expected {name}={expected[0].name}" + "".join(f"[:{p.name}]" for p in expected[1:])
     texts = rest.split(":")
     if len(texts) > len(expected):
         raise ValueError(form)

@@ -1,8 +1,10 @@
 """The models in PyTorch. docs/model-format.md states the arithmetic; `forward` is that text, by the book."""
 
+import json
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from types import UnionType
 from typing import cast
 
 import torch
@@ -16,7 +18,9 @@ from .time_bucket import TIME_BUCKETS, time_bucket
 
 BLOCKS = ("hstu", "transformer")
 ATTENTIONS = ("softmax", "additive")
-_RANGES = {  # that docs/model-format.md allows
+SIMILARITIES = ("cosine", "dot")
+# What docs/model-format.md allows, and the engine loads.
+SIZES = {
     "items": (1, 1 << 30),
     "event_types": (1, 1 << 20),
     "dim": (1, 4096),
@@ -24,10 +28,8 @@ _RANGES = {  # that docs/model-format.md allows
     "heads": (1, 4096),
     "window": (1, 1 << 16),
     "ffn_dim": (0, 1 << 14),
-    "ln_eps": (1e-30, 1e30),
-    "temperature": (1e-30, 1e30),
-    "norm_eps": (1e-30, 1e30),
 }
+NUMBERS = (1e-30, 1e30)
 
 
 @dataclass(frozen=True)
@@ -54,17 +56,26 @@ class ModelConfig:
     )
 
     def __post_init__(self) -> None:
-        """Raises ValueError for what the engine would not load."""
-        for name, (least, most) in _RANGES.items():
-            if not least <= getattr(self, name) <= most:
-                raise ValueError(f"{name} is {getattr(self, name):,}, expected {least:,} to {most:,}")
+        """Raises ValueError, in the engine's words, for what it would not load."""
+        for name, (least, most) in SIZES.items():
+            size = getattr(self, name)
+            if not _is_number(size, int) or not least <= size <= most:
+                raise wrong(name, size, f"a whole number from {least} to {most}")
+        for name in ("attention_scale", "ln_eps", "temperature", "norm_eps"):
+            number = getattr(self, name)
+            if name == "attention_scale" and number is None:
+                continue
+            if not _is_number(number, int | float) or not NUMBERS[0] <= number <= NUMBERS[1]:
+                raise wrong(name, number, "a number from 1e-30 to 1e30")
+        if not isinstance(self.time_bias, bool):
+            raise wrong("time_bias", self.time_bias, "true or false")
+        for name, known in (("similarity", SIMILARITIES), ("block", BLOCKS), ("attention", ATTENTIONS)):
+            if getattr(self, name) not in known:
+                raise wrong(name, getattr(self, name), " or ".join(f'"{choice}"' for choice in known))
         if self.dim % self.heads:
-            raise ValueError(f"heads ({self.heads}) must divide dim ({self.dim})")
+            raise wrong("heads", self.heads, f"a divisor of dim {self.dim}")
         if self.item_codes is not None and (self.item_codes < 1 or self.dim % self.item_codes):
             raise ValueError(f"item_codes ({self.item_codes}) must divide dim ({self.dim})")
-        for name, known in (("similarity", ("cosine", "dot")), ("block", BLOCKS), ("attention", ATTENTIONS)):
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name} is {getattr(self, name)!r}, expected {' or '.join(known)}")
 
     @property
     def ffn(self) -> int:
@@ -78,6 +89,14 @@ class ModelConfig:
     def exact_history(self) -> int:
         """Newest events that the newest output depends on."""
         return self.layers * (self.window - 1) + 1
+
+
+def wrong(name: str, value: object, expected: str) -> ValueError:
+    return ValueError(f"{name}: {json.dumps(value, default=repr)}, expected {expected}")
+
+
+def _is_number(value: object, kind: type | UnionType) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)
 
 
 class Table(nn.Module):

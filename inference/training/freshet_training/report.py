@@ -126,10 +126,8 @@ def _draw_curve(axis: Any, curve: list[dict[str, Any]], unit: str, names: dict[s
 
 
 def _pyplot() -> Any:
-    try:
-        import matplotlib
-    except ImportError as error:
-        raise ValueError("report needs matplotlib: apt-get install python3-matplotlib, or pip install it") from error
+    import matplotlib
+
     matplotlib.use("agg")
     from matplotlib import pyplot
 

@@ -11,6 +11,9 @@ from .vocabulary import Vocabulary, rows_of
 
 Ints = npt.NDArray[np.int64]
 
+# Of times in seconds: milliseconds, as the engine has them, are of 64 bits. The difference of two fits as well.
+LEAST_TIME, MOST_TIME = -(2**63) // 1000, (2**63 - 1) // 1000
+
 _DTYPES = {"offsets": np.int64, "items": np.int32, "types": np.int32, "times": np.int64}
 
 

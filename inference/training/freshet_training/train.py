@@ -41,9 +41,9 @@ class TrainOptions:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_users", "valid_users"):
-            if getattr(self, name) < 1:
+            if not getattr(self, name) >= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected 1 or more")
-        if self.patience < 0 or not 0 <= self.lr < math.inf:
+        if not self.patience >= 0 or not 0 <= self.lr < math.inf:
             raise ValueError(f"patience is {self.patience}, lr {self.lr}: expected 0 or more of each")
         if not 0 <= self.dropout < 1 or not 0 <= self.id_dropout < 1:
             raise ValueError(f"dropout is {self.dropout}, id_dropout {self.id_dropout}: expected 0 or more and below 1")

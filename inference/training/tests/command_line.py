@@ -45,7 +45,11 @@ def run(*line: str) -> tuple[int, str, str]:
     """Exit status, standard output, standard error."""
     out, err = io.StringIO(), io.StringIO()
     with mock.patch.object(sys, "argv", ["freshet_training", *line]), redirect_stdout(out), redirect_stderr(err):
-        return main(), out.getvalue(), err.getvalue()
+        try:
+            code = main()
+        except SystemExit as ended:  # argparse's
+            code = int(ended.code or 0)
+    return code, out.getvalue(), err.getvalue()
 
 
 class CommandLine(unittest.TestCase):
@@ -59,9 +63,9 @@ class CommandLine(unittest.TestCase):
         return run(command, "--threads", "1", "--data", str(data or self.directory), *arguments)
 
     def refused(self, command: str, *arguments: str, data: Path | None = None, status: int = 1) -> str:
-        """What it says."""
+        """What it says. Status 2: of the command line."""
         code, _, errors = self.run_command(command, "--output", str(self.directory / "refused"), *arguments, data=data)
-        self.assertEqual(code, status)
+        self.assertEqual(code, status, errors)
         self.assertFalse((self.directory / "refused").exists())
         return errors
 

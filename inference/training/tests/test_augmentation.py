@@ -263,7 +263,7 @@ class Syntax(unittest.TestCase):
             ("noise=0.1:0.1:-1", "JITTER a number from 0 to 5"),
             ("windows=0.1:10:10", "STRIDE below LENGTH"),
         ):
-            with self.subTest(text), self.assertRaisesRegex(ValueError, f"--augment {text}.*{expected}"):
+            with self.subTest(text), self.assertRaisesRegex(ValueError, f"{text}: .*{expected}"):
                 parse(text)
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import resource
 import unittest
 from collections.abc import Iterator
@@ -146,24 +147,27 @@ class NoNumbers(CommandLine):
 class Sizes(CommandLine):
     def test_what_no_engine_loads_is_not_trained(self) -> None:
         for flags, message in (
-            (["--dim", "4098"], "dim is 4,098, expected 1 to 4,096"),
-            (["--dim", "0"], "dim is 0, expected 1 to 4,096"),
-            (["--heads", "0"], "heads is 0, expected 1 to 4,096"),
-            (["--layers", "65"], "layers is 65, expected 1 to 64"),
-            (["--window", "65537"], "window is 65,537, expected 1 to 65,536"),
-            (["--block", "transformer", "--ffn-dim", "16385"], "ffn_dim is 16,385, expected 0 to 16,384"),
-            (["--temperature", "0"], "temperature is 0.0, expected 1e-30 to 1e+30"),
-            (["--epochs", "0"], "epochs is 0, expected 1 or more"),
-            (["--batch-users", "0"], "batch_users is 0, expected 1 or more"),
-            (["--dropout", "1"], "dropout is 1.0, id_dropout 0.0: expected 0 or more and below 1"),
-            (["--lr", "nan"], "lr nan: expected 0 or more"),
+            (["--dim", "4098"], "--dim: 4098: expected a whole number from 1 to 4,096"),
+            (["--dim", "0"], "--dim: 0: expected a whole number from 1 to 4,096"),
+            (["--heads", "0"], "--heads: 0: expected a whole number from 1 to 4,096"),
+            (["--layers", "65"], "--layers: 65: expected a whole number from 1 to 64"),
+            (["--window", "65537"], "--window: 65537: expected a whole number from 1 to 65,536"),
+            (["--ffn-dim", "16385"], "--ffn-dim: 16385: expected a whole number from 0 to 16,384"),
+            (["--temperature", "0"], "--temperature: 0: expected a number from 1e-30 to 1e+30"),
+            (["--epochs", "0"], "--epochs: 0: expected a whole number from 1 to 1,000,000,000"),
+            (["--batch-users", "0"], "--batch-users: 0: expected a whole number from 1 to 1,000,000,000"),
+            (["--dropout", "1"], "--dropout: 1: expected a number from 0, below 1"),
+            (["--lr", "nan"], "--lr: nan: expected a number from 0 to 1e+30"),
         ):
-            self.assertIn(message, self.refused("train", *flags))
+            self.assertIn(message, self.refused("train", *flags, status=2))
+        self.assertIn("heads: 3, expected a divisor of dim 16", self.refused("train", "--dim", "16", "--heads", "3"))
         ModelConfig(2, 2, dim=4096, layers=64, window=65536, ffn_dim=16384)
-        with self.assertRaisesRegex(ValueError, "items is 1,073,741,825, expected 1 to 1,073,741,824"):
+        with self.assertRaisesRegex(ValueError, "items: 1073741825, expected a whole number from 1 to 1073741824"):
             ModelConfig((1 << 30) + 1, 2)
-        with self.assertRaisesRegex(ValueError, "patience is -1"):
-            TrainOptions(patience=-1)
+        for name in ("epochs", "patience", "batch_users", "lr", "dropout", "id_dropout", "valid_users"):
+            for value in (-1, math.nan):
+                with self.subTest(name=name, value=value), self.assertRaisesRegex(ValueError, f"{name}.* {value}"):
+                    TrainOptions(**{name: value})
 
     def test_a_model_of_others(self) -> None:
         model = self.train("model", "--epochs", "1")
@@ -174,7 +178,7 @@ class Sizes(CommandLine):
             ("[]", "config.json: not a JSON object"),
             (json.dumps({**good, "dim": 8}), r"model\.safetensors: .*item_embedding\.weight"),
             (json.dumps({**good, "layers": 3}), r"model\.safetensors: .*layers\.2\.uvqk\.weight"),
-            (json.dumps({**good, "layers": 65}), r"config\.json: layers is 65, expected 1 to 64"),
+            (json.dumps({**good, "layers": 65}), r"config\.json: layers: 65, expected a whole number from 1 to 64"),
             (json.dumps({**good, "layers": "2"}), r"config\.json: "),
         ):
             path.write_text(text, "utf-8")

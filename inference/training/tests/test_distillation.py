@@ -140,8 +140,11 @@ class Distilling(CommandLine):
     def test_wrong_teachers_are_refused(self) -> None:
         teacher = self.train("teacher", "--epochs", "1")
         flag = ["--teacher", str(teacher)]
-        self.assertIn("weight above 0 and at most 1", self.refused("distill", *flag, "--teacher-weight", "0"))
-        self.assertIn("temperature above 0", self.refused("distill", *flag, "--teacher-temperature", "0"))
+        for name, message in (("weight", "a number above 0 to 1"), ("temperature", "a number from 0.001 to 1000")):
+            errors = self.refused("distill", *flag, f"--teacher-{name}", "0", status=2)
+            self.assertIn(f"--teacher-{name}: 0: expected {message}", errors)
+            with self.assertRaisesRegex(ValueError, "a weight above 0 and at most 1, and a temperature above 0"):
+                DistillationOptions((), **{name: 0.0})
         self.assertIn("config.json", self.refused("distill", "--teacher", str(self.directory)))
         names = [f"i{row}" for row in range(1, 21)]
         for changed, message in (

@@ -74,13 +74,13 @@ class Federated(CommandLine):
         self.assertIn("chosen: epoch 2, test -", printed)
 
     def test_bad_input_is_refused(self) -> None:
-        for arguments, message in (
-            (["--rounds", "0"], "expected --rounds and --epochs of 1 or more"),
-            (["--patience", "2"], "no --patience"),
-            (["--lr", "1e30", "--rounds", "3"], "the loss is"),
+        for arguments, status, message in (
+            (["--rounds", "0"], 2, "--rounds: 0: expected a whole number from 1 to"),
+            (["--patience", "2"], 1, "--patience 2: expected none"),
+            (["--lr", "1e30", "--rounds", "3"], 1, "the loss is"),
         ):
             code, _, errors = self.fedavg("model", *arguments)
-            self.assertEqual(code, 1)
+            self.assertEqual(code, status)
             self.assertIn(message, errors)
         write_export(self.logs[1], events=3)
         code, _, errors = self.fedavg("model")

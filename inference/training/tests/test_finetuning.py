@@ -129,13 +129,13 @@ class Finetuning(CommandLine):
             (["--dim", "32"], f"{self.old}: its dim is 16, expected 32"),
             (["--block", "transformer"], "its block is hstu, expected transformer"),
             (["--no-time-bias"], "its time_bias is True, expected False"),
-            (["--keep", str(self.directory)], "expected EXPORT:SHARE"),
-            (["--keep", f"{self.directory}:2"], "a share of 2.0 users to keep"),
-            (["--keep", f"{self.directory}:x"], "expected EXPORT:SHARE"),
             (["--keep", f"{self.directory / 'none'}:1"], "none"),
             (["--forgetting", str(self.directory / "none")], "none"),
         ):
             self.assertIn(message, self.refused("finetune", *flags, *arguments, data=self.today))
+        for keep in (str(self.directory), f"{self.directory}:2", f"{self.directory}:x"):
+            errors = self.refused("finetune", *flags, "--keep", keep, data=self.today, status=2)
+            self.assertIn(f"--keep: {keep}: expected EXPORT:SHARE, a directory and a number above 0 to 1", errors)
         self.assertIn("config.json", self.refused("finetune", "--from", str(self.today), data=self.today))
         write_vocabulary(self.old / "items.tsv", ["i1"])
         self.assertIn("items.tsv: 2 rows, expected 21", self.refused("finetune", *flags, data=self.today))

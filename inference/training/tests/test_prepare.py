@@ -10,7 +10,7 @@ import numpy as np
 
 from freshet_training import exports, sequences
 from freshet_training.exports import Names
-from freshet_training.prepare import Log, backwards, faster, rare, repeats
+from freshet_training.prepare import Log, PrepareOptions, backwards, faster, rare, repeats
 from freshet_training.sequences import History
 from tests.command_line import run
 
@@ -171,17 +171,26 @@ class Command(unittest.TestCase):
         (self.data / "users.tsv").write_text("0\tann\n", "utf-8")
         self.assertRegex(self.prepare()[1], "users.tsv: 1 users, expected 4 as in sequences.safetensors")
 
+    def test_options_out_of_range(self) -> None:
+        for options, expected in (
+            ({"rate": (0, 5)}, "expected 1 or more of each"),
+            ({"share": 2}, "a share of 2 of all events: expected above 0"),
+            ({"backwards_s": -1}, "backwards by -1 s: expected 0 or more"),
+        ):
+            with self.assertRaisesRegex(ValueError, expected):
+                PrepareOptions(**options)
+
     def test_refusals(self) -> None:
-        for flags, expected in (
-            (["--not-after", "soon"], "--not-after soon: expected a time such as"),
-            (["--max-rate", "many"], "--max-rate many: expected N/S, such as 100/60"),
-            (["--max-rate", "0/5"], "expected 1 or more of each"),
-            (["--max-share", "2"], "a share of 2 of all events: expected above 0"),
-            (["--backwards", "-1"], "backwards by -1 s: expected 0 or more"),
-            (["--min-user-events", "100"], "no event is left; nothing was written to"),
+        for flags, status, expected in (
+            (["--not-after", "soon"], 2, "--not-after: soon: expected a time such as"),
+            (["--max-rate", "many"], 2, "--max-rate: many: expected N/S, such as 100/60"),
+            (["--max-rate", "0/5"], 2, "both whole numbers from 1 to"),
+            (["--max-share", "2"], 2, "--max-share: 2: expected a number above 0 to 1"),
+            (["--backwards", "-1"], 2, "--backwards: -1: expected a whole number from 0 to"),
+            (["--min-user-events", "100"], 1, "no event is left; nothing was written to"),
         ):
             code, errors = self.prepare(*flags)
-            self.assertEqual(code, 1)
+            self.assertEqual(code, status)
             self.assertIn(expected, errors)
             self.assertFalse(self.output.exists())
         self.assertEqual(json.loads(self.report.read_text("utf-8"))["steps"][-1]["events"], 0)

@@ -158,7 +158,7 @@ class PruneCommand(CommandLine):
         model = self.train("model", "--epochs", "1")
         flags = ["--model", str(model)]
         self.assertIn("nothing to prune", self.refused("prune", *flags))
-        self.assertIn("to judge by", self.refused("prune", *flags, "--layers", "1", "--users", "0"))
+        self.assertIn("--users: 0", self.refused("prune", *flags, "--layers", "1", "--users", "0", status=2))
         self.assertIn("config.json", self.refused("prune", "--model", str(self.directory), "--layers", "1"))
 
 

@@ -76,8 +76,8 @@ class Training(CommandLine):
             self.assertTrue(one == again, name)
             self.assertFalse(one == plain, name)
         code, _, errors = self.run_command("train", "--output", str(self.directory / "x"), "--augment", "crop=x")
-        self.assertEqual(code, 1)
-        self.assertIn("--augment crop=x: expected crop=PROBABILITY[:SHARE]", errors)
+        self.assertEqual(code, 2)
+        self.assertIn("--augment: crop=x: expected crop=PROBABILITY[:SHARE]", errors)
 
     def test_held_out_events_teach_no_augmentation(self) -> None:
         seen: list[int] = []
@@ -148,7 +148,7 @@ class Training(CommandLine):
         self.assertEqual(plain, heavy)  # all of one type: a mean is a mean
         code, _, errors = self.run_command("train", "--output", str(self.directory / "x"), "--type-weight", "buy=3")
         self.assertEqual(code, 1)
-        self.assertIn("--type-weight buy=3: expected TYPE=WEIGHT with TYPE one of view", errors)
+        self.assertIn("--type-weight buy=3: expected one of the types view", errors)
 
     def test_learning_curves(self) -> None:
         metrics, picture = self.directory / "metrics.jsonl", self.directory / "curves.png"

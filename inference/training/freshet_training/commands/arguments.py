@@ -1,47 +1,104 @@
 """What the commands' arguments have in common."""
 
 import argparse
+import math
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NoReturn
 
-from .. import files
+from .. import files, threads
 
 Run = Callable[[argparse.Namespace], None]
+Writes = Mapping[str, files.Kind]
 
+MANY = 1_000_000_000  # of whatever an option counts
 _DESTINATIONS = {"--from": "start"}  # of options whose name says no other
 
 
+@dataclass(frozen=True)
+class Whole:
+    """For argparse: a whole number within these bounds. Else it ends the program with status 2, saying so."""
+
+    least: int
+    most: int = MANY
+
+    def __call__(self, text: str) -> int:
+        try:
+            if self.least <= (value := int(text)) <= self.most:
+                return value
+        except ValueError:  # no number, or one of thousands of digits
+            pass
+        raise argparse.ArgumentTypeError(f"{text}: expected a whole number {self}")
+
+    def __str__(self) -> str:
+        return f"from {self.least:,} to {self.most:,}"
+
+
+@dataclass(frozen=True)
+class Number:
+    """The same with a fraction. `open_least`, `open_most`: all but this bound."""
+
+    least: float
+    most: float
+    open_least: bool = False
+    open_most: bool = False
+
+    def __call__(self, text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        above = self.least < value or (value == self.least and not self.open_least)
+        if above and (value < self.most or (value == self.most and not self.open_most)):
+            return value
+        raise argparse.ArgumentTypeError(f"{text}: expected a number {self}")
+
+    def __str__(self) -> str:
+        least = f"above {self.least:g}" if self.open_least else f"from {self.least:g}"
+        return f"{least}, below {self.most:g}" if self.open_most else f"{least} to {self.most:g}"
+
+
+SHARE = Number(0, 1, open_least=True)
+SEED = Whole(0, 2**63 - 1)
+
+
+class Parser(argparse.ArgumentParser):
+    """Whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}. See --help\n")
+
+
+class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows defaults, and bounds of numbers."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        text = super()._get_help_string(action)
+        return f"{text} ({action.type})" if isinstance(action.type, Whole | Number) else text
+
+
 def command(
-    commands: Any,
-    name: str,
-    text: str,
-    run: Run,
-    reads: tuple[str, ...] = (),
-    writes: Mapping[str, files.Kind] | None = None,
-) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser, run: Run, reads: tuple[str, ...] = (), writes: Writes = MappingProxyType({})
+) -> None:
     """`reads` and `writes`: the options that name files and directories."""
-    parser: argparse.ArgumentParser = commands.add_parser(
-        name, help=text, description=text, formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
-    parser.set_defaults(command=run, reads=reads, writes=writes or {})
-    return parser
+    parser.set_defaults(command=run, reads=reads, writes=writes)
 
 
 def export_command(
-    commands: Any,
-    name: str,
-    text: str,
-    run: Run,
-    reads: tuple[str, ...] = (),
-    writes: Mapping[str, files.Kind] | None = None,
-) -> argparse.ArgumentParser:
-    """A command that reads an export."""
-    parser = command(commands, name, text, run, ("--data", *reads), writes)
+    parser: argparse.ArgumentParser, run: Run, reads: tuple[str, ...] = (), writes: Writes = MappingProxyType({})
+) -> None:
+    """A command that computes on an export."""
+    command(parser, run, ("--data", *reads), writes)
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="what `freshet export` wrote")
-    parser.add_argument("--threads", type=int, default=0, metavar="N", help="CPU threads; 0: PyTorch's choice")
-    return parser
+    add_threads(parser)
+
+
+def add_threads(parser: argparse.ArgumentParser) -> None:
+    kind, text = Whole(0, threads.MOST), "CPU threads; 0: PyTorch's choice"
+    parser.add_argument("--threads", type=kind, default=0, metavar="N", help=text)
 
 
 def outputs(arguments: argparse.Namespace) -> AbstractContextManager[None]:
@@ -61,8 +118,7 @@ def outputs(arguments: argparse.Namespace) -> AbstractContextManager[None]:
 def _paths(arguments: argparse.Namespace, option: str) -> list[Path]:
     value = getattr(arguments, _destination(option))
     values = value if isinstance(value, list) else [] if value is None else [value]
-    # The others are EXPORT:SHARE.
-    return [path if isinstance(path, Path) else Path(path.rpartition(":")[0]) for path in values]
+    return [value if isinstance(value, Path) else value[0] for value in values]  # the others have a share besides
 
 
 def _followed(path: Path) -> Path:

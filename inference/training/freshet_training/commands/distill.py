@@ -2,16 +2,14 @@
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 from ..distillation import DistillationOptions, Teachers
 from . import training
-from .arguments import export_command
+from .arguments import SHARE, Number, export_command
 
 
-def add(commands: Any) -> None:
-    text = "train a model that also learns from larger ones"
-    parser = export_command(commands, "distill", text, _run, ("--teacher", "--codes-from"), training.WRITES)
+def add(parser: argparse.ArgumentParser) -> None:
+    export_command(parser, _run, ("--teacher", "--codes-from"), training.WRITES)
     options = DistillationOptions(())
     add = parser.add_argument
     add(
@@ -22,8 +20,13 @@ def add(commands: Any) -> None:
         metavar="DIR",
         help="a model directory; of several, the mean of their probabilities",
     )
-    add("--teacher-weight", type=float, default=options.weight, help="of the teachers in the loss, 0 to 1")
-    add("--teacher-temperature", type=float, default=options.temperature, help="softens both sides' probabilities")
+    add("--teacher-weight", type=SHARE, default=options.weight, help="of the teachers in the loss")
+    add(
+        "--teacher-temperature",
+        type=Number(1e-3, 1e3),
+        default=options.temperature,
+        help="softens both sides' probabilities",
+    )
     training.add_training_options(parser)
     training.add_model_options(parser)
     training.add_code_options(parser)

@@ -4,15 +4,14 @@ import argparse
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from .. import model_directory, sequences
 from ..evaluation import evaluate, held_out_cases
 from .arguments import export_command
 
 
-def add(commands: Any) -> None:
-    parser = export_command(commands, "evaluate", "HR@10 and NDCG@10 on the newest event of each user", _run)
+def add(parser: argparse.ArgumentParser) -> None:
+    export_command(parser, _run)
     parser.add_argument("--model", type=Path, required=True, metavar="DIR", help="a model directory")
 
 

@@ -2,7 +2,6 @@
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -11,9 +10,8 @@ from ..files import FILE
 from .arguments import command
 
 
-def add(commands: Any) -> None:
-    text = "write a model as ONNX, for other runtimes"
-    parser = command(commands, "export-onnx", text, _run, ("--model",), {"--output": FILE})
+def add(parser: argparse.ArgumentParser) -> None:
+    command(parser, _run, ("--model",), {"--output": FILE})
     add = parser.add_argument
     add("--model", type=Path, required=True, metavar="DIR", help="a model directory")
     add("--output", type=Path, required=True, metavar="FILE", help="the .onnx file to write")

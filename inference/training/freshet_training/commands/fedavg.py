@@ -3,23 +3,21 @@
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
 
 from .. import sequences
 from ..federated import common_vocabulary, train_federated
 from ..files import MODEL, RECORDS
 from ..progress import ProgressLine
 from . import training
-from .arguments import command
+from .arguments import Whole, add_threads, command
 
 
-def add(commands: Any) -> None:
-    text = "train one model of several exports that stay apart"
-    parser = command(commands, "fedavg", text, _run, ("--data",), {"--output": MODEL, "--metrics": RECORDS})
+def add(parser: argparse.ArgumentParser) -> None:
+    command(parser, _run, ("--data",), {"--output": MODEL, "--metrics": RECORDS})
     add = parser.add_argument
     add("--data", type=Path, required=True, action="append", metavar="DIR", help="an export; once for each log")
-    add("--rounds", type=int, default=16, help="how often the models of all logs are averaged")
-    add("--threads", type=int, default=0, metavar="N", help="CPU threads; 0: PyTorch's choice")
+    add("--rounds", type=Whole(1), default=16, help="how often the models of all logs are averaged")
+    add_threads(parser)
     training.add_output_options(parser)
     training.add_recipe_options(parser)
     training.add_model_options(parser)
@@ -27,8 +25,8 @@ def add(commands: Any) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    if arguments.rounds < 1 or arguments.epochs < 1 or arguments.patience:
-        raise ValueError("expected --rounds and --epochs of 1 or more, and no --patience: all rounds are run")
+    if arguments.patience:
+        raise ValueError(f"--patience {arguments.patience}: expected none, all rounds are run")
     logs = [sequences.load(directory) for directory in arguments.data]
     vocabulary = common_vocabulary(logs)
     logs = [log.translated(vocabulary) for log in logs]

@@ -3,7 +3,6 @@
 import argparse
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from .. import model_directory, sequences
 from ..evaluation import Accuracy, evaluate, held_out_cases
@@ -12,19 +11,18 @@ from ..model import ModelConfig, SequenceModel
 from ..sequences import History
 from ..vocabulary import Vocabulary
 from . import training
-from .arguments import chosen, export_command
+from .arguments import SHARE, chosen, export_command
 
 _EPOCHS = 4
 
 
-def add(commands: Any) -> None:
-    text = "train a model on a newer log; new items get rows of their own"
-    reads = ("--from", "--keep", "--forgetting")
-    parser = export_command(commands, "finetune", text, _run, reads, training.WRITES)
+def add(parser: argparse.ArgumentParser) -> None:
+    export_command(parser, _run, ("--from", "--keep", "--forgetting"), training.WRITES)
     add = parser.add_argument
     add("--from", dest="start", type=Path, required=True, metavar="DIR", help="the model directory to begin with")
     add(
         "--keep",
+        type=_keep,
         action="append",
         default=[],
         metavar="EXPORT:SHARE",
@@ -50,7 +48,7 @@ def _run(arguments: argparse.Namespace) -> None:
     known = model_directory.load_vocabulary(arguments.start, model.config)
     data = training.load(arguments)
     vocabulary = known.grown_by(data.vocabulary)
-    kept = [history for text in arguments.keep for history in _keep(text, vocabulary, arguments)]
+    kept = [history for old, share in arguments.keep for history in _drawn(old, share, vocabulary, arguments)]
     before = {old: _accuracy(model, old, known) for old in arguments.forgetting}
     items, types = (len(now) - len(then) for now, then in zip(asdict(vocabulary).values(), asdict(known).values()))
     training.say(f"{items} new items, {types} new event types; {len(kept)} users of old exports")
@@ -72,16 +70,18 @@ def _check_sizes(arguments: argparse.Namespace, config: ModelConfig) -> None:
             )
 
 
-def _keep(text: str, vocabulary: Vocabulary, arguments: argparse.Namespace) -> list[History]:
+def _keep(text: str) -> tuple[Path, float]:
     directory, _, share = text.rpartition(":")
     try:
-        part = float(share)
-    except ValueError:
-        part = 0
-    if not directory or not part:
-        raise ValueError(f"--keep {text}: expected EXPORT:SHARE, a directory and a number, such as var/old:0.1")
-    histories = sequences.load(Path(directory)).translated(vocabulary).histories(arguments.hold_out, at_least=2)
-    return draw(histories, part, arguments.seed)
+        return Path(directory), SHARE(share)
+    except argparse.ArgumentTypeError:
+        form = f"EXPORT:SHARE, a directory and a number {SHARE}, such as var/old:0.1"
+        raise argparse.ArgumentTypeError(f"{text}: expected {form}") from None
+
+
+def _drawn(old: Path, share: float, vocabulary: Vocabulary, arguments: argparse.Namespace) -> list[History]:
+    histories = sequences.load(old).translated(vocabulary).histories(arguments.hold_out, at_least=2)
+    return draw(histories, share, arguments.seed)
 
 
 def _accuracy(model: SequenceModel, export: Path, vocabulary: Vocabulary) -> Accuracy:

@@ -2,20 +2,18 @@
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 from .. import model_directory, parity, sequences
 from ..files import FILE
-from .arguments import export_command
+from .arguments import Whole, export_command
 
 
-def add(commands: Any) -> None:
-    text = "user vectors and top 10 of some users, to compare freshet with"
-    parser = export_command(commands, "parity", text, _run, ("--model",), {"--output": FILE})
+def add(parser: argparse.ArgumentParser) -> None:
+    export_command(parser, _run, ("--model",), {"--output": FILE})
     add = parser.add_argument
     add("--model", type=Path, required=True, metavar="DIR", help="a model directory")
     add("--output", type=Path, required=True, metavar="FILE", help="JSON to write")
-    add("--users", type=int, default=20, metavar="N", help="the first N users")
+    add("--users", type=Whole(1), default=20, metavar="N", help="the first N users")
 
 
 def _run(arguments: argparse.Namespace) -> None:

@@ -2,17 +2,14 @@
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 from .. import recipes, report
 from ..files import FILE
 from .arguments import command
 
 
-def add(commands: Any) -> None:
-    text = "draw learning curves, or what `freshet evaluate` found"
-    reads = ("--metrics", "--recipes", "--evaluation")
-    parser = command(commands, "report", text, _run, reads, {"--output": FILE})
+def add(parser: argparse.ArgumentParser) -> None:
+    command(parser, _run, ("--metrics", "--recipes", "--evaluation"), {"--output": FILE})
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--metrics", type=Path, nargs="+", metavar="FILE", help="of train: one curve each")
     source.add_argument("--recipes", type=Path, nargs="+", metavar="FILE", help="of train: print a table over seeds")

@@ -3,7 +3,6 @@
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -13,24 +12,25 @@ from ..progress import ProgressLine
 from ..sequences import History, Sequences
 from ..synthesis import SynthesisOptions, synthesize
 from . import training
-from .arguments import chosen, export_command
+from .arguments import SEED, SHARE, Number, Whole, chosen, export_command
 
 
-def add(commands: Any) -> None:
+def add(parser: argparse.ArgumentParser) -> None:
+    export_command(parser, _run, ("--model",), {"--output": EXPORT})
     options = SynthesisOptions(1)
-    text = "add users that a model made up to an export"
-    parser = export_command(commands, "synthesize", text, _run, ("--model",), {"--output": EXPORT})
     add = parser.add_argument
     add("--model", type=Path, required=True, metavar="DIR", help="a model directory of the export's vocabulary")
-    add("--users", type=int, required=True, metavar="N", help="how many to make")
+    add("--users", type=Whole(1), required=True, metavar="N", help="how many to make")
     add("--output", type=Path, required=True, metavar="DIR", help="the export to write")
     add("--apart", action="store_true", help="write the synthetic users only")
-    add("--temperature", type=float, default=options.temperature, help="of drawing; below 1: likelier items")
-    add("--top-p", type=float, default=options.top_p, help="draw among the best items of this probability together")
+    add(
+        "--temperature", type=Number(1e-3, 1e3), default=options.temperature, help="of drawing; below 1: likelier items"
+    )
+    add("--top-p", type=SHARE, default=options.top_p, help="draw among the best items of this probability together")
     add("--no-repeats", action="store_true", help="no item twice in a history")
-    add("--max-events", type=int, default=options.max_events, metavar="N", help="of a user")
+    add("--max-events", type=Whole(1), default=options.max_events, metavar="N", help="of a user")
     add("--hold-out", type=int, choices=(0, 2), default=2, help="newest events of each user not to draw from")
-    add("--seed", type=int, default=options.seed)
+    add("--seed", type=SEED, default=options.seed)
     add("--device", choices=("cpu", "cuda"), default="cpu", help="where the arithmetic runs")
 
 

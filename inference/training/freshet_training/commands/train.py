@@ -1,14 +1,13 @@
 """Trains a model on an export."""
 
 import argparse
-from typing import Any
 
 from . import training
 from .arguments import export_command
 
 
-def add(commands: Any) -> None:
-    parser = export_command(commands, "train", "train a model on an export", _run, ("--codes-from",), training.WRITES)
+def add(parser: argparse.ArgumentParser) -> None:
+    export_command(parser, _run, ("--codes-from",), training.WRITES)
     training.add_training_options(parser)
     training.add_model_options(parser)
     training.add_code_options(parser)

@@ -13,15 +13,16 @@ from torch import Tensor
 from .. import augmentation, files, model_directory, sequences, vocabulary
 from ..distillation import Teachers
 from ..item_codes import assign
-from ..model import ATTENTIONS, BLOCKS, ModelConfig, SequenceModel
+from ..model import ATTENTIONS, BLOCKS, NUMBERS, SIMILARITIES, SIZES, ModelConfig, SequenceModel
 from ..objective import LOSSES, SAMPLERS, ObjectiveOptions
 from ..progress import ProgressLine
 from ..sequences import History, Sequences
 from ..train import Saving, TrainOptions, train
-from .arguments import chosen
+from .arguments import SEED, Number, Whole, chosen
 
 WRITES = {"--output": files.MODEL, "--checkpoint": files.CHECKPOINT, "--metrics": files.RECORDS}
 MODEL = ("block", "attention", "ffn_dim", "dim", "layers", "heads", "window", "similarity", "temperature")
+_WEIGHT = Number(0, 1e6)
 _OBJECTIVE = ("loss", "negatives", "sampler", "gbce_calibration")
 _TRAIN = ("epochs", "patience", "batch_users", "lr", "dropout", "id_dropout", "hold_out", "valid_users", "seed")
 
@@ -29,10 +30,15 @@ _TRAIN = ("epochs", "patience", "batch_users", "lr", "dropout", "id_dropout", "h
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     model = ModelConfig(2, 2)
     add = parser.add_argument
-    add("--dim", type=int, default=model.dim, help="width of the model")
-    add("--layers", type=int, default=model.layers)
-    add("--heads", type=int, default=model.heads)
-    add("--window", type=int, default=model.window, help="events that an event attends to, itself included")
+    add("--dim", type=Whole(*SIZES["dim"]), default=model.dim, help="width of the model")
+    add("--layers", type=Whole(*SIZES["layers"]), default=model.layers, help="attention blocks")
+    add("--heads", type=Whole(*SIZES["heads"]), default=model.heads, help="of each; divide --dim")
+    add(
+        "--window",
+        type=Whole(*SIZES["window"]),
+        default=model.window,
+        help="events that an event attends to, itself included",
+    )
     add(
         "--block",
         choices=BLOCKS,
@@ -40,15 +46,20 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         help="HSTU, or softmax attention and a gated FFN",
     )
     add("--attention", choices=ATTENTIONS, default=model.attention, help="how a transformer scores an event")
-    add("--ffn-dim", type=int, default=model.ffn_dim, help="width of a transformer's feed-forward part; 0: 2 * dim")
+    add(
+        "--ffn-dim",
+        type=Whole(*SIZES["ffn_dim"]),
+        default=model.ffn_dim,
+        help="width of a transformer's feed-forward part; 0: 2 * dim",
+    )
     add("--no-time-bias", action="store_true", help="leave out the bias by time between events")
-    add("--similarity", choices=("cosine", "dot"), default=model.similarity)
-    add("--temperature", type=float, default=model.temperature, help="of the cosine")
+    add("--similarity", choices=SIMILARITIES, default=model.similarity, help="of a user and an item")
+    add("--temperature", type=Number(*NUMBERS), default=model.temperature, help="of the cosine")
 
 
 def add_code_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--item-codes", type=int, metavar="M", help="store an item as M bytes; M divides --dim")
+    add("--item-codes", type=Whole(*SIZES["dim"]), metavar="M", help="store an item as M bytes; M divides --dim")
     add("--codes-from", type=Path, metavar="DIR", help="a model of the same export, whose items settle these bytes")
 
 
@@ -67,29 +78,52 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
 def add_recipe_options(parser: argparse.ArgumentParser) -> None:
     options = TrainOptions()
     objective = options.objective
+    dropout = Number(0, 1, open_most=True)
     add = parser.add_argument
     add("--loss", choices=LOSSES, default=objective.loss, help="softmax over all items, over some, or gBCE")
-    add("--negatives", type=int, default=objective.negatives, help="items a step that a sampled loss compares with")
+    add(
+        "--negatives", type=Whole(1), default=objective.negatives, help="items a step that a sampled loss compares with"
+    )
     add("--sampler", choices=SAMPLERS, default=objective.sampler, help="what they are drawn by")
     add("--no-logq", action="store_true", help="leave out the correction for how often an item is drawn")
-    add("--gbce-calibration", type=float, default=objective.gbce_calibration, help="t of gBCE, 0 to 1")
-    add("--type-weight", action="append", default=[], metavar="TYPE=WEIGHT", help="of events of a type, 1 otherwise")
-    add("--epochs", type=int, default=options.epochs)
-    add("--patience", type=int, default=options.patience, help="end after so many epochs without a better; 0: never")
-    add("--batch-users", type=int, default=options.batch_users, help="users a step, with their whole histories")
-    add("--lr", type=float, default=options.lr, help="Adam's rate at the start; decays to 2 %% of it along a cosine")
-    add("--dropout", type=float, default=options.dropout)
-    add("--id-dropout", type=float, default=options.id_dropout, help="share of input items replaced by row 0, unknown")
+    add("--gbce-calibration", type=Number(0, 1), default=objective.gbce_calibration, help="t of gBCE")
+    add(
+        "--type-weight",
+        type=_type_weight,
+        action="append",
+        default=[],
+        metavar="TYPE=WEIGHT",
+        help="of events of a type, 1 otherwise",
+    )
+    add("--epochs", type=Whole(1), default=options.epochs, help="at most")
+    add(
+        "--patience",
+        type=Whole(0),
+        default=options.patience,
+        help="end after so many epochs without a better; 0: never",
+    )
+    add("--batch-users", type=Whole(1), default=options.batch_users, help="users a step, with their whole histories")
+    add(
+        "--lr",
+        type=Number(0, 1e30),
+        default=options.lr,
+        help="Adam's rate at the start; decays to 2 %% of it along a cosine",
+    )
+    add("--dropout", type=dropout, default=options.dropout, help="share of numbers left out in training")
+    add(
+        "--id-dropout", type=dropout, default=options.id_dropout, help="share of input items replaced by row 0, unknown"
+    )
     add(
         "--augment",
+        type=_augmentation,
         action="append",
         default=[],
         metavar="NAME=PROBABILITY[:PARAMETER...]",
         help=f"change so many of the histories each epoch, once per --augment: {', '.join(augmentation.PARAMETERS)}",
     )
     add("--hold-out", type=int, choices=(0, 2), default=options.hold_out, help="newest events kept from training")
-    add("--valid-users", type=int, default=options.valid_users, help="at most so many users judge each epoch")
-    add("--seed", type=int, default=options.seed)
+    add("--valid-users", type=Whole(1), default=options.valid_users, help="at most so many users judge each epoch")
+    add("--seed", type=SEED, default=options.seed, help="of all that is drawn at random")
     add("--device", choices=("cpu", "cuda"), default="cpu", help="where the arithmetic runs")
 
 
@@ -97,7 +131,12 @@ def _add_checkpoint_options(parser: argparse.ArgumentParser) -> None:
     saving, add = Saving(Path()), parser.add_argument
     add("--checkpoint", type=Path, metavar="FILE", help="what --resume goes on from (default OUTPUT.checkpoint)")
     add("--resume", action="store_true", help="go on from the checkpoint, where there is one")
-    add("--checkpoint-minutes", type=float, default=saving.checkpoint_minutes, help="between two, within an epoch")
+    add(
+        "--checkpoint-minutes",
+        type=Number(0, 1e6),
+        default=saving.checkpoint_minutes,
+        help="between two, within an epoch",
+    )
 
 
 def load(arguments: argparse.Namespace) -> Sequences:
@@ -137,8 +176,7 @@ def train_options(arguments: argparse.Namespace, data: Sequences) -> TrainOption
         type_weights=_type_weights(arguments.type_weight, data.vocabulary.event_types),
         **chosen(arguments, *_OBJECTIVE),
     )
-    augmentations = tuple(augmentation.parse(text) for text in arguments.augment)
-    return TrainOptions(augmentations=augmentations, objective=objective, **chosen(arguments, *_TRAIN))
+    return TrainOptions(augmentations=tuple(arguments.augment), objective=objective, **chosen(arguments, *_TRAIN))
 
 
 def saving(arguments: argparse.Namespace) -> Saving:
@@ -177,14 +215,28 @@ def run(
     )
 
 
-def _type_weights(texts: list[str], names: list[str]) -> tuple[float, ...]:
+def _augmentation(text: str) -> augmentation.Augmentation:
+    try:
+        return augmentation.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _type_weight(text: str) -> tuple[str, float]:
+    name, _, weight = text.rpartition("=")
+    try:
+        return name, _WEIGHT(weight)
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(f"{text}: expected TYPE=WEIGHT, the weight a number {_WEIGHT}") from None
+
+
+def _type_weights(given: list[tuple[str, float]], names: list[str]) -> tuple[float, ...]:
     """By row of `names`."""
-    weights = [1.0] * len(names) if texts else []
-    for text in texts:
-        name, _, weight = text.rpartition("=")
+    weights = [1.0] * len(names) if given else []
+    for name, weight in given:
         if name not in names:
-            raise ValueError(f"--type-weight {text}: expected TYPE=WEIGHT with TYPE one of {', '.join(names[1:])}")
-        weights[names.index(name)] = float(weight)
+            raise ValueError(f"--type-weight {name}={weight:g}: expected one of the types {', '.join(names[1:])}")
+        weights[names.index(name)] = weight
     return tuple(weights)
 
 
