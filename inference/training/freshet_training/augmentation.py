@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from .sequences import History, Ints
+from .sequences import LEAST_TIME, MOST_TIME, History, Ints
 
 Items = npt.NDArray[np.int32]
 
@@ -82,12 +82,13 @@ def noise(history: History, random: np.random.Generator, share: float, jitter: f
     """Each item becomes any other with probability `share` as an input; what it was stays the target.
 
     Each gap between two events is stretched by exp(jitter · z), z normal, from the first event's time on. `items` rows
-    of the vocabulary.
+    of the vocabulary. Times stay among those that an export may hold.
     """
     strange = random.integers(min(1, items - 1), items, len(history))
     noisy = np.where(random.random(len(history)) < share, strange, history.items).astype(np.int32)
     gaps = np.diff(history.times) * np.exp(jitter * random.standard_normal(len(history) - 1))
-    times = np.concatenate([history.times[:1], history.times[0] + np.cumsum(np.rint(gaps).astype(np.int64))])
+    since = np.clip(np.cumsum(np.rint(gaps)), LEAST_TIME - MOST_TIME, MOST_TIME - LEAST_TIME).astype(np.int64)
+    times = np.concatenate([history.times[:1], np.clip(history.times[0] + since, LEAST_TIME, MOST_TIME)])
     return replace(history, items=noisy, times=times, targets=history.wanted)
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from .evaluation import Accuracy, evaluate, held_out_cases
 from .model import ModelConfig, SequenceModel
-from .sequences import History, Sequences
+from .sequences import Sequences
 from .train import Best, Progress, Report, Run, Saving, TrainOptions, draw
 from .vocabulary import Vocabulary
 
@@ -41,7 +41,7 @@ def train_federated(
     The rate falls along a cosine from round to round and stands still within one. REQUIRES: `logs` of one vocabulary,
     that of `config`. Raises ValueError where a log has nothing to train on.
     """
-    histories = [_histories(log, options.hold_out) for log in logs]
+    histories = [log.training_histories(options.hold_out) for log in logs]
     shares = [sum(map(len, part)) for part in histories]
     torch.manual_seed(options.seed)
     model = SequenceModel(config).to(device)
@@ -73,13 +73,6 @@ def average(weights: Sequence[Mapping[str, Tensor]], shares: Sequence[float]) ->
     parts = [share / sum(shares) for share in shares]
     names = weights[0].keys()
     return {name: torch.stack([part * model[name] for part, model in zip(parts, weights)]).sum(0) for name in names}
-
-
-def _histories(log: Sequences, hold_out: int) -> list[History]:
-    histories = log.histories(hold_out, at_least=2)
-    if not histories:
-        raise ValueError(f"{log.directory}: no user has {hold_out + 2} events or more, nothing to train on")
-    return histories
 
 
 def _of_round(progress: Progress, number: int, _: int, done: int, users: int) -> None:

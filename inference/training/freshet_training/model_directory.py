@@ -1,6 +1,7 @@
 """Model directories: config.json, model.safetensors, items.tsv, event_types.tsv (docs/model-format.md)."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import safetensors
+from . import safetensors, strict_json
 from .files import Write, replace
-from .model import ModelConfig, SequenceModel
+from .model import SIZES, ModelConfig, SequenceModel, wrong
 from .vocabulary import Vocabulary
 
 _FORMATS = {"hstu": "freshet-hstu-1", "transformer": "freshet-transformer-1"}
+_CODES = "item_embedding.codes"
 _ONLY_OF = {"hstu": {"attention_scale"}, "transformer": {"attention", "ffn_dim"}}
 
 
@@ -35,29 +37,59 @@ def save(model: SequenceModel, vocabulary: Vocabulary, directory: Path) -> None:
 def load(directory: Path) -> SequenceModel:
     """Raises ValueError, naming the file, where keys, tensors or shapes are not those of the format."""
     path = directory / "config.json"
-    keys = _read_keys(path)
-    if keys.get("block") not in _FORMATS:
-        raise ValueError(f"{path}: block is {keys.get('block')!r}, expected {' or '.join(_FORMATS)}")
-    expected = {**_constant(keys["block"]), **dict.fromkeys(_config_keys(keys["block"]))}
-    if set(keys) != set(expected):
-        raise ValueError(f"{path}: missing or unknown keys: {', '.join(sorted(set(keys) ^ set(expected)))}")
-    for name, value in _constant(keys["block"]).items():
-        if keys.pop(name) != value:
-            raise ValueError(f"{path}: {name} must be {value!r}")
-    weights = safetensors.load(directory / "model.safetensors")
-    for name, weight in weights.items():
-        if not np.isfinite(weight).all():
-            raise ValueError(f"{directory / 'model.safetensors'}: {name} holds numbers that are not finite")
-    codes = weights.get("item_embedding.codes")
     try:
-        model = SequenceModel(ModelConfig(**keys, item_codes=None if codes is None else codes.shape[-1]))
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{path}: {error}") from error
+        keys = _read_keys(path)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    path = directory / "model.safetensors"
+    weights = safetensors.load(path)
     try:
-        model.load_state_dict({name: torch.from_numpy(weight) for name, weight in weights.items()})
-    except RuntimeError as error:
-        raise ValueError(f"{directory / 'model.safetensors'}: {error}") from error
+        config = ModelConfig(**keys, item_codes=_item_codes(weights))
+        _check_tables(config, weights)
+        model = SequenceModel(config)
+        _check_weights(model, weights)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    model.load_state_dict({name: torch.from_numpy(weight) for name, weight in weights.items()})
     return model.eval()
+
+
+def _item_codes(weights: Mapping[str, safetensors.Array]) -> int | None:
+    codes = weights.get(_CODES)
+    if codes is not None and codes.ndim != 2:
+        raise ValueError(f"{_CODES} is {list(codes.shape)}, expected [items, item_codes]")
+    return None if codes is None else codes.shape[1]
+
+
+def _check_tables(config: ModelConfig, weights: Mapping[str, safetensors.Array]) -> None:
+    """What may be larger than memory, before there is a model of it."""
+    tables = {
+        "item_embedding.weight": (config.items, config.dim),
+        "type_embedding.weight": (config.event_types, config.dim),
+    }
+    if config.item_codes:
+        tables = {**tables, _CODES: (config.items, config.item_codes)}
+        tables.pop("item_embedding.weight")
+    for name, shape in tables.items():
+        if name in weights and weights[name].shape != shape:
+            raise ValueError(f"{name} is {list(weights[name].shape)}, expected {list(shape)} by config.json")
+
+
+def _check_weights(model: SequenceModel, weights: Mapping[str, safetensors.Array]) -> None:
+    expected = model.state_dict()
+    for name in sorted({*expected, *weights}):
+        if name not in weights:
+            raise ValueError(f"{name} is missing")
+        if name not in expected:
+            raise ValueError(f"{name} is no tensor of a {model.config.block} model with {model.config.layers} layers")
+        weight, shape = weights[name], list(expected[name].shape)
+        if list(weight.shape) != shape:
+            raise ValueError(f"{name} is {list(weight.shape)}, expected {shape} by config.json")
+        dtype = np.uint8 if name == _CODES else np.float32
+        if weight.dtype != dtype:
+            raise ValueError(f"{name} is of {weight.dtype.name}, expected {np.dtype(dtype).name}")
+        if not np.isfinite(weight).all():
+            raise ValueError(f"{name} holds numbers that are not finite")
 
 
 def _stored(weight: Tensor) -> safetensors.Array:
@@ -67,12 +99,29 @@ def _stored(weight: Tensor) -> safetensors.Array:
 
 
 def _read_keys(path: Path) -> dict[str, Any]:
-    try:
-        keys = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path}: not JSON: {error}") from error
+    """Of config.json, for ModelConfig. Raises ValueError, in the engine's words, for what that would not load."""
+    keys = strict_json.parse(path.read_bytes())
     if not isinstance(keys, dict):
-        raise ValueError(f"{path}: not a JSON object")
+        raise ValueError("not a JSON object")
+    block = keys.get("block")
+    if not isinstance(block, str) or block not in _FORMATS:
+        raise wrong("block", block, " or ".join(f'"{name}"' for name in _FORMATS))
+    for name, value in _constant(block).items():
+        if (found := keys.pop(name, None)) != value:
+            raise wrong(name, found, f'"{value}"')
+    known = _config_keys(block)
+    for name in keys:
+        if name not in known:
+            raise ValueError(f'{name}: unknown key for block "{block}"')
+    if keys.get("similarity") == "dot" and keys.get("temperature") is None:  # which has none
+        keys.pop("temperature", None)
+        known.remove("temperature")
+    for name in known:
+        if name not in keys and name != "attention_scale":
+            raise ValueError(f"{name}: missing")
+    if block == "transformer" and keys["ffn_dim"] == 0:  # ModelConfig's word for twice the width
+        raise wrong("ffn_dim", 0, f"a whole number from 1 to {SIZES['ffn_dim'][1]}")
+    ModelConfig(**keys)
     return keys
 
 

@@ -82,6 +82,15 @@ class Sequences:
         every = (self.history(user, 0 if whole else hold_out) for user, whole in enumerate(self.synthetic.tolist()))
         return [history for history in every if len(history) >= at_least]
 
+    def training_histories(self, hold_out: int) -> list[History]:
+        """histories() of those that teach something. Raises ValueError where nothing does."""
+        if self.items < 2:
+            raise ValueError(f"{self.directory}: items.tsv has no item but [unknown], nothing to train on")
+        histories = self.histories(hold_out, at_least=2)
+        if not histories:
+            raise ValueError(f"{self.directory}: no user has {hold_out + 2} events or more, nothing to train on")
+        return histories
+
     def translated(self, vocabulary: Vocabulary) -> "Sequences":
         """The same events in rows of another vocabulary, by name; what that does not know becomes row 0."""
         items = rows_of(self.vocabulary.items, vocabulary.items)[self.events.items]
@@ -98,13 +107,16 @@ def load(directory: Path) -> Sequences:
             raise ValueError(f"{path}: expected a vector `{name}` of {np.dtype(dtype).name}")
     offsets = tensors["offsets"]
     events = History(tensors["items"], tensors["types"], tensors["times"])
-    if len(offsets) < 1 or offsets[0] != 0 or offsets[-1] != len(events) or (np.diff(offsets) < 0).any():
+    if len(offsets) < 1 or offsets[0] != 0 or offsets[-1] != len(events) or (offsets[1:] < offsets[:-1]).any():
         raise ValueError(f"{path}: offsets must rise from 0 to {len(events)}, the number of events")
     vocabulary = Vocabulary.load(directory)
     rows = (len(vocabulary.items), len(vocabulary.event_types))
     for values, limit, name in ((events.items, rows[0], "items"), (events.types, rows[1], "types")):
         if len(values) != len(events) or (len(values) and not 0 <= values.min() <= values.max() < limit):
             raise ValueError(f"{path}: {name} must be {len(events)} rows from 0 to {limit - 1}, as its .tsv says")
+    times = events.times
+    if len(times) != len(events) or (len(times) and not LEAST_TIME <= times.min() <= times.max() <= MOST_TIME):
+        raise ValueError(f"{path}: times must be {len(events)} whole seconds from {LEAST_TIME} to {MOST_TIME}")
     made_up = tensors.get("synthetic")
     if made_up is not None and (made_up.shape != (len(offsets) - 1,) or made_up.dtype != np.int32):
         raise ValueError(f"{path}: expected a vector `synthetic` of int32, one for each of {len(offsets) - 1} users")

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from .evaluation import user_vectors
 from .model import SequenceModel
-from .sequences import History, Ints
+from .sequences import MOST_TIME, History, Ints
 
 _BATCH_USERS = 256
 
@@ -59,7 +59,7 @@ def synthesize(
                 np.put_along_axis(scores, items[part, :event].astype(np.int64), -np.inf, axis=1)
             items[part, event] = sample(scores, options.temperature, options.top_p, random)
             types[part, event] = draw.types(items[part, event])
-            times[part, event] = times[part, event - 1] + draw.gaps(len(part))
+            times[part, event] = np.minimum(times[part, event - 1] + draw.gaps(len(part)), MOST_TIME)
     return [History(items[user, :n], types[user, :n], times[user, :n]) for user, n in enumerate(lengths)]
 
 

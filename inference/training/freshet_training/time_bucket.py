@@ -21,4 +21,5 @@ THRESHOLDS = torch.tensor(_thresholds(), dtype=torch.int64)
 
 def time_bucket(delta: Tensor) -> Tensor:
     """Buckets of int64 differences in seconds, as int64, of the same shape."""
-    return torch.bucketize(delta.abs(), THRESHOLDS.to(delta.device), right=True) - 1
+    distance = delta.clamp(min=-(2**63 - 1)).abs()  # -2^63 has no opposite; both are of the last bucket
+    return torch.bucketize(distance, THRESHOLDS.to(delta.device), right=True) - 1

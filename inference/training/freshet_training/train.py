@@ -84,11 +84,7 @@ def train(
     FloatingPointError, naming epoch and batch, where the loss is no number; what was saved before it stays.
     """
     torch.manual_seed(options.seed)
-    histories = sequences.histories(options.hold_out, at_least=2)
-    if not histories:
-        raise ValueError(
-            f"{sequences.directory}: no user has {options.hold_out + 2} events or more, nothing to train on"
-        )
+    histories = sequences.training_histories(options.hold_out)
     run = Run(sequences, config, options, saving, [*histories, *others], device, teachers, start, codes)
     if saving.checkpoint is not None:
         run.purpose = {

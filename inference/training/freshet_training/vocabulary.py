@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 FILES = ("items.tsv", "event_types.tsv")
+UNKNOWN = "[unknown]"
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class Vocabulary:
 
     @staticmethod
     def load(directory: Path) -> "Vocabulary":
-        return Vocabulary(*(read(directory / name) for name in FILES))
+        return Vocabulary(*(_read_table(directory / name) for name in FILES))
 
     def files(self) -> dict[str, bytes]:
         """Their contents."""
@@ -33,14 +34,26 @@ class Vocabulary:
 def read(path: Path) -> list[str]:
     """Raises ValueError, naming file and line, where a line is not `row<TAB>name`, or names what another one names."""
     names: dict[str, int] = {}
-    with path.open(encoding="utf-8", newline="\n") as file:
-        for row, line in enumerate(file):
-            number, _, name = line.removesuffix("\n").partition("\t")
-            if number != str(row) or not name:
-                raise ValueError(f"{path}:{row + 1}: expected {row}, a tab and a name")
-            if names.setdefault(name, row) != row:
-                raise ValueError(f"{path}:{row + 1}: {name} is row {names[name]} already")
+    *lines, last = path.read_bytes().split(b"\n")
+    if last:
+        raise ValueError(f"{path}:{len(lines) + 1}: no line feed at its end (truncated?)")
+    for row, line in enumerate(lines):
+        try:
+            number, _, name = line.decode("utf-8").partition("\t")
+        except UnicodeDecodeError:
+            raise ValueError(f"{path}:{row + 1}: not UTF-8") from None
+        if number != str(row) or not name or "\t" in name or name.endswith("\r"):
+            raise ValueError(f"{path}:{row + 1}: expected {row}, a tab and a name, ended by LF")
+        if names.setdefault(name, row) != row:
+            raise ValueError(f"{path}:{row + 1}: {name} is row {names[name]} already")
     return list(names)
+
+
+def _read_table(path: Path) -> list[str]:
+    names = read(path)
+    if names[:1] != [UNKNOWN]:
+        raise ValueError(f"{path}: row 0 is {names[0] if names else 'absent'}, expected {UNKNOWN}")
+    return names
 
 
 def check_same(model: Path, data: Path) -> None:

@@ -29,4 +29,4 @@ class Ablations(CommandLine):
     def test_a_run_that_fails_is_named(self) -> None:
         code, _, errors = self.ablations("output", "--epochs", "many")
         self.assertEqual(code, 2)
-        self.assertRegex(errors, "crop-3 failed: .*invalid int value: 'many'")
+        self.assertRegex(errors, "crop-3 failed: .*--epochs: many: expected a whole number")

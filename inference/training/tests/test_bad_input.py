@@ -177,7 +177,7 @@ class Sizes(CommandLine):
             ("{", "config.json: not JSON"),
             ("[]", "config.json: not a JSON object"),
             (json.dumps({**good, "dim": 8}), r"model\.safetensors: .*item_embedding\.weight"),
-            (json.dumps({**good, "layers": 3}), r"model\.safetensors: .*layers\.2\.uvqk\.weight"),
+            (json.dumps({**good, "layers": 3}), r"model\.safetensors: .*layers\.2\.bias_pos is missing"),
             (json.dumps({**good, "layers": 65}), r"config\.json: layers: 65, expected a whole number from 1 to 64"),
             (json.dumps({**good, "layers": "2"}), r"config\.json: "),
         ):

@@ -2,10 +2,12 @@
 
 import argparse
 import importlib
+import io
 import resource
 import subprocess
 import sys
 import unittest
+from contextlib import redirect_stderr
 from pathlib import Path
 from unittest import mock
 
@@ -35,10 +37,12 @@ def options(command: str) -> list[argparse.Action]:
 
 
 class Ranges(unittest.TestCase):
-    def refused(self, command: str, option: str, text: str) -> None:
-        with self.subTest(command, option=option, text=text):
-            code, _, errors = run(command, f"{option}={text}")
-            self.assertEqual(code, 2)
+    def refused(self, parser: argparse.ArgumentParser, command: str, option: str, text: str) -> None:
+        with self.subTest(command, option=option, text=text), redirect_stderr(io.StringIO()) as said:
+            with self.assertRaises(SystemExit) as ended:
+                parser.parse_args([command, f"{option}={text}"])
+            self.assertEqual(ended.exception.code, 2)
+            errors = said.getvalue()
             line = rf"^freshet_training {command}: argument {option}: {text}: expected .*\. See --help\n$"
             if option != "--hold-out":  # argparse's own sentence
                 self.assertRegex(errors, line)
@@ -46,6 +50,7 @@ class Ranges(unittest.TestCase):
     def test_every_number_has_a_range(self) -> None:
         seen = set()
         for command in COMMANDS:
+            parser = _parser([command])
             for action in options(command):
                 (option,) = action.option_strings[-1:]
                 if isinstance(action.type, Whole | Number) or action.type is int:
@@ -60,7 +65,7 @@ class Ranges(unittest.TestCase):
                 for text in texts:
                     for bad in BAD:
                         if (option, bad) not in LEGAL:
-                            self.refused(command, option, text.format(bad))
+                            self.refused(parser, command, option, text.format(bad))
         self.assertLessEqual(IN_TEXT.keys() | {"--threads", "--checkpoint-minutes", "--gbce-calibration"}, seen)
 
     def test_bounds(self) -> None:
@@ -87,7 +92,7 @@ class Ranges(unittest.TestCase):
 
     def test_threads(self) -> None:
         for threads in ("-1", "1025", "100000", "9" * 30):
-            self.refused("train", "--threads", threads)
+            self.refused(_parser(["train"]), "train", "--threads", threads)
 
     def test_help_states_ranges(self) -> None:
         code, printed, _ = run("train", "--help")

@@ -8,7 +8,7 @@ from freshet_training.time_bucket import THRESHOLDS, TIME_BUCKETS, time_bucket
 
 class TimeBucket(unittest.TestCase):
     def test_known_values(self) -> None:
-        expected = {0: 0, 1: 0, 2: 2, 3: 3, 60: 13, 3600: 27, 86400: 37, 315_360_000: 65, 2**63 - 1: 128}
+        expected = {0: 0, 1: 0, 2: 2, 3: 3, 60: 13, 3600: 27, 86400: 37, 315_360_000: 65, 2**63 - 1: 128, -(2**63): 128}
         found = time_bucket(torch.tensor(list(expected)))
         self.assertEqual(found.tolist(), list(expected.values()))
         self.assertEqual(time_bucket(-torch.tensor([60, 86400])).tolist(), [13, 37])
