@@ -12,13 +12,16 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from . import strict_json
 from .files import replace
+from .shapes import check
 
 METHODS = ("min-max", "z-score")
 
 Floats = npt.NDArray[np.float64]
 
 _FORMAT = "freshet-normaliser-1"
+_COLUMN = {"offset": float, "width": float, "mean": float, "flagged": bool}
 
 
 @dataclass(frozen=True)
@@ -57,12 +60,20 @@ class Normaliser:
     def load(path: Path) -> "Normaliser":
         """Raises ValueError, naming the file, where it is none."""
         try:
-            record = json.loads(path.read_text(encoding="utf-8"))
+            record = strict_json.parse(path.read_bytes())
+            check(record, {"format": str})
             if record["format"] != _FORMAT:
                 raise ValueError(f"format is {record['format']!r}, expected {_FORMAT!r}")
-            return Normaliser({name: Column(**column) for name, column in record["columns"].items()})
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path}: not a normaliser: {error!r}") from error
+            check(record, {"columns": {"*": _COLUMN}})
+            return Normaliser({name: _column(name, values) for name, values in record["columns"].items()})
+        except ValueError as error:
+            raise ValueError(f"{path}: not a normaliser: {error}") from None
+
+
+def _column(name: str, values: dict[str, float]) -> Column:
+    if values.keys() != _COLUMN.keys() or not values["width"] > 0:
+        raise ValueError(f"columns.{name}: expected {', '.join(_COLUMN)}, the width above 0")
+    return Column(**values)  # type: ignore[arg-type]
 
 
 def fit(

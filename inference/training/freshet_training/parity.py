@@ -33,6 +33,8 @@ def _record(model: SequenceModel, user: int, history: History) -> dict[str, Any]
     with torch.no_grad():
         vector = model(*columns)[-1]
         scores = model.candidates() @ vector
+    if not bool(torch.isfinite(vector).all() & torch.isfinite(scores).all()):
+        raise FloatingPointError(f"user {user}: the model's weights overflow, what it computes are no numbers")
     scores[0] = -math.inf
     scores[torch.from_numpy(history.items).long()] = -math.inf
     top = _best_rows(scores)

@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from .report import read_records
+from .shapes import check
+
+_SUMMARY = {"chosen_epoch": int, "options": {"seed": int}}
 
 
 @dataclass(frozen=True)
@@ -42,12 +45,16 @@ def _read(path: Path) -> _Run | None:
     epochs: dict[int, float] = {}
     summary: dict[str, Any] = {}
     for record in read_records(path):
-        if "epoch" in record:
-            epochs[record["epoch"]] = record.get("train_seconds", 0.0)  # fine-tuning begins with an epoch 0
-        elif "test" in record:
+        if record.get("epoch") is not None:
+            epochs[record["epoch"]] = record.get("train_seconds") or 0.0  # fine-tuning begins with an epoch 0
+        elif record.get("test") is not None:
             summary = record
     if not summary:
         return None
+    try:
+        check(summary, _SUMMARY)
+    except ValueError as error:
+        raise ValueError(f"{path}: the record of the test: {error}") from None
     recipe = {key: value for key, value in summary.items() if key not in ("chosen_epoch", "test", "torch")}
     recipe["options"] = {key: value for key, value in summary["options"].items() if key != "seed"}
     return _Run(

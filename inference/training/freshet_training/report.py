@@ -1,16 +1,36 @@
 """Pictures of what `train --metrics` and `freshet evaluate --json` wrote. The only part that needs matplotlib."""
 
-import json
 import math
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from . import strict_json
 from .files import replace
+from .shapes import check
 
 _MOST_HOURS = 120  # that a curve is drawn of; else of days
 _FEWEST_EVENTS = 100  # in an hour, on average, or days are drawn if there are three
+_ACCURACY = {"hr": float, "ndcg": float}
+_RECORD = {"epoch?": int, "loss?": float, "valid?": _ACCURACY, "test?": _ACCURACY, "train_seconds?": float}
+_FIGURES = {
+    "hr@10": float,
+    "ndcg@10": float,
+    "intervals?": {"hr@10?": (float, float), "ndcg@10?": (float, float)},
+}
+_POINTS = [{"begin": str, "n": int, "*": {"ndcg@10?": float}}]
+_EVALUATION = {
+    "protocol": {"name": str, "cases": int, "exclude_seen": bool},
+    "model": {"name": str, **_FIGURES},
+    "blend?": _FIGURES,
+    "baselines": {"*": _FIGURES},
+    "compare?": {
+        "model": {"name": str, **_FIGURES},
+        "differences": {"*": {"difference": float, "interval": (float, float), "p": float}},
+    },
+    "curves?": {"hour?": _POINTS, "day?": _POINTS},
+}
 _PANELS = (("loss", "training loss"), ("hr", "validation HR@10"), ("ndcg", "validation NDCG@10"))
 
 
@@ -35,19 +55,21 @@ def draw_evaluation(path: Path, output: Path) -> None:
     """Accuracy of each predictor with its interval, how a compared model differs, and, of the prequential protocol, how
     it went with time. A predictor has one colour throughout."""
     try:
-        evaluation = json.loads(path.read_text(encoding="utf-8"))
-        predictors = {"model": evaluation["model"]}
-        if compare := evaluation.get("compare"):
-            predictors["compared"] = compare["model"]
-        if "blend" in evaluation:
-            predictors["blend"] = evaluation["blend"]
-        predictors.update(evaluation["baselines"])
-        names = {key: key for key in predictors} | {"model": evaluation["model"]["name"]}
-        if compare:
-            names["compared"] = f"{compare['model']['name']} (compared)"
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path}: expected what `freshet evaluate --json` writes: {error!r}") from error
-    unit, curve = _curve(evaluation.get("curves", {}))
+        evaluation = strict_json.parse(path.read_bytes())
+        check(evaluation, _EVALUATION)
+        unit, curve = _curve(evaluation.get("curves") or {})
+        times = [datetime.fromisoformat(point["begin"].replace("Z", "+00:00")) for point in curve]
+    except ValueError as error:
+        raise ValueError(f"{path}: expected what `freshet evaluate --json` writes: {error}") from None
+    predictors = {"model": evaluation["model"]}
+    if compare := evaluation.get("compare"):
+        predictors["compared"] = compare["model"]
+    if evaluation.get("blend"):
+        predictors["blend"] = evaluation["blend"]
+    predictors.update(evaluation["baselines"])
+    names = {key: key for key in predictors} | {"model": evaluation["model"]["name"]}
+    if compare:
+        names["compared"] = f"{compare['model']['name']} (compared)"
     pyplot = _pyplot()
     widths = [4.5, 4.5] + [3.6] * bool(compare) + [6] * bool(curve)
     size = (sum(widths), 1.6 + 0.4 * max(len(predictors), 5))
@@ -58,7 +80,7 @@ def draw_evaluation(path: Path, output: Path) -> None:
     if compare:
         _draw_differences(next(axes), compare["differences"], f"{compare['model']['name']} − {names['model']}")
     if curve:
-        _draw_curve(next(axes), curve, unit, names)
+        _draw_curve(next(axes), times, curve, unit, names)
     protocol = evaluation["protocol"]
     seen = "left out" if protocol["exclude_seen"] else "kept"
     figure.suptitle(f"{protocol['name']}, {protocol['cases']:,} events, seen items {seen}, 95 % intervals over users")
@@ -67,7 +89,7 @@ def draw_evaluation(path: Path, output: Path) -> None:
 
 def _curve(curves: dict[str, Any]) -> tuple[str, list[dict[str, Any]]]:
     """By the hour, unless there are too many hours to draw, or too few events in one to say something."""
-    hours, days = curves.get("hour", []), curves.get("day", [])
+    hours, days = curves.get("hour") or [], curves.get("day") or []
     thin = sum(point["n"] for point in hours) < _FEWEST_EVENTS * len(hours)
     by_day = len(hours) > _MOST_HOURS or (thin and len(days) > 2)
     return ("day", days) if by_day else ("hour", hours)
@@ -75,7 +97,7 @@ def _curve(curves: dict[str, Any]) -> tuple[str, list[dict[str, Any]]]:
 
 def _draw_bars(axis: Any, predictors: dict[str, Any], metric: str, labels: Sequence[str]) -> None:
     values = [figures[metric] for figures in predictors.values()]
-    bounds = [figures.get("intervals", {}).get(metric) or (v, v) for figures, v in zip(predictors.values(), values)]
+    bounds = [(figures.get("intervals") or {}).get(metric) or (v, v) for figures, v in zip(predictors.values(), values)]
     errors = [
         [v - min(v, low) for v, (low, _) in zip(values, bounds)],
         [max(v, high) - v for v, (_, high) in zip(values, bounds)],
@@ -106,10 +128,11 @@ def _draw_differences(axis: Any, differences: dict[str, Any], title: str) -> Non
     axis.grid(axis="x", alpha=0.3)
 
 
-def _draw_curve(axis: Any, curve: list[dict[str, Any]], unit: str, names: dict[str, str]) -> None:
-    times = [datetime.fromisoformat(point["begin"].replace("Z", "+00:00")) for point in curve]
+def _draw_curve(
+    axis: Any, times: list[datetime], curve: list[dict[str, Any]], unit: str, names: dict[str, str]
+) -> None:
     for number, (key, label) in enumerate(names.items()):
-        values = [point.get(key, {}).get("ndcg@10", math.nan) for point in curve]
+        values = [(point.get(key) or {}).get("ndcg@10", math.nan) for point in curve]
         axis.plot(
             times,
             values,
@@ -129,6 +152,7 @@ def _pyplot() -> Any:
     import matplotlib
 
     matplotlib.use("agg")
+    matplotlib.rcParams["text.parse_math"] = False  # of names, a dollar is one
     from matplotlib import pyplot
 
     return pyplot
@@ -142,7 +166,7 @@ def _save(figure: Any, output: Path) -> None:
 
 def read_epochs(path: Path) -> dict[int, dict[str, Any]]:
     """Records by epoch. Raises ValueError, naming file and line, where a line is none."""
-    epochs = {int(record["epoch"]): record for record in read_records(path) if "epoch" in record}
+    epochs = {record["epoch"]: record for record in read_records(path) if record.get("epoch") is not None}
     if not epochs:
         raise ValueError(f"{path}: no record of an epoch")
     return dict(sorted(epochs.items()))
@@ -151,16 +175,16 @@ def read_epochs(path: Path) -> dict[int, dict[str, Any]]:
 def read_records(path: Path) -> list[dict[str, Any]]:
     """All lines, of epochs and of ends of runs. Raises ValueError, naming file and line, where a line is none."""
     records = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    *lines, last = path.read_bytes().split(b"\n")
+    for number, line in enumerate([*lines, last] if last else lines, 1):
         try:
-            record = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{path}:{number}: expected a JSON object: {error}") from error
-        if not isinstance(record, dict):
-            raise ValueError(f"{path}:{number}: expected a JSON object")
+            record = strict_json.parse(line)
+            check(record, _RECORD)
+        except ValueError as error:
+            raise ValueError(f"{path}:{number}: expected a JSON object, a record of training: {error}") from None
         records.append(record)
     return records
 
 
 def _value(record: dict[str, Any], key: str) -> Any:
-    return record.get("loss") if key == "loss" else record.get("valid", {}).get(key)
+    return record.get("loss") if key == "loss" else (record.get("valid") or {}).get(key)
