@@ -37,6 +37,8 @@ class Teachers:
         self._models = [model.eval() for model in models]
         with torch.no_grad():
             self._candidates = [model.candidates()[1:].contiguous() for model in self._models]
+        if not all(bool(torch.isfinite(table).all()) for table in self._candidates):
+            raise FloatingPointError("a teacher's rows of items are no numbers: its weights overflow")
 
     @staticmethod
     def load(
@@ -65,7 +67,10 @@ class Teachers:
 
     def _vectors(self, model: SequenceModel, batch: Sequence[History], chosen: Tensor) -> Tensor:
         packed = pack(batch, model.config.window, device=model.device)
-        return model.normalise(model.forward_packed(packed)[packed.real[chosen]])
+        vectors = model.normalise(model.forward_packed(packed)[packed.real[chosen]])
+        if not bool(torch.isfinite(vectors).all()):
+            raise FloatingPointError("a teacher's vectors of users are no numbers: its weights overflow")
+        return vectors
 
 
 def distillation_loss(

@@ -55,11 +55,15 @@ def ranks(model: SequenceModel, cases: Sequence[Case]) -> Tensor:
     """The rank of each target, from 0: how many other unseen items score as high or higher; _MISSED where seen."""
     scores = score_unseen(model, [case.history for case in cases])
     targets = torch.tensor([case.target for case in cases], device=model.device)
-    if bool(torch.isnan(scores).any()):
-        raise FloatingPointError("scores of items are no numbers: the model's weights overflow")
     wanted = scores.gather(1, targets[:, None])
     better = (scores >= wanted).sum(1) - 1
     return torch.where(torch.isinf(wanted[:, 0]), torch.full_like(better, _MISSED), better)
+
+
+def check_scores(scores: Tensor) -> None:
+    """Raises FloatingPointError where a model of huge weights computed none."""
+    if not bool(torch.isfinite(scores).all()):
+        raise FloatingPointError("scores of items are no numbers: the model's weights overflow")
 
 
 def user_vectors(model: SequenceModel, histories: Sequence[History]) -> Tensor:
@@ -76,6 +80,7 @@ def score_unseen(model: SequenceModel, histories: Sequence[History]) -> Tensor:
     vectors = user_vectors(model, histories)
     with torch.no_grad():
         scores = vectors @ model.candidates().T
+    check_scores(scores)
     scores[:, 0] = -math.inf
     users = np.repeat(np.arange(len(histories)), [len(history) for history in histories])
     seen = np.concatenate([history.items for history in histories]).astype(np.int64)

@@ -39,6 +39,8 @@ def assign(table: Tensor, parts: int, seed: int) -> Tensor:
     if table.shape[1] % parts:
         raise ValueError(f"item_codes ({parts}) must divide dim ({table.shape[1]}) of the model that they come from")
     generator = torch.Generator().manual_seed(seed)
+    if not bool(torch.isfinite(table.norm(dim=1)).all()):
+        raise FloatingPointError("the model that item_codes come from has rows of items without a finite length")
     rows = F.normalize(table[1:], dim=1)
     codes = torch.zeros(len(table), parts, dtype=torch.uint8)
     for part, vectors in enumerate(rows.chunk(parts, 1)):

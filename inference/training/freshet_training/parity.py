@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .evaluation import check_scores
 from .files import replace
 from .model import SequenceModel
 from .sequences import History, Sequences
@@ -33,8 +34,7 @@ def _record(model: SequenceModel, user: int, history: History) -> dict[str, Any]
     with torch.no_grad():
         vector = model(*columns)[-1]
         scores = model.candidates() @ vector
-    if not bool(torch.isfinite(vector).all() & torch.isfinite(scores).all()):
-        raise FloatingPointError(f"user {user}: the model's weights overflow, what it computes are no numbers")
+    check_scores(scores)
     scores[0] = -math.inf
     scores[torch.from_numpy(history.items).long()] = -math.inf
     top = _best_rows(scores)

@@ -4,6 +4,7 @@ A layer's heads fill the model's width: `dim` is heads · head_dim, in the resid
 (docs/model-format.md). To have fewer heads is therefore to be narrower: as many channels of the residual stream go.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -98,10 +99,13 @@ def _batches(histories: Sequence[History]) -> Iterator[list[History]]:
 
 
 def _loss(model: SequenceModel, histories: Sequence[History], objective: Objective) -> float:
-    """Mean over batches."""
+    """Mean over batches. Raises FloatingPointError where it is no number."""
     with torch.no_grad():
         losses = [batch_loss(model.eval(), batch, objective).item() for batch in _batches(histories)]
-    return sum(losses) / len(losses)
+    mean = sum(losses) / len(losses)
+    if not math.isfinite(mean):
+        raise FloatingPointError(f"the loss of the model is {mean}: its weights overflow")
+    return mean
 
 
 def _without_one(layers: list[int]) -> list[list[int]]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from .evaluation import user_vectors
+from .evaluation import check_scores, user_vectors
 from .model import SequenceModel
 from .sequences import MOST_TIME, History, Ints
 
@@ -66,6 +66,7 @@ def synthesize(
 def _scores(model: SequenceModel, histories: Sequence[History]) -> npt.NDArray[np.float64]:
     """[users, items]; minus infinity for row 0, unknown."""
     scores = user_vectors(model, histories) @ model.candidates().detach().T
+    check_scores(scores)
     scores[:, 0] = -np.inf
     return scores.double().cpu().numpy()
 

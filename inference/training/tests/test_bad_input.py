@@ -143,6 +143,26 @@ class NoNumbers(CommandLine):
             self.assertEqual(code, 1)
             self.assertIn(message, errors)
 
+    def test_weights_whose_products_are_none(self) -> None:
+        model = str(self.train("model", "--epochs", "1"))
+        path = Path(model) / "model.safetensors"
+        good = safetensors.load(path)
+        scores = "scores of items are no numbers: the model's weights overflow"
+        for name in ("item_embedding.weight", "layers.0.uvqk.weight"):
+            safetensors.save(path, {**good, name: np.full_like(good[name], 3e38)})
+            for command, flags, message in (
+                ("parity", ["--model", model], scores),
+                ("synthesize", ["--model", model, "--users", "2"], scores),
+                ("prune", ["--model", model, "--layers", "1"], "the loss of the model is nan: its weights overflow"),
+                ("finetune", ["--from", model], scores),
+                ("distill", ["--teacher", model, "--dim", "16"], "are no numbers: its weights overflow"),
+            ):
+                with self.subTest(name, command=command):
+                    self.assertIn(message, self.refused(command, *flags))
+        safetensors.save(path, {**good, "item_embedding.weight": np.full_like(good["item_embedding.weight"], 3e38)})
+        codes = ("--dim", "16", "--item-codes", "4", "--codes-from", model)
+        self.assertIn("without a finite length", self.refused("train", *codes))
+
 
 class Sizes(CommandLine):
     def test_what_no_engine_loads_is_not_trained(self) -> None:

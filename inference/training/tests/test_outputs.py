@@ -184,6 +184,14 @@ class TwoAtOnce(CommandLine):
 
 
 class Interrupted(CommandLine):
+    def setUp(self) -> None:
+        super().setUp()
+        for number in (
+            signal.SIGINT,
+            signal.SIGTERM,
+        ):  # of a background job, SIGINT may be ignored
+            self.addCleanup(signal.signal, number, signal.signal(number, signal.SIG_DFL))
+
     def test_a_run_says_how_to_go_on(self) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
             output = self.directory / number.name
