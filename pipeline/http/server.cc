@@ -231,7 +231,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
     response_.set(wire::field::cache_control, "no-store");
     for (const auto& [name, value] : response.headers) response_.set(name, value);
     response_.keep_alive(keep_alive_);
-    response_.content_length(response.body.size());
+    if (response.status != 304) response_.content_length(response.body.size());  // it has none, and 200's may differ
     if (!head_) response_.body() = std::move(response.body);
     stream_.expires_after(loop_.options.write_timeout);
     wire::async_write(stream_, response_, [self = shared_from_this()](error_code error, size_t) {

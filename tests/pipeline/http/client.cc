@@ -66,7 +66,9 @@ std::optional<HttpAnswer> HttpClient::Receive(bool head) {
     answer.headers[name] = input_.substr(colon + 2, input_.find("\r\n", line) - colon - 2);
   }
   input_.erase(0, end + 4);
-  const size_t length = head ? 0 : std::strtoul(answer.headers["content-length"].c_str(), nullptr, 10);
+  const auto stated = answer.headers.find("content-length");
+  const bool has_body = !head && stated != answer.headers.end();
+  const size_t length = has_body ? std::strtoul(stated->second.c_str(), nullptr, 10) : 0;
   while (input_.size() < length) {
     if (!Fill()) return std::nullopt;
   }
