@@ -18,6 +18,10 @@ pkg_check_modules(ZSTD REQUIRED IMPORTED_TARGET libzstd)
 pkg_check_modules(XXHASH REQUIRED IMPORTED_TARGET libxxhash)
 pkg_check_modules(HWY REQUIRED IMPORTED_TARGET libhwy libhwy-contrib)
 
+# For the dashboard: libjs-chart.js and libjs-bootstrap5.
+find_file(FRESHET_CHART_JS chart.min.js PATHS /usr/share/javascript/chart.js REQUIRED)
+find_file(FRESHET_BOOTSTRAP_REBOOT_CSS bootstrap-reboot.min.css PATHS /usr/share/javascript/bootstrap5/css REQUIRED)
+
 if(FRESHET_TESTS)
   find_package(GTest REQUIRED)
   include(GoogleTest)

@@ -209,7 +209,10 @@ std::vector<Setting> MakeSchema() {
       Topic("dead_letters.topic", "Topic of the records that are no events.", FIELD(dead_letters.topic)),
       Topic("items.topic", "Topic of the catalogue. Has no effect in this version.", FIELD(items.topic)),
       Text("items.file", "a path, or nothing",
-           "File of the catalogue, instead of the topic. Has no effect in this version.", FIELD(items.file), Anything),
+           "File of the catalogue, instead of the topic: JSON Lines, an item a line. `run` takes the titles and "
+           "categories "
+           "that the dashboard and `/v1/items` show from it, at the start.",
+           FIELD(items.file), Anything),
       Topic("snapshots.topic",
             "Topic of the state's snapshots, `<application>-snapshots` unless it is set; made where it is missing. "
             "`none`: no snapshots.",

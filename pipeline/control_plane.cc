@@ -2,6 +2,7 @@
 
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <charconv>
 #include <chrono>
 #include <nlohmann/json.hpp>
@@ -9,6 +10,7 @@
 #include <span>
 #include <utility>
 
+#include "pipeline/dashboard/files.h"
 #include "pipeline/http/server.h"
 #include "pipeline/http/target.h"
 
@@ -87,14 +89,19 @@ class ControlPlaneImpl : public ControlPlane {
     std::string_view path;  // one that ends with '/' wants one more segment
     Answer answer;
   };
-  static constexpr size_t kRoutes = 8;
+  static constexpr size_t kRoutes = 10;
   static std::span<const Route, kRoutes> Routes() {
     using This = ControlPlaneImpl;
-    static constexpr Route routes[kRoutes] = {
-        {"GET", "/healthz", &This::Health},          {"GET", "/readyz", &This::Ready},
-        {"GET", "/metrics", &This::ShowMetrics},     {"GET", "/v1/status", &This::ShowStatus},
-        {"GET", kRecommendations, &This::Recommend}, {"GET", kUsers, &This::ShowUser},
-        {"POST", "/v1/rank", &This::Rank},           {"POST", "/v1/events", &This::AddEvent}};
+    static constexpr Route routes[kRoutes] = {{"GET", "/healthz", &This::Health},
+                                              {"GET", "/readyz", &This::Ready},
+                                              {"GET", "/metrics", &This::ShowMetrics},
+                                              {"GET", "/v1/status", &This::ShowStatus},
+                                              {"GET", kRecommendations, &This::Recommend},
+                                              {"GET", kUsers, &This::ShowUser},
+                                              {"POST", "/v1/rank", &This::Rank},
+                                              {"POST", "/v1/events", &This::AddEvent},
+                                              {"GET", "/v1/dead-letters", &This::ShowDeadLetters},
+                                              {"GET", "/v1/items", &This::ShowItems}};
     return routes;
   }
 
@@ -114,6 +121,7 @@ class ControlPlaneImpl : public ControlPlane {
 
   void Handle(const Request& request, Respond respond) {
     if (IsCrossSite(request)) return respond(Problem(403, "not for pages of another site"));
+    if (IsDashboardFile(request.path)) return respond(ShowDashboard(request));
     std::string allowed;
     for (const Route& route : Routes()) {
       if (!Matches(route, request.path)) continue;
@@ -121,9 +129,17 @@ class ControlPlaneImpl : public ControlPlane {
       allowed += (allowed.empty() ? "" : ", ") + std::string(route.method == "GET" ? "GET, HEAD" : route.method);
     }
     if (allowed.empty()) return respond(Problem(404, "nothing is at " + request.path));
+    respond(NotAllowed(request, allowed));
+  }
+
+  static Response NotAllowed(const Request& request, const std::string& allowed) {
     Response response = Problem(405, request.method + " is not for " + request.path);
     response.headers.emplace_back("Allow", allowed);
-    respond(std::move(response));
+    return response;
+  }
+
+  static Response ShowDashboard(const Request& request) {
+    return request.method == "GET" ? DashboardFile(request) : NotAllowed(request, "GET, HEAD");
   }
 
   void Health(const Request&, Respond respond) { respond(Json({{"status", "ok"}})); }
@@ -149,6 +165,7 @@ class ControlPlaneImpl : public ControlPlane {
     status["ready"] = missing.empty();
     if (!missing.empty()) status["missing"] = missing;
     status["uptime_seconds"] = uptime.count();
+    status["top_k"] = options_.top_k;
     AddWorkers(status);
     respond(Json(status));
   }
@@ -171,6 +188,43 @@ class ControlPlaneImpl : public ControlPlane {
                            {"hits", workers.hot_hits},
                            {"misses", workers.hot_misses},
                            {"evictions", workers.hot_evictions}};
+  }
+
+  void ShowDeadLetters(const Request&, Respond respond) {
+    nlohmann::ordered_json letters = nlohmann::ordered_json::array();
+    if (options_.dead_letters != nullptr) {
+      for (DeadLetterSample& sample : options_.dead_letters->Newest()) {
+        letters.push_back({{"reason", std::move(sample.reason)},
+                           {"message", std::move(sample.message)},
+                           {"topic", std::move(sample.topic)},
+                           {"partition", Raw(sample.partition)},
+                           {"offset", Raw(sample.offset)},
+                           {"read_at", sample.read_at_ms},
+                           {"key", std::move(sample.key)},
+                           {"value", std::move(sample.value)},
+                           {"cut", sample.cut}});
+      }
+    }
+    respond(Json({{"dead_letters", std::move(letters)}}));
+  }
+
+  // ?ids=i1,i2: percent-encoded each, so that an id may have a comma.
+  void ShowItems(const Request& request, Respond respond) {
+    nlohmann::ordered_json items = nlohmann::ordered_json::array();
+    const auto ids = http::Parameter(request.query, "ids");
+    if (!ids) return respond(Problem(400, "ids: expected item ids with commas between them"));
+    for (std::string_view rest = *ids; !rest.empty();) {
+      const std::string_view encoded = rest.substr(0, rest.find(','));
+      rest.remove_prefix(std::min(rest.size(), encoded.size() + 1));
+      const auto id = http::PercentDecode(encoded);
+      if (!id) return respond(Problem(400, "ids: a % without two hexadecimal digits"));
+      const ItemTitle* const item = options_.items == nullptr ? nullptr : options_.items->Find(*id);
+      if (item == nullptr) continue;
+      nlohmann::ordered_json& shown = items.emplace_back(nlohmann::ordered_json{{"item_id", *id}});
+      if (!item->title.empty()) shown["title"] = item->title;
+      if (!item->category.empty()) shown["category"] = item->category;
+    }
+    respond(Json({{"items", std::move(items)}}));
   }
 
   void Recommend(const Request& request, Respond respond) {

@@ -11,6 +11,8 @@
 #include <string_view>
 
 #include "core/result.h"
+#include "pipeline/dead_letter_samples.h"
+#include "pipeline/item_titles.h"
 #include "pipeline/live_queries.h"
 #include "pipeline/metrics.h"
 #include "pipeline/readiness.h"
@@ -35,6 +37,9 @@ struct ControlPlaneOptions {
   std::string freshet_version;
   std::string source_topic;  // where take_event takes events
   TakeEvent take_event;      // empty: there is no POST /v1/events
+  // Both outlive the control plane. Null: /v1/dead-letters and /v1/items are empty.
+  const DeadLetterSamples* dead_letters = nullptr;
+  const ItemTitles* items = nullptr;
 };
 
 class ControlPlane {

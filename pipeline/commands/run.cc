@@ -51,7 +51,7 @@ KafkaOptions KafkaOptionsOf(const Config& config) {
 }
 
 Result<std::vector<Worker>> MakeWorkers(const Config& config, const CurrentModel& model, StateDirectory& states,
-                                        Metrics& metrics, const Topics& topics) {
+                                        Metrics& metrics, const Topics& topics, DeadLetterSamples& samples) {
   KafkaOptions kafka = KafkaOptionsOf(config);
   kafka.source_partitions = topics.partitions;
   if (const auto given = kafka.properties.extract("group.instance.id")) {  // the process's; each worker is a member
@@ -63,7 +63,8 @@ Result<std::vector<Worker>> MakeWorkers(const Config& config, const CurrentModel
   std::vector<Worker> workers(static_cast<size_t>(count));
   for (int w = 0; w < count; ++w) {
     Worker& worker = workers[static_cast<size_t>(w)];
-    ASSIGN_OR_RETURN(worker.decoder, MakeDecoder(config.source.decoder));
+    ASSIGN_OR_RETURN(std::unique_ptr<EventDecoder> decoder, MakeDecoder(config.source.decoder));
+    worker.decoder = WithSamples(std::move(decoder), samples);
     kafka.worker = w;
     if (config.processing.guarantee == Guarantee::kExactlyOnce) {
       ASSIGN_OR_RETURN(KafkaEnds ends, MakeTransactionalKafkaEnds(kafka));
@@ -97,6 +98,13 @@ ControlPlaneOptions ControlPlaneOptionsFor(const Config& config, EventIntake& in
     });
   };
   return options;
+}
+
+Result<ItemTitles> TitlesOf(const Config& config) {
+  if (config.items.file.empty()) return ItemTitles();
+  auto titles = ItemTitles::Load(config.items.file);
+  if (!titles.ok()) return titles.error().At("items.file");
+  return titles;
 }
 
 std::string NameOf(const Config& config) { return "Kafka topic " + config.source.topic; }
@@ -200,6 +208,7 @@ Status Run(const RunFlags& flags) {
   RETURN_IF_ERROR(CheckStateIsOf(*states, NameOf(config), config));
   const auto kept = std::strtoull(states->Fact("history").value_or("").c_str(), nullptr, 10);  // auto shortens nothing
   RETURN_IF_ERROR(CheckRecordSizes(config, KafkaOptionsOf(config), serving, kept));
+  ASSIGN_OR_RETURN(const ItemTitles titles, TitlesOf(config));
   spdlog::info("model {} version {}, {} items, scored in {}; state in {}; {}", serving.model->name,
                serving.model->version, serving.model->config.items - 1, NumberTypeName(serving.ranker->precision()),
                config.state.directory, KafkaClientDescription());
@@ -215,9 +224,13 @@ Status Run(const RunFlags& flags) {
   ASSIGN_OR_RETURN(const std::unique_ptr<EventWriter> writer, MakeEventWriter(KafkaOptionsOf(config), kEventPatience));
   ASSIGN_OR_RETURN(std::unique_ptr<EventDecoder> decoder, MakeDecoder(config.source.decoder));
   EventIntake intake(std::move(decoder), *writer);
+  DeadLetterSamples samples;
+  ControlPlaneOptions plane_options = ControlPlaneOptionsFor(config, intake);
+  plane_options.dead_letters = &samples;
+  plane_options.items = &titles;
   ASSIGN_OR_RETURN(const std::unique_ptr<ControlPlane> control_plane,
-                   ControlPlane::Start(ControlPlaneOptionsFor(config, intake), readiness, *metrics, queries));
-  spdlog::info("serving /healthz, /readyz, /metrics and /v1 on port {}", control_plane->port());
+                   ControlPlane::Start(plane_options, readiness, *metrics, queries));
+  spdlog::info("serving /healthz, /readyz, /metrics, /v1 and the dashboard on port {}", control_plane->port());
 
   const auto topics = PrepareTopics(flags, config, *states, [&](const std::string& reason) {
     readiness.NotReady("kafka", reason);
@@ -229,7 +242,7 @@ Status Run(const RunFlags& flags) {
   readiness.Ready("kafka");
 
   CurrentModel model(std::make_shared<const ServingModel>(std::move(serving)));
-  auto made = MakeWorkers(config, model, *states, *metrics, *topics);
+  auto made = MakeWorkers(config, model, *states, *metrics, *topics, samples);
   if (stop) return {};  // likewise
   ASSIGN_OR_RETURN(std::vector<Worker> workers, std::move(made));
   const ModelReloader reloader(ReloaderOptionsFor(config, loaded_from, kept), model, *metrics);

@@ -74,11 +74,13 @@ class OpenApi(KafkaCase):
         return json.loads(text)
 
     def ask_what_works(self):
-        process = self.start()
+        self.write("items.jsonl", '{"item_id":"i1","title":"One","category":"numbers"}\n{"item_id":"i2"}\n')
+        process = self.start(items__file=self.path("items.jsonl"))
         self.wait_until_ready(process)
         ask = lambda *question, **more: self.ask_as_documented(process, *question, **more)
         lines = self.log[:50]
-        produce(self.events, [json.dumps(entry) for entry in lines[:-1]])
+        self.assertEqual(ask("GET", "/v1/dead-letters", 200), {"dead_letters": []})
+        produce(self.events, ["not an event"] + [json.dumps(entry) for entry in lines[:-1]])
         ask("POST", "/v1/events", 202, lines[-1])
         self.wait_for_answers(len(lines))
         user = lines[-1]["user_id"]
@@ -89,6 +91,11 @@ class OpenApi(KafkaCase):
         self.assertEqual(status["assigned_partitions"], 4)
         self.assertEqual(len(ask("GET", f"/v1/recommendations/{user}?k=3", 200)["items"]), 3)
         ask("GET", f"/v1/users/{user}", 200)
+        (letter,) = ask("GET", "/v1/dead-letters", 200)["dead_letters"]
+        self.assertEqual((letter["reason"], letter["value"], letter["topic"]), ("invalid_json", "not an event", self.events))
+        items = ask("GET", "/v1/items?ids=i2,i1,i3", 200)["items"]
+        self.assertEqual(items, [{"item_id": "i2"}, {"item_id": "i1", "title": "One", "category": "numbers"}])
+        ask("GET", "/v1/items?ids=%zz", 400)
         ask("POST", "/v1/rank", 200, {"user_id": user, "items": ["i1", "i2", "none"]})
         for path in ("/v1/recommendations/", "/v1/users/"):
             ask("GET", path + "%zz", 400)

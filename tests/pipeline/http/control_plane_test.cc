@@ -283,7 +283,7 @@ TEST_F(ControlPlaneTest, RefusesABadK) {
 }
 
 TEST_F(ControlPlaneTest, KnowsOnlyItsPathsAndMethods) {
-  for (const std::string path : {"/", "/healthz/", "/v1", "/v1/recommendations", "/v1/recommendations/",
+  for (const std::string path : {"/healthz/", "/v1", "/v1/recommendations", "/v1/recommendations/",
                                  "/v1/recommendations/a/b", "/../etc/passwd", "/v1/users/", "/v1/users/a/b"}) {
     ExpectProblem(path, 404, "nothing is at " + path);
   }
