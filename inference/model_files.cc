@@ -242,7 +242,7 @@ Status WriteModelDirectory(const Model& model, const std::filesystem::path& dire
   // Beside those that are there, which a full disk then leaves as they are.
   const auto unfinished = [&](std::string_view name) { return directory / (std::string(name) + ".new"); };
   Status status = WriteFiles(model, stored, unfinished);
-  for (const std::string_view name : {kConfigFile, kTypesFile, kItemsFile, kWeightsFile}) {
+  for (const std::string_view name : kModelFiles) {
     std::error_code ignored;
     if (!status.ok()) {
       std::filesystem::remove(unfinished(name), ignored);

@@ -22,6 +22,7 @@ inline constexpr std::string_view kConfigFile = "config.json";
 inline constexpr std::string_view kTypesFile = "event_types.tsv";
 inline constexpr std::string_view kItemsFile = "items.tsv";
 inline constexpr std::string_view kWeightsFile = "model.safetensors";
+inline constexpr std::string_view kModelFiles[] = {kConfigFile, kTypesFile, kItemsFile, kWeightsFile};
 inline constexpr std::string_view kScaleSuffix = ".scale";  // of a tensor that is stored as I8
 inline constexpr std::string_view kItemTable = "item_embedding.weight";
 // In its place, where it is stored as codes.

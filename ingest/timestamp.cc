@@ -3,7 +3,9 @@
 #include <charconv>
 #include <chrono>
 #include <cmath>
+#include <cstdio>
 #include <cstdlib>
+#include <ctime>
 #include <limits>
 #include <string>
 
@@ -135,6 +137,16 @@ std::optional<int64_t> ParseIso8601Ms(std::string_view text) {
   const auto zone = TakeZoneMs(text);
   if (!zone || !text.empty()) return std::nullopt;
   return ms + *time - *zone;
+}
+
+std::string FormatTime(int64_t time_ms) {
+  const int64_t fraction = ((time_ms % 1000) + 1000) % 1000;
+  const auto seconds = static_cast<std::time_t>((time_ms - fraction) / 1000);
+  std::tm utc{};
+  char text[64], ending[16] = "Z";
+  std::strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%S", gmtime_r(&seconds, &utc));
+  if (fraction != 0) std::snprintf(ending, sizeof(ending), ".%03dZ", static_cast<int>(fraction));
+  return std::string(text) + ending;
 }
 
 }  // namespace freshet

@@ -1,8 +1,9 @@
-// Event times as text to epoch milliseconds. Pure.
+// Event times: text and epoch milliseconds. Pure.
 #pragma once
 
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <string_view>
 
 namespace freshet {
@@ -20,5 +21,8 @@ std::optional<int64_t> ParseEpochMs(std::string_view text, TimeUnit unit);
 // "2017-10-01T03:00:00.026Z", offsets "+02:00", "+0200", "+02", no zone (UTC), a space for the T, minutes or seconds
 // left out, or a date alone. Nothing where `text` is something else or no such date exists. Negative before 1970.
 std::optional<int64_t> ParseIso8601Ms(std::string_view text);
+
+// "2017-10-10T00:00:00Z", with milliseconds where there are some.
+std::string FormatTime(int64_t time_ms);
 
 }  // namespace freshet

@@ -7,8 +7,10 @@
 #include <variant>
 
 #include "core/hash.h"
+#include "core/thousands.h"
 #include "features/tokenize.h"
 #include "ingest/log_files.h"
+#include "ingest/timestamp.h"
 #include "state/user_state.h"
 
 namespace freshet {
@@ -46,38 +48,60 @@ class Reader {
  public:
   Reader(const Vocabulary* vocabulary, TimeRange range) : vocabulary_(vocabulary), range_(range) {}
 
-  void Take(const RawRecord& record, EventDecoder& decoder, Arena& arena) {
+  Status Take(const RawRecord& record, EventDecoder& decoder, Arena& arena) {
+    if (!record.damage.empty()) {
+      return Error(ErrorCode::kCorrupt, std::string(record.damage) + ", at record " +
+                                            std::to_string(Raw(record.shown_offset)) + "; expected a whole file");
+    }
     const auto decoded = decoder.Decode(record, arena);
     if (const auto* const failure = std::get_if<DecodeFailure>(&decoded)) {
       ++bad_records_;
       spdlog::debug("{}[{}]: {}: {}", record.topic, Raw(record.shown_offset), failure->code, failure->message);
-      return;
+      return {};
     }
     const Event& event = std::get<Event>(decoded);
     if (IsDuplicate(event)) {
       ++duplicates_;
-      return;
+      return {};
     }
-    if (event.timestamp_ms < range_.from_ms || event.timestamp_ms >= range_.to_ms) return;
+    if (event.timestamp_ms < range_.from_ms || event.timestamp_ms >= range_.to_ms) {
+      ++out_of_range_;
+      return {};
+    }
     if (!Listable(event.user_id) || !Listable(event.item_id) || !Listable(event.event_type)) {
       ++unlistable_ids_;
-      return;
+      return {};
     }
     const auto [found, fresh] = user_index_.try_emplace(std::string(event.user_id), users_.size());
-    if (fresh) users_.push_back({std::string(event.user_id), {}});
+    if (fresh) {
+      users_.push_back({std::string(event.user_id), {}});
+      before_ms_.push_back(event.timestamp_ms);
+    }
+    CompareTime(record, event, before_ms_[found->second]);
     users_[found->second].tokens.push_back(TokenOf(event));
     order_.push_back({static_cast<uint32_t>(found->second), event.timestamp_ms});
     ++events_;
+    return {};
   }
 
   Result<EventLog> Finish() && {
     ASSIGN_OR_RETURN(Vocabulary vocabulary, vocabulary_ != nullptr ? Result<Vocabulary>(*vocabulary_)
                                                                    : Vocabulary::Make(items_.Take(), types_.Take()));
-    return EventLog{std::move(vocabulary), std::move(users_), std::move(order_), events_,
-                    duplicates_,           bad_records_,      unlistable_ids_,   unknown_items_};
+    return EventLog{std::move(vocabulary), std::move(users_), std::move(order_), events_,       duplicates_,
+                    bad_records_,          unlistable_ids_,   unknown_items_,    out_of_range_, std::move(disorder_)};
   }
 
  private:
+  // before_ms: of the user's event before, then of this one.
+  void CompareTime(const RawRecord& record, const Event& event, int64_t& before_ms) {
+    if (event.timestamp_ms < before_ms && disorder_.events++ == 0) {
+      disorder_.example = std::string(record.topic) + ", record " + std::to_string(Raw(record.shown_offset)) +
+                          ": user " + std::string(event.user_id) + ", " + FormatTime(event.timestamp_ms) + " after " +
+                          FormatTime(before_ms);
+    }
+    before_ms = event.timestamp_ms;
+  }
+
   // As UserState::Append() has it.
   bool IsDuplicate(const Event& event) {
     const EventIdHash id = HashEventId(event.event_id);
@@ -105,6 +129,7 @@ class Reader {
   Rows types_;
   std::unordered_map<std::string, size_t> user_index_;
   std::vector<UserSequence> users_;
+  std::vector<int64_t> before_ms_;  // by user: of the event before
   std::vector<LoggedEvent> order_;
   std::unordered_map<std::string, RecentIds> recent_ids_;  // of users whose events carry ids
   int64_t events_ = 0;
@@ -112,6 +137,8 @@ class Reader {
   int64_t bad_records_ = 0;
   int64_t unlistable_ids_ = 0;
   int64_t unknown_items_ = 0;
+  int64_t out_of_range_ = 0;
+  Disorder disorder_;
 };
 
 }  // namespace
@@ -133,10 +160,17 @@ Result<EventLog> ReadEventLog(const Config& config, std::span<const std::filesys
   for (PollState state = PollState::kMore; state != PollState::kEnd;) {
     batch.Clear();
     ASSIGN_OR_RETURN(state, source->Poll(batch, kBatch, std::chrono::milliseconds(0)));
-    for (const RawRecord& record : batch.records) reader.Take(record, *decoder, batch.arena);
+    for (const RawRecord& record : batch.records) RETURN_IF_ERROR(reader.Take(record, *decoder, batch.arena));
   }
   RETURN_IF_ERROR(source->Close());
-  return std::move(reader).Finish();
+  ASSIGN_OR_RETURN(EventLog log, std::move(reader).Finish());
+  if (log.disorder.events > 0) {
+    spdlog::warn(
+        "{} events are earlier than the one before them of the same user ({}): a user's last event in the log is then "
+        "not the last that happened, and what is learnt or predicted is wrong; sort the log by time",
+        WithThousands(log.disorder.events), log.disorder.example);
+  }
+  return log;
 }
 
 }  // namespace freshet

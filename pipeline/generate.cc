@@ -3,6 +3,7 @@
 #include <array>
 #include <charconv>
 #include <fstream>
+#include <memory>
 #include <string>
 #include <string_view>
 
@@ -12,10 +13,8 @@
 namespace freshet {
 namespace {
 
-constexpr uint64_t kMostUsers = 100'000'000;
-constexpr uint64_t kMostItems = 1'000'000'000;
-constexpr uint64_t kMostEvents = 1'000'000'000'000;
 constexpr int64_t kLatestStartMs = 4'070'908'800'000;  // 2099-01-01T00:00:00Z
+constexpr char kCatalogue[] = "items.jsonl";
 constexpr size_t kWriteBytes = size_t{1} << 20;
 constexpr uint64_t kEventsBetweenCalls = 4096;
 
@@ -55,7 +54,7 @@ Status Check(const GenerateOptions& options) {
     return Error(ErrorCode::kInvalidArgument, "--start: " + std::to_string(options.period.start_ms) +
                                                   " ms since 1970: expected a time from 1970 to 2099");
   }
-  if (options.output.filename().empty() || options.output.filename() == CataloguePath(options).filename()) {
+  if (options.output.filename().empty() || options.output.filename() == kCatalogue) {
     return Error(ErrorCode::kInvalidArgument, "--output: \"" + options.output.string() +
                                                   "\": expected a file's name other than items.jsonl, which is the "
                                                   "catalogue's");
@@ -85,23 +84,22 @@ Status CheckCatalogueMayGo(const GenerateOptions& options, const Catalogue& cata
                                                 " beside it would be replaced; set another directory, or remove it");
 }
 
-Status WriteCatalogue(const Catalogue& catalogue, const std::filesystem::path& path) {
-  ASSIGN_OR_RETURN(auto file, TextFile::Create(path));
+// All but Close().
+Status WriteCatalogue(const Catalogue& catalogue, TextFile& file) {
   std::string text;
   for (uint32_t item = 0; item < catalogue.items(); ++item) {
     catalogue.AppendJson(item, text);
     if (text.size() < kWriteBytes) continue;
-    RETURN_IF_ERROR(file->Write(text));
+    RETURN_IF_ERROR(file.Write(text));
     text.clear();
   }
-  RETURN_IF_ERROR(file->Write(text));
-  return file->Close();
+  return file.Write(text);
 }
 
 }  // namespace
 
 std::filesystem::path CataloguePath(const GenerateOptions& options) {
-  return options.output.parent_path() / "items.jsonl";
+  return FileAt(options.output).empty() ? std::filesystem::path() : options.output.parent_path() / kCatalogue;
 }
 
 Status Generate(const GenerateOptions& options, const std::function<bool(uint64_t events)>& go_on) {
@@ -110,8 +108,12 @@ Status Generate(const GenerateOptions& options, const std::function<bool(uint64_
   if (options.output.has_parent_path()) std::filesystem::create_directories(options.output.parent_path(), ignored);
 
   const Catalogue catalogue(static_cast<uint32_t>(options.items));
-  RETURN_IF_ERROR(CheckCatalogueMayGo(options, catalogue));
-  RETURN_IF_ERROR(WriteCatalogue(catalogue, CataloguePath(options)));
+  std::unique_ptr<TextFile> items;
+  if (const std::filesystem::path path = CataloguePath(options); !path.empty()) {
+    RETURN_IF_ERROR(CheckCatalogueMayGo(options, catalogue));
+    ASSIGN_OR_RETURN(items, TextFile::Create(path));
+    RETURN_IF_ERROR(WriteCatalogue(catalogue, *items));
+  }
   ASSIGN_OR_RETURN(auto file, TextFile::Create(options.output));
   Clickstream clicks(catalogue, static_cast<uint32_t>(options.users), options.events, options.seed, options.period);
   std::string text;
@@ -123,11 +125,12 @@ Status Generate(const GenerateOptions& options, const std::function<bool(uint64_
     }
     if (number % kEventsBetweenCalls == 0 && !go_on(number)) {
       return Error(ErrorCode::kCancelled, options.output.string() + ": interrupted after " + std::to_string(number) +
-                                              " events; the file is incomplete");
+                                              " events; nothing was kept");
     }
   }
   RETURN_IF_ERROR(file->Write(text));
   RETURN_IF_ERROR(file->Close());
+  if (items) RETURN_IF_ERROR(items->Close());
   go_on(options.events);
   return {};
 }

@@ -1,5 +1,6 @@
 #include "pipeline/text_file.h"
 
+#include <unistd.h>
 #include <zlib.h>
 #include <zstd.h>
 
@@ -7,6 +8,7 @@
 #include <cstdio>
 #include <cstring>
 #include <string>
+#include <system_error>
 #include <vector>
 
 #include "ingest/compression.h"
@@ -14,15 +16,30 @@
 namespace freshet {
 namespace {
 
-Error Failed(const std::filesystem::path& path, std::string_view doing) {
+namespace fs = std::filesystem;
+
+Error Failed(const fs::path& path, std::string_view doing) {
   return Error(ErrorCode::kIo, path.string() + ": " + std::string(doing) + ": " + std::strerror(errno));
+}
+
+// Where a file is written: there, or beside a regular file, whose place it then takes.
+struct Place {
+  fs::path written;
+  fs::path replaced;  // empty: none
+};
+
+Place PlaceOf(const fs::path& path) {
+  const fs::path file = FileAt(path);
+  return file.empty() ? Place{path, {}} : Place{file.string() + kUnfinished, file};
 }
 
 class PlainFile : public TextFile {
  public:
-  PlainFile(std::filesystem::path path, FILE* file) : path_(std::move(path)), file_(file) {}
+  // Errors name `path`.
+  PlainFile(fs::path path, Place place, FILE* file) : path_(std::move(path)), place_(std::move(place)), file_(file) {}
   ~PlainFile() override {
     if (file_ != nullptr) std::fclose(file_);
+    if (!done_) Remove();
   }
 
   Status Write(std::string_view text) override {
@@ -32,12 +49,20 @@ class PlainFile : public TextFile {
 
   Status Close() override {
     if (std::fclose(std::exchange(file_, nullptr)) != 0) return Failed(path_, "cannot be written");
-    return {};
+    done_ = place_.replaced.empty() || std::rename(place_.written.c_str(), place_.replaced.c_str()) == 0;
+    return done_ ? Status() : Failed(path_, "cannot be replaced");
   }
 
  private:
-  std::filesystem::path path_;
+  void Remove() const {
+    std::error_code ignored;
+    if (!place_.replaced.empty()) fs::remove(place_.written, ignored);
+  }
+
+  fs::path path_;
+  Place place_;
   FILE* file_;
+  bool done_ = false;
 };
 
 // zlib's stream, since gzFile hides the operating system's errors.
@@ -110,11 +135,31 @@ class ZstdFile : public TextFile {
 
 }  // namespace
 
-Result<std::unique_ptr<TextFile>> TextFile::Create(const std::filesystem::path& path) {
+fs::path FileAt(const fs::path& path) {
+  std::error_code absent;
+  const fs::file_type type = fs::status(path, absent).type();
+  if (type != fs::file_type::regular && type != fs::file_type::not_found) return {};
+  if (!fs::is_symlink(fs::symlink_status(path, absent))) return path;
+  // A descriptor that is open elsewhere, as /dev/stdout is, must go on being the same file.
+  if (fs::read_symlink(path, absent).native().starts_with("/proc/")) return {};
+  if (fs::canonical(path.parent_path(), absent).native().starts_with("/proc/")) return {};
+  return type == fs::file_type::regular ? fs::canonical(path, absent) : path;
+}
+
+Status TextFile::CheckCreatable(const fs::path& path) {
+  ASSIGN_OR_RETURN([[maybe_unused]] const Compression compression, CompressionByName(path.native()));
+  const Place place = PlaceOf(path);
+  const fs::path folder = place.written.parent_path();
+  if (place.replaced.empty() || access(folder.empty() ? "." : folder.c_str(), W_OK | X_OK) == 0) return {};
+  return Failed(path, "cannot be created");
+}
+
+Result<std::unique_ptr<TextFile>> TextFile::Create(const fs::path& path) {
   ASSIGN_OR_RETURN(const Compression compression, CompressionByName(path.native()));
-  FILE* const file = std::fopen(path.c_str(), "wb");
+  Place place = PlaceOf(path);
+  FILE* const file = std::fopen(place.written.c_str(), "wb");
   if (file == nullptr) return Failed(path, "cannot be created");
-  std::unique_ptr<TextFile> plain = std::make_unique<PlainFile>(path, file);
+  std::unique_ptr<TextFile> plain = std::make_unique<PlainFile>(path, std::move(place), file);
   if (compression == Compression::kGzip) return std::unique_ptr<TextFile>(std::make_unique<GzipFile>(std::move(plain)));
   if (compression == Compression::kZstd) return std::unique_ptr<TextFile>(std::make_unique<ZstdFile>(std::move(plain)));
   return plain;

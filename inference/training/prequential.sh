@@ -55,11 +55,13 @@ later=()
 for ((now = from; now <= to; now += step * 3600)); do
   model=$output/$(date -ud "@$now" +%Y%m%dT%H%M%S)
   if [[ ! -f $model/config.json ]]; then
-    "$freshet" export "${config[@]}" --input "$log" --output "$model-export" --from "$((now - window * 3600))000" --to "${now}000"
-    if [[ ! -s $model-export/users.tsv ]]; then
+    code=0
+    "$freshet" export "${config[@]}" --input "$log" --output "$model-export" --from "$((now - window * 3600))000" --to "${now}000" || code=$?
+    if ((code == 3)); then # what it says where there are none
       printf 'prequential.sh: no events in the %s hours before %s\n' "$window" "$(date -ud "@$now" +%FT%TZ)" >&2
       continue
     fi
+    ((code == 0)) || exit "$code"
     "$python" -m freshet_training finetune --from "$newest" --data "$model-export" --output "$model" --hold-out 0 --epochs 1 "$@"
   fi
   later+=(--model-from "${now}000=$model")

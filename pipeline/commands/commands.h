@@ -3,10 +3,10 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
-#include <filesystem>
+#include <cstdint>
 #include <functional>
+#include <limits>
 #include <string>
-#include <vector>
 
 #include "core/result.h"
 #include "pipeline/setup.h"
@@ -29,15 +29,13 @@ void AddConfig(CLI::App& app, Action& action);
 // For CLI::Option::check(). An empty path is a mistake, as of a shell's variable that is not set, and not an absent
 // flag.
 CLI::Validator NotEmpty();
-// A number as unsigned options take it: CLI11 would turn -1 into the largest.
-CLI::Validator WholeNumber();
+// For CLI::Option::transform(): decimal numbers within bounds, and nothing else. CLI11 alone would turn -1 and 2^64
+// into the largest number, 010 into eight, and take nan for one between any two bounds.
+CLI::Validator WholeNumber(uint64_t least = 0, uint64_t most = std::numeric_limits<uint64_t>::max());
+CLI::Validator Number(double least, double most);
 
 // Epoch milliseconds of an ISO 8601 time, or of digits that are them.
 Result<int64_t> ParseTime(const std::string& flag, const std::string& text);
-
-// Refuses `output` (named `flag`) where it is one of `inputs`, which it would destroy.
-Status CheckIsNoInput(const std::string& flag, const std::filesystem::path& output,
-                      const std::vector<std::string>& inputs);
 
 // Adds -c and --set to `command`.
 void AddConfigFlags(CLI::App& command, ConfigFlags& flags);

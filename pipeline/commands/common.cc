@@ -1,3 +1,7 @@
+#include <spdlog/fmt/fmt.h>
+
+#include <charconv>
+#include <limits>
 #include <optional>
 #include <system_error>
 
@@ -5,18 +9,31 @@
 #include "pipeline/commands/commands.h"
 
 namespace freshet {
+namespace {
+
+template <typename T>
+CLI::Validator Within(T least, T most, const std::string& what) {
+  const std::string range = fmt::format("{} to {}", least, most);
+  const auto check = [=](std::string& text) -> std::string {
+    T value{};
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+    const bool read = error == std::errc() && end == text.data() + text.size();
+    if (!read || !(value >= least && value <= most)) return text + ": expected " + what + " from " + range;
+    text = fmt::format("{}", value);  // without leading zeros
+    return {};
+  };
+  return CLI::Validator(check, most == std::numeric_limits<T>::max() ? "" : range, "");
+}
+
+}  // namespace
 
 CLI::Validator NotEmpty() {
   return CLI::Validator([](std::string& text) { return text.empty() ? "empty, expected a value" : ""; }, "", "");
 }
 
-CLI::Validator WholeNumber() {
-  const auto check = [](std::string& text) {
-    const bool whole = !text.empty() && text.find_first_not_of("0123456789") == text.npos;
-    return whole ? std::string() : text + ": expected a whole number";
-  };
-  return CLI::Validator(check, "", "");
-}
+CLI::Validator WholeNumber(uint64_t least, uint64_t most) { return Within(least, most, "a whole number"); }
+
+CLI::Validator Number(double least, double most) { return Within(least, most, "a number"); }
 
 Result<int64_t> ParseTime(const std::string& flag, const std::string& text) {
   std::optional<int64_t> time_ms = ParseIso8601Ms(text);
@@ -25,17 +42,6 @@ Result<int64_t> ParseTime(const std::string& flag, const std::string& text) {
   return Error(
       ErrorCode::kInvalidArgument,
       flag + ": \"" + text + "\": expected an ISO 8601 time such as 2017-10-10T00:00:00Z, or milliseconds since 1970");
-}
-
-Status CheckIsNoInput(const std::string& flag, const std::filesystem::path& output,
-                      const std::vector<std::string>& inputs) {
-  for (const std::string& input : inputs) {
-    std::error_code absent;
-    if (!std::filesystem::equivalent(input, output, absent)) continue;
-    return Error(ErrorCode::kInvalidArgument,
-                 flag + ": " + output.string() + ": is the input " + input + ", expected a file that is not read");
-  }
-  return {};
 }
 
 void AddConfigFlags(CLI::App& command, ConfigFlags& flags) {

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "pipeline/commands/commands.h"
+#include "pipeline/commands/outputs.h"
 #include "pipeline/evaluation/report.h"
 #include "pipeline/progress.h"
 #include "pipeline/text_file.h"
@@ -36,7 +37,7 @@ struct EvaluateFlags {
 void AddBlend(CLI::App& command, BlendOptions& blend) {
   const auto add = [&](const char* name, double& value, const char* text) {
     command.add_option(name, value, text)
-        ->check(CLI::Range(0.001, 1e6))
+        ->transform(Number(0.001, 1e6))
         ->capture_default_str()
         ->group("Blend (prequential)");
   };
@@ -94,20 +95,31 @@ Result<EventLog> ReadLog(const EvaluateFlags& flags, const Config& config) {
   return log;
 }
 
+// What would keep the figures from being written, before there are any.
+Status CheckJson(const EvaluateFlags& flags, const Config& config) {
+  if (flags.json.empty()) return {};
+  std::vector<std::string> models = {config.model.directory, flags.compare};
+  for (const std::string& text : flags.later) models.push_back(text.substr(text.find('=') + 1));
+  const std::vector<FileRead> read = FilesRead(flags.config, flags.inputs, models);
+  for (const std::string& path : {flags.json, flags.json + kUnfinished}) {
+    RETURN_IF_ERROR(CheckOutputFile("--json", path, read));
+  }
+  RETURN_IF_ERROR(CheckOutputIsNoState("--json", flags.json, config.state.directory));
+  const Status creatable = TextFile::CheckCreatable(flags.json);
+  return creatable.ok() ? creatable : creatable.error().At("--json");
+}
+
 Status WriteJson(const std::string& path, const std::string& json) {
   auto file = TextFile::Create(path);
   if (!file.ok()) return file.error().At("--json");
   Status written = (*file)->Write(json);
   if (written.ok()) written = (*file)->Close();
-  if (written.ok()) return {};
-  std::error_code ignored;  // half a file would be taken for figures
-  if (std::filesystem::is_regular_file(path, ignored)) std::filesystem::remove(path, ignored);
-  return written.error().At("--json");
+  return written.ok() ? written : written.error().At("--json");
 }
 
 Status EvaluateCommand(const EvaluateFlags& flags) {
   ASSIGN_OR_RETURN(const Config config, LoadEffectiveConfig(flags.config));
-  RETURN_IF_ERROR(CheckIsNoInput("--json", flags.json, flags.inputs));
+  RETURN_IF_ERROR(CheckJson(flags, config));
   ASSIGN_OR_RETURN(const std::optional<int64_t> from_ms, FromOf(flags));
   ASSIGN_OR_RETURN(const ServingModel serving, LoadForEvaluation(config.model.directory, config));
   ServingModel compared;
@@ -168,10 +180,10 @@ void AddEvaluate(CLI::App& app, Action& action) {
   command
       ->add_option("--popularity-hours", flags->popularity_hours,
                    "Hours of events that popularity_recent counts, which also stands in for a user's first event")
-      ->check(CLI::Range(0.001, 1e6))
+      ->transform(Number(0.001, 1e6))
       ->capture_default_str();
   AddBlend(*command, flags->blend);
-  command->add_option("--seed", flags->seed, "Of intervals and tests")->check(WholeNumber())->capture_default_str();
+  command->add_option("--seed", flags->seed, "Of intervals and tests")->transform(WholeNumber())->capture_default_str();
   command->add_option("--json", flags->json, "File for the figures as JSON")->check(NotEmpty());
   command->footer(
       "Example:\n"

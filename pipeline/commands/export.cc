@@ -3,12 +3,15 @@
 
 #include <filesystem>
 #include <memory>
+#include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "inference/model.h"
 #include "inference/safetensors.h"
 #include "pipeline/commands/commands.h"
+#include "pipeline/commands/outputs.h"
 #include "pipeline/event_log.h"
 #include "pipeline/text_file.h"
 
@@ -17,7 +20,11 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr const char* kFiles[] = {"sequences.safetensors", "items.tsv", "event_types.tsv", "users.tsv"};
+constexpr std::string_view kSequences = "sequences.safetensors";
+constexpr std::string_view kItems = "items.tsv";
+constexpr std::string_view kTypes = "event_types.tsv";
+constexpr std::string_view kUsers = "users.tsv";
+constexpr std::string_view kFiles[] = {kSequences, kItems, kTypes, kUsers};
 
 struct ExportFlags {
   ConfigFlags config;
@@ -36,7 +43,9 @@ Result<TimeRange> RangeOf(const ExportFlags& flags) {
   if (!flags.to.empty()) {
     ASSIGN_OR_RETURN(range.to_ms, ParseTime("--to", flags.to));
   }
-  return range;
+  if (range.from_ms < range.to_ms) return range;
+  return Error(ErrorCode::kInvalidArgument,
+               "--to: " + flags.to + ": not after --from, " + flags.from + ", so that no event is between them");
 }
 
 // row<TAB>name lines, as a model directory has them.
@@ -70,10 +79,38 @@ Status WriteSequences(const fs::path& path, const EventLog& log) {
   return WriteSafetensors(path, tensors);
 }
 
+// All files are whole beside those of an earlier export before the first takes its place.
+Status WriteAll(const fs::path& directory, const EventLog& log) {
+  const fs::path unfinished = directory / ".unfinished";
+  std::error_code error;
+  fs::create_directories(unfinished, error);
+  if (error) return Error(ErrorCode::kIo, "--output: " + directory.string() + ": " + error.message());
+  const auto itself = [](const std::string& name) -> const std::string& { return name; };
+  const auto id_of = [](const UserSequence& user) -> const std::string& { return user.user_id; };
+  Status status = WriteSequences(unfinished / kSequences, log);
+  if (status.ok()) status = WriteRows(unfinished / kItems, log.vocabulary.item_ids(), itself);
+  if (status.ok()) status = WriteRows(unfinished / kTypes, log.vocabulary.type_names(), itself);
+  if (status.ok()) status = WriteRows(unfinished / kUsers, log.users, id_of);
+  for (const std::string_view name : kFiles) {
+    if (!status.ok()) break;
+    fs::rename(unfinished / name, directory / name, error);
+    if (error) status = Error(ErrorCode::kIo, (directory / name).string() + ": cannot be replaced: " + error.message());
+  }
+  fs::remove_all(unfinished, error);
+  return status;
+}
+
+Error NothingToExport(const ExportFlags& flags, const EventLog& log) {
+  return Error(ErrorCode::kNeedsDecision, "--input: no event to export: " + std::to_string(log.out_of_range) +
+                                              " events are outside --from and --to, " +
+                                              std::to_string(log.bad_records + log.unlistable_ids) +
+                                              " records are bad; " + flags.output + " stays as it was");
+}
+
 Status Export(const ExportFlags& flags) {
   ASSIGN_OR_RETURN(const Config config, LoadEffectiveConfig(flags.config));
-  for (const char* name : kFiles)
-    RETURN_IF_ERROR(CheckIsNoInput("--output", fs::path(flags.output) / name, flags.inputs));
+  RETURN_IF_ERROR(CheckOutputDirectory("--output", flags.output, kFiles,
+                                       FilesRead(flags.config, flags.inputs, std::span(&flags.vocabulary, 1))));
   std::unique_ptr<const Model> model;
   if (!flags.vocabulary.empty()) {
     ASSIGN_OR_RETURN(model, LoadModel(flags.vocabulary));
@@ -81,16 +118,8 @@ Status Export(const ExportFlags& flags) {
   ASSIGN_OR_RETURN(const TimeRange range, RangeOf(flags));
   const std::vector<fs::path> inputs(flags.inputs.begin(), flags.inputs.end());
   ASSIGN_OR_RETURN(const EventLog log, ReadEventLog(config, inputs, model ? &model->vocabulary : nullptr, range));
-  std::error_code error;
-  fs::create_directories(flags.output, error);
-  if (error) return Error(ErrorCode::kIo, "--output: " + flags.output + ": " + error.message());
-  const fs::path directory = flags.output;
-  const auto itself = [](const std::string& name) -> const std::string& { return name; };
-  RETURN_IF_ERROR(WriteSequences(directory / "sequences.safetensors", log));
-  RETURN_IF_ERROR(WriteRows(directory / "items.tsv", log.vocabulary.item_ids(), itself));
-  RETURN_IF_ERROR(WriteRows(directory / "event_types.tsv", log.vocabulary.type_names(), itself));
-  RETURN_IF_ERROR(WriteRows(directory / "users.tsv", log.users,
-                            [](const UserSequence& user) -> const std::string& { return user.user_id; }));
+  if (log.events == 0) return NothingToExport(flags, log);
+  RETURN_IF_ERROR(WriteAll(flags.output, log));
   spdlog::info(
       "exported {} events of {} users, {} items, {} event types to {}; {} bad records left out, {} duplicates dropped",
       log.events, log.users.size(), log.vocabulary.item_ids().size() - 1, log.vocabulary.type_names().size() - 1,

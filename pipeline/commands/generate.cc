@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "pipeline/commands/commands.h"
+#include "pipeline/commands/outputs.h"
 #include "pipeline/progress.h"
 
 namespace freshet {
@@ -15,20 +16,20 @@ void AddGenerate(CLI::App& app, Action& action) {
   auto start = std::make_shared<std::string>();
   CLI::App* const command =
       app.add_subcommand("generate", "A synthetic clickstream with planted structure, and its catalogue beside it");
-  command->add_option("--users", options->users, "Users")->check(WholeNumber())->capture_default_str();
-  command->add_option("--items", options->items, "Items")->check(WholeNumber())->capture_default_str();
+  command->add_option("--users", options->users, "Users")->transform(WholeNumber(1, kMostUsers))->capture_default_str();
+  command->add_option("--items", options->items, "Items")->transform(WholeNumber(1, kMostItems))->capture_default_str();
   command->add_option("--events", options->events, "Events; they are streamed, so their number needs no memory")
-      ->check(WholeNumber())
+      ->transform(WholeNumber(1, kMostEvents))
       ->capture_default_str();
   command->add_option("--seed", options->seed, "The same seed and sizes give the same bytes, everywhere")
-      ->check(WholeNumber())
+      ->transform(WholeNumber())
       ->capture_default_str();
   command
       ->add_option("--start", *start,
                    "When it begins: ISO 8601 such as 2024-03-01T00:00:00Z, or epoch milliseconds (default: 2024-01-01)")
       ->check(NotEmpty());
   command->add_option("--days", options->period.days, "Days that the events are spread over")
-      ->check(WholeNumber())
+      ->transform(WholeNumber(1, ClickPeriod::kMostDays))
       ->capture_default_str();
   command
       ->add_option("--output", options->output,
@@ -45,6 +46,10 @@ void AddGenerate(CLI::App& app, Action& action) {
       }
       const std::atomic<bool>& stop = StopOnSignals();
       SetUpLogging({});
+      RETURN_IF_ERROR(CheckOutputFile("--output", options->output, {}));
+      if (const auto catalogue = CataloguePath(*options); !catalogue.empty()) {
+        RETURN_IF_ERROR(CheckOutputFile("--output", catalogue, {}));
+      }
       Progress progress("generate", "events");
       RETURN_IF_ERROR(Generate(*options, [&](uint64_t events) {
         progress.Update(static_cast<int64_t>(events),

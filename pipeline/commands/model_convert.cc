@@ -102,14 +102,14 @@ void AddModelConvert(CLI::App& model, Action& action) {
       ->check(NotEmpty());
   command->add_option("--heads", flags->heads, "Attention heads, which a checkpoint does not say")
       ->required()
-      ->check(CLI::Range(1, 4096));
+      ->transform(WholeNumber(1, 4096));
   command->add_option("--norm", flags->norm, "query, post or pre: where SASRec.pytorch normalised, by its date")
       ->check(CLI::IsMember({"query", "post", "pre"}));
   command->add_option("--activation", flags->activation, "relu, or none as in the first versions of both")
       ->check(CLI::IsMember({"relu", "none"}))
       ->capture_default_str();
   command->add_option("--window", flags->window, "maxlen, where it is below the checkpoint's count of positions")
-      ->check(CLI::Range(1, 1 << 16));
+      ->transform(WholeNumber(1, 1 << 16));
   command->footer(
       "Example:\n  freshet model convert SASRec.pth --items items.txt --heads 1 --output var/sasrec\n"
       "Such a model cannot be cached: each event computes the whole window anew. docs/models.md, Import, says more.");

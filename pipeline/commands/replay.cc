@@ -6,16 +6,19 @@
 #include <chrono>
 #include <filesystem>
 #include <memory>
-#include <set>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "core/thousands.h"
 #include "ingest/log_files.h"
 #include "pipeline/commands/commands.h"
+#include "pipeline/commands/outputs.h"
 #include "pipeline/commands/replay_range.h"
 #include "pipeline/progress.h"
 #include "pipeline/snapshot_file.h"
+#include "pipeline/text_file.h"
 #include "pipeline/worker.h"
 
 namespace freshet {
@@ -72,35 +75,20 @@ void ApplyEmit(const std::string& emit, Config& config) {
 
 // Beside the output where that is a file; standard output, pipes and devices have no place beside them.
 std::string DeadLetterPath(const ReplayFlags& flags, const Config& config) {
-  std::error_code unreadable;
-  const std::filesystem::file_type type = std::filesystem::status(flags.output, unreadable).type();
-  const bool is_file = type == std::filesystem::file_type::regular || type == std::filesystem::file_type::not_found;
-  if (flags.output.empty() || flags.output == "-" || flags.output == "kafka" || !is_file) {
+  if (flags.output.empty() || flags.output == "-" || flags.output == "kafka" || FileAt(flags.output).empty()) {
     return (std::filesystem::path(config.state.directory) / "dead-letters.jsonl").string();
   }
   return flags.output + ".dead-letters.jsonl";
 }
 
-// An output is cut to its committed length when it is opened: that must never happen to an input.
-Status CheckOutputIsNoInput(const ReplayFlags& flags, const Config& config) {
-  RETURN_IF_ERROR(CheckIsNoInput("--output", flags.output, flags.inputs));
-  return CheckIsNoInput("--output", DeadLetterPath(flags, config), flags.inputs);
-}
-
-// Files of the state directory that freshet itself writes: an output there would destroy them.
-Status CheckOutputIsNoState(const ReplayFlags& flags, const Config& config) {
+// An output is cut to its committed length when it is opened: that must never happen to what is read, nor to the state.
+Status CheckOutputs(const ReplayFlags& flags, const Config& config) {
+  std::vector<FileRead> read = FilesRead(flags.config, flags.inputs, std::span(&config.model.directory, 1));
+  if (!flags.snapshot.empty()) AddFilesOf(flags.snapshot, "the snapshot's", read);
+  RETURN_IF_ERROR(CheckOutputFile("--output", DeadLetterPath(flags, config), read));
   if (flags.output.empty() || flags.output == "-" || flags.output == "kafka") return {};
-  std::error_code unreadable;
-  const auto real = [&](const std::filesystem::path& path) {
-    return std::filesystem::weakly_canonical(std::filesystem::absolute(path, unreadable), unreadable);
-  };
-  const std::filesystem::path within = real(flags.output).lexically_relative(real(config.state.directory));
-  const std::string name = within.empty() ? "" : within.begin()->string();
-  static const std::set<std::string> kOwn = {"FORMAT",   "FORMAT.new",       "LOCK",
-                                             kCommitLog, "commits.json.new", "dead-letters.jsonl"};
-  if (!kOwn.contains(name) && !name.starts_with("partition-") && !name.starts_with("removed-")) return {};
-  return Error(ErrorCode::kInvalidArgument, "--output: " + flags.output + ": belongs to the state in " +
-                                                config.state.directory + ", expected another file");
+  RETURN_IF_ERROR(CheckOutputFile("--output", flags.output, read));
+  return CheckOutputIsNoState("--output", flags.output, config.state.directory);
 }
 
 // The files that all workers share.
@@ -273,8 +261,7 @@ Status Replay(const ReplayFlags& flags) {
   ASSIGN_OR_RETURN(Config config, LoadEffectiveConfig(flags.config));
   RETURN_IF_ERROR(CheckInput(flags));
   ApplyEmit(flags.emit, config);
-  RETURN_IF_ERROR(CheckOutputIsNoInput(flags, config));
-  RETURN_IF_ERROR(CheckOutputIsNoState(flags, config));
+  RETURN_IF_ERROR(CheckOutputs(flags, config));
   ASSIGN_OR_RETURN(const ServingModel serving,
                    ServingModel::Load(config.model.directory, ScoringOf(config), config.model.cache_precision));
   ASSIGN_OR_RETURN(const size_t history, HistoryFor(config, *serving.model));
@@ -298,6 +285,11 @@ Status Replay(const ReplayFlags& flags) {
         config.state.directory);
   }
   PrintSummary(counts, took.count(), ProcessCpuSeconds() - cpu_began);
+  if (2 * counts.unknown_items > counts.events) {
+    spdlog::warn("model.directory: {}: knows the items of {} of the {} events only; is it a model of this log?",
+                 config.model.directory, WithThousands(counts.events - counts.unknown_items),
+                 WithThousands(counts.events));
+  }
   // A signal that came with the last commit interrupted nothing.
   if (!std::all_of(workers.begin(), workers.end(), [](const Worker& worker) { return worker.pipeline->Finished(); }))
     return Error(ErrorCode::kCancelled,

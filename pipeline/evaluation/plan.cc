@@ -1,12 +1,11 @@
 #include "pipeline/evaluation/plan.h"
 
 #include <algorithm>
-#include <cstdio>
-#include <ctime>
 #include <limits>
 #include <string>
 
 #include "core/hash.h"
+#include "ingest/timestamp.h"
 
 namespace freshet {
 namespace {
@@ -159,16 +158,6 @@ RowMap SameRows(const Vocabulary& log) {
   for (uint32_t row = 0; row < log.item_ids().size(); ++row) map.items.push_back(ItemRow{row});
   for (uint32_t row = 0; row < log.type_names().size(); ++row) map.types.push_back(TypeRow{row});
   return map;
-}
-
-std::string FormatTime(int64_t time_ms) {
-  const int64_t fraction = ((time_ms % 1000) + 1000) % 1000;
-  const auto seconds = static_cast<std::time_t>((time_ms - fraction) / 1000);
-  std::tm utc{};
-  char text[64], ending[16] = "Z";
-  std::strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%S", gmtime_r(&seconds, &utc));
-  if (fraction != 0) std::snprintf(ending, sizeof(ending), ".%03dZ", static_cast<int>(fraction));
-  return std::string(text) + ending;
 }
 
 }  // namespace freshet

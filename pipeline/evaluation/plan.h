@@ -65,7 +65,4 @@ struct RowMap {
 RowMap MapRows(const Vocabulary& log, const Vocabulary& model);
 RowMap SameRows(const Vocabulary& log);
 
-// "2017-10-10T00:00:00Z", with milliseconds where there are some.
-std::string FormatTime(int64_t time_ms);
-
 }  // namespace freshet

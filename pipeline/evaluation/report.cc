@@ -8,6 +8,7 @@
 #include <unordered_set>
 
 #include "core/thousands.h"
+#include "ingest/timestamp.h"
 #include "pipeline/evaluation/accuracy.h"
 
 namespace freshet {

@@ -8,6 +8,7 @@ import os
 import random
 import resource
 import shutil
+import socket
 import struct
 import subprocess
 import time
@@ -68,9 +69,16 @@ class PathTest(SetupTest):
         self.assertEqual(len(read_output(self.path("out.jsonl"))), 2000, "no try left anything that hinders the next")
 
     def test_outputs_that_cannot_be_written(self):
-        for output in ("missing/out.jsonl", "model"):
-            error = self.replay(self.events, output=output, expect=1)
-            self.assert_error(error, self.path(output), "cannot open for writing")
+        error = self.replay(self.events, output="missing/out.jsonl", expect=1)
+        self.assert_error(error, self.path("missing/out.jsonl"), "cannot open for writing")
+        with socket.socket(socket.AF_UNIX) as listening:
+            listening.bind(str(self.path("socket")))
+            for name, kind in (("model", "a directory"), ("socket", "a socket")):
+                for words in (["replay", "--input", self.events, "--output"], ["generate", "--output"],
+                              ["evaluate", "--input", self.events, "--json"]):  # fmt: skip
+                    settings = {} if words[0] == "generate" else self.settings()
+                    done = self.run_program(*words, name, settings=settings, expect=2)
+                    self.assert_error(done.stderr, f"{words[-1]}: {name}: is {kind}, expected a file")
 
     def test_what_the_user_may_not_touch(self):
         other = {"user": 65534, "group": 65534, "extra_groups": []} if os.geteuid() == 0 else {}
@@ -116,6 +124,10 @@ class PathTest(SetupTest):
             self.assert_error(done.stderr, f"{arguments[-1]}: {name}: is the input {name}")
             self.assertEqual(name.read_bytes(), content)
             self.assertFalse(self.path("state").exists())
+        self.write("report.new", content)  # where the report is written
+        words = ["evaluate", "--input", "report.new", "--json", "report"]
+        error = self.run_program(*words, settings=self.settings(), expect=2).stderr
+        self.assert_error(error, "--json: report.new: is the input report.new")
 
     def test_closed_standard_descriptors(self):
         self.write("bad.jsonl", "{}\n" + self.events.read_text())

@@ -13,6 +13,7 @@ import subprocess
 
 import checkpoint
 from support import (
+    COMMANDS,
     SEED,
     START_MS,
     CommandTest,
@@ -24,12 +25,12 @@ from support import (
     read_safetensors,
     write_model,
     write_safetensors,
+    zstd_compress,
     zstd_decompress,
 )
 
 ITEMS = [f"i{n}" for n in range(1, 41)]
-COMMANDS = ("run", "replay", "evaluate", "export", "generate", "model inspect", "model verify", "model quantize", "model convert", "state get",
-            "state stats", "state verify", "state snapshot", "config check", "config print")  # fmt: skip
+
 
 
 class ModelTest(CommandTest):
@@ -360,6 +361,54 @@ class ExportTest(CommandTest):
         done = self.run_program(*words, "--to", "noon", expect=2)
         self.assert_error(done.stderr, '--to: "noon": expected an ISO 8601 time')
 
+    def test_nothing_to_export_leaves_what_is_there(self):
+        events = self.write("events.jsonl", as_lines(event("u1", f"i{n}", START_MS + 1000 * n) for n in range(9)))
+        words = ("export", "--input", events, "--output", "out")
+        self.run_program(*words)
+        before = {path.name: path.read_bytes() for path in self.path("out").iterdir()}
+        self.assertEqual(len(before), 4)
+        for arguments, code, message in (
+            (("--from", "2099-01-01"), 3, "--input: no event to export: 9 events are outside --from and --to, 0 records"),
+            (("--from", "2018-01-01", "--to", "2017-01-01"), 2, "--to: 2017-01-01: not after --from, 2018-01-01"),
+            (("--from", "2018-01-01", "--to", "2018-01-01"), 2, "--to: 2018-01-01: not after --from, 2018-01-01"),
+            (("--set", "source.mapping.user_id=/customer"), 3, "0 events are outside --from and --to, 9 records are bad"),
+        ):
+            done = self.run_program(*words, *arguments, expect=code)
+            self.assert_error(done.stderr, message)
+            self.assertEqual({path.name: path.read_bytes() for path in self.path("out").iterdir()}, before)
+        self.run_program("export", "--input", self.write("empty.jsonl", ""), "--output", "new", expect=3)
+        self.assertFalse(self.path("new").exists())
+
+    def test_half_a_log_is_no_log(self):
+        """A compressed file that breaks off ends `export` and `evaluate`: what they make of half would look whole."""
+        write_model(self.path("model"), ITEMS)
+        log = as_lines(random_log(random.Random(SEED), users=25, items=40, events=3000))
+        for name, compress in (("cut.gz", gzip.compress), ("cut.zst", zstd_compress)):
+            whole = compress(log)
+            cut = self.write(name, whole[: len(whole) // 2])
+            for words in (["export", "--output", "out"], ["evaluate", "--json", "report.json"]):
+                done = self.run_program(*words, "--input", cut, settings=self.settings(), expect=1)
+                self.assert_error(done.stderr, f"{cut}: byte {len(whole) // 2}: the compressed data breaks off, at record ",
+                                  "expected a whole file")  # fmt: skip
+        damaged = self.write("damaged.gz", bytes(reversed(gzip.compress(log)[20:])))
+        damaged.write_bytes(gzip.compress(log)[:200] + b"x" * 100 + gzip.compress(log)[300:])
+        done = self.run_program("export", "--input", damaged, "--output", "out", expect=1)
+        self.assert_error(done.stderr, f"{damaged}: byte ", "expected a whole file")
+        self.assertFalse(self.path("out").exists() or self.path("report.json").exists())
+
+    def test_times_that_run_backwards(self):
+        """Within a user, which is where it matters: counted, with an example."""
+        log = [event("a", "i1", START_MS + 5000), event("b", "i2", START_MS), event("a", "i3", START_MS + 4000),
+               event("a", "i4", START_MS + 4500), event("a", "i5", START_MS), event("b", "i6", START_MS)]  # fmt: skip
+        done = self.run_program("export", "--input", self.write("events.jsonl", as_lines(log)), "--output", "out")
+        self.assertIn(
+            "2 events are earlier than the one before them of the same user (events.jsonl, record 2: user a, "
+            "2017-10-01T03:00:04Z after 2017-10-01T03:00:05Z)", done.stderr,
+        )  # fmt: skip
+        log.sort(key=lambda entry: entry["timestamp"])
+        done = self.run_program("export", "--input", self.write("sorted.jsonl", as_lines(log)), "--output", "out")
+        self.assertNotIn("earlier", done.stderr)
+
     def test_what_is_exported_is_the_log(self):
         log = random_log(random.Random(SEED), users=25, items=60, events=800)
         log[5]["event_type"] = "poke"
@@ -469,6 +518,9 @@ class GenerateTest(CommandTest):
         self.assert_error(done.stderr, "--users: -1: expected a whole number")
         self.write("file", "")
         self.run_program("generate", "--events", 10, "--output", "file/events.jsonl", expect=1)
+        self.path("taken/items.jsonl").mkdir(parents=True)
+        done = self.run_program("generate", "--events", 10, "--output", "taken/x.jsonl", expect=2)
+        self.assert_error(done.stderr, "--output: taken/items.jsonl: is a directory, expected a file")
 
 
     def test_another_catalogue_is_kept(self):

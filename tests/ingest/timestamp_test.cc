@@ -103,5 +103,12 @@ TEST(ParseIso8601Ms, AgreesWithTheCLibrary) {
   }
 }
 
+TEST(FormatTime, IsInUtc) {
+  EXPECT_EQ(FormatTime(0), "1970-01-01T00:00:00Z");
+  EXPECT_EQ(FormatTime(1'507'593'600'007), "2017-10-10T00:00:00.007Z");
+  EXPECT_EQ(FormatTime(-1), "1969-12-31T23:59:59.999Z");
+  EXPECT_EQ(ParseIso8601Ms(FormatTime(1'507'593'600'007)), 1'507'593'600'007);
+}
+
 }  // namespace
 }  // namespace freshet

@@ -87,11 +87,5 @@ TEST(Plan, HeadItemsHaveLessThanAFifthOfTheEventsAboveThem) {
   EXPECT_LT(head, 500U);
 }
 
-TEST(Plan, TimesAreShownInUtc) {
-  EXPECT_EQ(FormatTime(0), "1970-01-01T00:00:00Z");
-  EXPECT_EQ(FormatTime(1'507'593'600'007), "2017-10-10T00:00:00.007Z");
-  EXPECT_EQ(FormatTime(-1), "1969-12-31T23:59:59.999Z");
-}
-
 }  // namespace
 }  // namespace freshet

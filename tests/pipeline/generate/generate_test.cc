@@ -141,6 +141,39 @@ TEST_F(GenerateTest, StopsWhenAsked) {
   ASSERT_FALSE(status.ok());
   EXPECT_EQ(status.error().code(), ErrorCode::kCancelled);
   EXPECT_LT(heard, 20'000u);
+  EXPECT_TRUE(std::filesystem::is_empty(directory_.path())) << "nothing is left of it";
+}
+
+TEST_F(GenerateTest, WhatIsThereStaysUntilAllIsWritten) {
+  const GenerateOptions options = Options("events.jsonl");
+  const std::string events = Events(options), items = ReadFile(CataloguePath(options));
+  GenerateOptions other = Options("events.jsonl", 2);
+  other.items = 50;
+  const auto stop = [&](uint64_t) {
+    EXPECT_EQ(ReadFile(options.output), events);
+    return false;
+  };
+  EXPECT_FALSE(Generate(other, stop).ok());
+  EXPECT_EQ(ReadFile(options.output), events);
+  EXPECT_EQ(ReadFile(CataloguePath(options)), items);
+  EXPECT_NE(Events(other), events);
+  EXPECT_NE(ReadFile(CataloguePath(other)), items);
+}
+
+TEST_F(GenerateTest, NothingIsWrittenBesideADevice) {
+  std::filesystem::create_symlink("/dev/null", directory_.path() / "null.jsonl");
+  const Status status = Generate(Options("null.jsonl"), Always);
+  EXPECT_TRUE(status.ok()) << status.error().message();
+  EXPECT_FALSE(std::filesystem::exists(directory_.path() / "items.jsonl"));
+  EXPECT_TRUE(std::filesystem::is_character_file(directory_.path() / "null.jsonl"));
+}
+
+TEST_F(GenerateTest, ALinkStaysOne) {
+  std::ofstream(directory_.path() / "there.jsonl") << "x";
+  std::filesystem::create_symlink("there.jsonl", directory_.path() / "link.jsonl");
+  const std::string events = Events(Options("link.jsonl"));
+  EXPECT_TRUE(std::filesystem::is_symlink(directory_.path() / "link.jsonl"));
+  EXPECT_EQ(ReadFile(directory_.path() / "there.jsonl"), events);
 }
 
 }  // namespace
