@@ -34,7 +34,8 @@ std::string FormatTimeLeft(double seconds) {
 }
 
 std::string FormatProgress(const ProgressReport& report) {
-  std::string line = report.what + ": " + WithThousands(report.done) + " " + report.unit;
+  std::string line = report.what + (report.part.empty() ? "" : ", " + report.part) + ": " + WithThousands(report.done) +
+                     " " + report.unit;
   if (report.share >= 0) line += ", " + std::to_string(static_cast<int>(report.share * 100)) + "%";
   line += ", " + WithThousands(std::llround(report.rate)) + "/s";
   if (report.left_s >= 0) line += ", " + FormatTimeLeft(report.left_s) + " left";
@@ -61,18 +62,33 @@ Progress::~Progress() {
   if (line_open_) std::fputc('\n', stderr);
 }
 
+void Progress::Begin(std::string part, std::string unit) {
+  report_.part = std::move(part);
+  report_.unit = std::move(unit);
+  shown_done_ = -1;
+  first_share_ = -1;
+}
+
 void Progress::Update(int64_t done, double share) {
   report_.done = done;
   report_.share = share;
-  if (first_share_ < 0) first_share_ = share;
   const auto now = Clock::now();
+  if (first_share_ < 0) {
+    first_share_ = share;
+    first_share_at_ = now;
+  }
+  if (shown_done_ < 0) {
+    shown_done_ = done;
+    shown_at_ = now;
+    return;
+  }
   if (now < next_) return;
   next_ = now + (terminal_ ? Clock::duration(kTerminalInterval) : Clock::duration(kLogInterval));
 
   report_.seconds = Seconds(now - began_);
   report_.rate = static_cast<double>(done - shown_done_) / Seconds(now - shown_at_);
   const double gained = share - first_share_;
-  report_.left_s = share >= 0 && gained > 0 ? report_.seconds * (1 - share) / gained : -1;
+  report_.left_s = share >= 0 && gained > 0 ? Seconds(now - first_share_at_) * (1 - share) / gained : -1;
   shown_at_ = now;
   shown_done_ = done;
   if (terminal_) {

@@ -12,6 +12,7 @@ namespace freshet {
 
 struct ProgressReport {
   std::string what;    // "replay"
+  std::string part;    // of it, that is going on: "intervals"; empty: it has no parts
   std::string unit;    // "events"
   int64_t done = 0;    // units
   double share = -1;   // of the whole, 0 to 1; below 0: unknown
@@ -32,6 +33,8 @@ class Progress {
   Progress(std::string what, std::string unit);
   ~Progress();  // a line begun on a terminal is ended
 
+  // Another part of the work begins: share, rate and time left are of it alone, from now on. Empty: the whole again.
+  void Begin(std::string part, std::string unit);
   // `done` units so far in this run, and the share of the whole work (-1: unknown), which need not begin at 0.
   void Update(int64_t done, double share = -1);
   // The last word, with what Update() heard last.
@@ -44,8 +47,9 @@ class Progress {
   const Clock::time_point began_;
   Clock::time_point next_;
   Clock::time_point shown_at_;
-  int64_t shown_done_ = 0;
+  int64_t shown_done_ = 0;  // below 0: as many as the next Update() tells
   double first_share_ = -1;
+  Clock::time_point first_share_at_;
   bool line_open_ = false;
   ProgressReport report_;
 };

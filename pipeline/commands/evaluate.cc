@@ -1,6 +1,7 @@
 // freshet evaluate: accuracy through the C++ engine.
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <filesystem>
 #include <memory>
@@ -9,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/thousands.h"
 #include "pipeline/commands/commands.h"
 #include "pipeline/commands/outputs.h"
 #include "pipeline/evaluation/report.h"
@@ -117,6 +119,49 @@ Status WriteJson(const std::string& path, const std::string& json) {
   return written.ok() ? written : written.error().At("--json");
 }
 
+// Figures of a model that knows nothing of the log would be zeros that look like figures. Of models that take over from
+// each other, one that knows something is enough.
+Status CheckKnown(const EventLog& log, const ReportFacts& facts, const EvaluateFlags& flags, const Config& config) {
+  const std::string directories[] = {config.model.directory, flags.compare};
+  for (size_t i = 0; i < facts.models.size(); ++i) {
+    const KnownShare known = KnownOf(log, facts.models[i]->model->vocabulary);
+    const bool taken_over =
+        i == 0 && std::any_of(facts.options.later.begin(), facts.options.later.end(), [&](const auto& later) {
+          return KnownOf(log, later.serving->model->vocabulary).known_items > 0;
+        });
+    const std::string where = (i == 0 ? "model.directory: " : "--compare: ") + directories[i];
+    if (known.known_items == 0 && !taken_over) {
+      return Error(ErrorCode::kNeedsDecision, where + ": knows none of the " + WithThousands(known.items) +
+                                                  " items of --input; expected a model of this log, or other inputs");
+    }
+    if (2 * known.known_items >= known.items) continue;
+    spdlog::warn("{}: knows {} of the {} items of --input, with {} of its {} events; the others are misses", where,
+                 WithThousands(known.known_items), WithThousands(known.items), WithThousands(known.known_events),
+                 WithThousands(known.events));
+  }
+  return {};
+}
+
+// On stderr: how far the part is that is going on, since a model may take as long as all baselines or much longer.
+class Teller {
+ public:
+  void Tell(const Part& part) {
+    // How long a predictor takes in what is known says nothing of how long it predicts.
+    const std::string what = part.what + (part.done == 0 ? " takes in the log" : "");
+    if (what != part_) progress_.Begin(part_ = what, part.unit);
+    progress_.Update(part.done, part.done == 0 ? -1 : static_cast<double>(part.done) / static_cast<double>(part.total));
+  }
+  void Finish(size_t predictions) {
+    progress_.Begin("", "predictions");
+    progress_.Update(static_cast<int64_t>(predictions));
+    progress_.Finish();
+  }
+
+ private:
+  Progress progress_{"evaluate", "predictions"};
+  std::string part_;
+};
+
 Status EvaluateCommand(const EvaluateFlags& flags) {
   ASSIGN_OR_RETURN(const Config config, LoadEffectiveConfig(flags.config));
   RETURN_IF_ERROR(CheckJson(flags, config));
@@ -139,11 +184,11 @@ Status EvaluateCommand(const EvaluateFlags& flags) {
   facts.options.cache_bytes = config.state.hot_cache_bytes;
   facts.options.threads = WorkersFor(config, 0);
   facts.options.seed = flags.seed;
-  Progress progress("evaluate", "predictions");
-  const Evaluation evaluation = Evaluate(plan, facts.models, facts.options, [&](int64_t done, int64_t total) {
-    progress.Update(done, static_cast<double>(done) / static_cast<double>(total));
-  });
-  progress.Finish();
+  RETURN_IF_ERROR(CheckKnown(log, facts, flags, config));
+  Teller teller;
+  const Evaluation evaluation =
+      Evaluate(plan, facts.models, facts.options, [&](const Part& part) { teller.Tell(part); });
+  teller.Finish(evaluation.outcomes.size() * plan.cases.size());
   std::fputs(ReportTable(facts, evaluation).c_str(), stdout);
   if (flags.json.empty()) return {};
   return WriteJson(flags.json, ReportJson(facts, evaluation));

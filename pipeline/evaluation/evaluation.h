@@ -6,7 +6,7 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -31,16 +31,17 @@ struct EvaluationOptions {
 };
 
 struct Evaluation {
-  size_t models = 0;     // 1 or 2: the first so many outcomes
-  size_t baselines = 0;  // the first baseline's index in outcomes; prequential: blend is before it
+  size_t models = 0;            // 1 or 2: the first so many outcomes
+  std::optional<size_t> blend;  // its index in outcomes; prequential only
+  size_t baselines = 0;         // the first baseline's
   std::vector<Outcome>
       outcomes;  // models, blend, popularity, popularity_recent, covisitation_last, covisitation_20, item_knn
   Uncertainty uncertainty;
   Ratios over_best{};  // prequential: blend over the best baseline
 };
 
-// `progress` is told, on the calling thread, how much of all predictors' work is done, in cases.
+// `tell` hears of the first predictor that is at work, in cases, and then of the statistics.
 Evaluation Evaluate(const EvaluationPlan& plan, std::span<const ServingModel* const> models,
-                    const EvaluationOptions& options, const std::function<void(int64_t done, int64_t total)>& progress);
+                    const EvaluationOptions& options, const Tell& tell);
 
 }  // namespace freshet

@@ -116,20 +116,36 @@ class ModelRanks {
     size_t begin = 0;
     for (size_t stage = 0; stage < ends.size(); begin = ends[stage++]) {
       const ServingModel& serving = stage == 0 ? first_ : *options_.later[stage - 1].serving;
-      RankBy(serving, cases.subspan(begin, ends[stage] - begin), outcome.ranks, done);
+      RankBy(AnsweringOf(serving), cases.subspan(begin, ends[stage] - begin), outcome.ranks, done);
     }
     lists_.Finish(outcome);
     return outcome;
   }
 
  private:
-  void RankBy(const ServingModel& serving, std::span<const Case> cases, std::vector<uint32_t>& ranks,
+  // A model that answers.
+  struct Answering {
+    const ServingModel& serving;
+    RowMap rows;                   // the log's, in the model's
+    std::vector<uint32_t> listed;  // the model's, in those of `lists_`
+  };
+
+  Answering AnsweringOf(const ServingModel& serving) const {
+    const Vocabulary& model = serving.model->vocabulary;
+    const RowMap in_last = MapRows(model, last_.model->vocabulary), in_log = MapRows(model, plan_.log->vocabulary);
+    Answering answering{serving, MapRows(plan_.log->vocabulary, model), {}};
+    for (size_t row = 0; row < in_last.items.size(); ++row) {
+      answering.listed.push_back(ListRow(in_last.items[row], in_log.items[row]));
+    }
+    return answering;
+  }
+
+  void RankBy(const Answering& by, std::span<const Case> cases, std::vector<uint32_t>& ranks,
               std::atomic<int64_t>& done) {
+    const ServingModel& serving = by.serving;
     const auto dim = static_cast<size_t>(serving.model->config.dim);
     const auto items = static_cast<size_t>(serving.model->config.items);
-    rows_ = MapRows(plan_.log->vocabulary, serving.model->vocabulary);
-    MapListed(serving.model->vocabulary);
-    UserVectors user_vectors(serving, plan_, cases, rows_, options_.cache_bytes);
+    UserVectors user_vectors(serving, plan_, cases, by.rows, options_.cache_bytes);
     const auto scratch = serving.ranker->MakeScratch(kCasesAtOnce);
     std::vector<float> vectors(kCasesAtOnce * dim), scores(kCasesAtOnce * items);
     for (size_t begin = 0; begin < cases.size(); begin += kCasesAtOnce) {
@@ -139,7 +155,7 @@ class ModelRanks {
       for (size_t i = 0; i < some.size(); ++i) pointers.push_back(&vectors[i * dim]);
       serving.ranker->ScoreAll(pointers, scores.data(), *scratch);
       for (size_t i = 0; i < some.size(); ++i) {
-        ranks.push_back(RankOf(some[i], std::span<float>(&scores[i * items], items)));
+        ranks.push_back(RankOf(by, some[i], std::span<float>(&scores[i * items], items)));
       }
       done += static_cast<int64_t>(some.size());
     }
@@ -149,14 +165,6 @@ class ModelRanks {
   uint32_t ListRow(ItemRow in_last, ItemRow in_log) const {
     if (Raw(in_last) != 0 || Raw(in_log) == 0) return Raw(in_last);
     return static_cast<uint32_t>(last_.model->vocabulary.item_ids().size()) + Raw(in_log);
-  }
-
-  void MapListed(const Vocabulary& model) {
-    const RowMap in_last = MapRows(model, last_.model->vocabulary), in_log = MapRows(model, plan_.log->vocabulary);
-    listed_.clear();
-    for (size_t row = 0; row < in_last.items.size(); ++row) {
-      listed_.push_back(ListRow(in_last.items[row], in_log.items[row]));
-    }
   }
 
   // What the fallback and novelty may know before a case.
@@ -169,7 +177,7 @@ class ModelRanks {
     }
   }
 
-  uint32_t RankOf(const Case& asked, std::span<float> scores) {
+  uint32_t RankOf(const Answering& by, const Case& asked, std::span<float> scores) {
     TakeIn(asked.known);
     const std::span<const ModelToken> tokens(plan_.log->users[asked.user].tokens);
     const ItemRow target = tokens[asked.history].item;
@@ -178,15 +186,15 @@ class ModelRanks {
       return ranking_.rank;
     }
     scores[0] = kExcluded;
-    const History history(tokens.first(asked.history), rows_);
+    const History history(tokens.first(asked.history), by.rows);
     for (size_t back = 0; options_.exclude_seen && back < history.size(); ++back)
       scores[history.Back(back)] = kExcluded;
     best_.Clear();
     best_.OfferAll(scores);
     best_.Take(ranking_.top);
-    for (uint32_t& row : ranking_.top) row = listed_[row];
+    for (uint32_t& row : ranking_.top) row = by.listed[row];
     lists_.Add(ranking_.top, scores.size() - 1);
-    const float of_target = scores[Raw(rows_.items[Raw(target)])];
+    const float of_target = scores[Raw(by.rows.items[Raw(target)])];
     if (of_target == kExcluded) return 0;
     return static_cast<uint32_t>(
         std::count_if(scores.begin(), scores.end(), [&](float score) { return score >= of_target; }));
@@ -196,8 +204,6 @@ class ModelRanks {
   const ServingModel& last_;
   const EvaluationPlan& plan_;
   ModelRankOptions options_;
-  RowMap rows_;                   // the log's, in those of the model that answers
-  std::vector<uint32_t> listed_;  // that one's, in those of `lists_`
   RowMap log_rows_;
   RowMap last_rows_;
   Lists lists_;

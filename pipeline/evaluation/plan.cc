@@ -153,6 +153,19 @@ RowMap MapRows(const Vocabulary& log, const Vocabulary& model) {
   return {RowsOf<ItemRow>(log.item_ids(), HashItem, model), RowsOf<TypeRow>(log.type_names(), HashType, model)};
 }
 
+KnownShare KnownOf(const EventLog& log, const Vocabulary& model) {
+  const std::vector<ItemRow> rows = MapRows(log.vocabulary, model).items;
+  KnownShare share;
+  share.items = static_cast<int64_t>(rows.size()) - 1;
+  share.known_items = std::count_if(rows.begin(), rows.end(), [](ItemRow row) { return row != kUnknownItem; });
+  for (const UserSequence& user : log.users) {
+    share.events += static_cast<int64_t>(user.tokens.size());
+    share.known_events += std::count_if(user.tokens.begin(), user.tokens.end(),
+                                        [&](const ModelToken& token) { return rows[Raw(token.item)] != kUnknownItem; });
+  }
+  return share;
+}
+
 RowMap SameRows(const Vocabulary& log) {
   RowMap map;
   for (uint32_t row = 0; row < log.item_ids().size(); ++row) map.items.push_back(ItemRow{row});

@@ -45,7 +45,7 @@ struct EvaluationPlan {
   std::vector<KnownEvent> events;
   std::vector<Case> cases;    // `known` never falls from one to the next
   bool items_appear = false;  // items can be ranked from their first known event on; else all can from the start
-  int64_t out_of_order = 0;   // events of the log that are earlier than one before them
+  int64_t out_of_order = 0;   // events of the log that are earlier than one before them, of any user
 };
 
 // Error where no user has two events. `log` outlives the plan.
@@ -64,5 +64,14 @@ struct RowMap {
 };
 RowMap MapRows(const Vocabulary& log, const Vocabulary& model);
 RowMap SameRows(const Vocabulary& log);
+
+// How much of a log a model knows.
+struct KnownShare {
+  int64_t items = 0;
+  int64_t known_items = 0;
+  int64_t events = 0;
+  int64_t known_events = 0;  // of known items
+};
+KnownShare KnownOf(const EventLog& log, const Vocabulary& model);
 
 }  // namespace freshet

@@ -7,7 +7,9 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <span>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -16,6 +18,16 @@
 namespace freshet {
 
 inline constexpr std::array<size_t, 6> kCutoffs = {1, 5, 10, 20, 50, 100};
+
+// What is going on in an evaluation, and how much of it is done.
+struct Part {
+  std::string what;  // a predictor's name, "intervals", "test of mrr"
+  const char* unit;  // "predictions", "resamples", "permutations"
+  int64_t done;
+  int64_t total;
+};
+// Always on the thread that called.
+using Tell = std::function<void(const Part&)>;
 
 struct Ranking {
   uint32_t rank = 0;

@@ -3,6 +3,7 @@
 #include <spdlog/fmt/fmt.h>
 
 #include <algorithm>
+#include <array>
 #include <iterator>
 #include <nlohmann/json.hpp>
 #include <unordered_set>
@@ -17,6 +18,7 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 constexpr size_t kVerdictMetric = 1;  // NDCG@10
+constexpr std::array<const char*, kTestedMetrics.size()> kMetricNames = {"HR@10", "NDCG@10", "MRR"};
 constexpr int64_t kHourMs = 3'600'000;
 
 // Targets that a model can only miss.
@@ -55,14 +57,38 @@ int64_t FirstEventsOf(const EvaluationPlan& plan) {
   return std::count_if(plan.cases.begin(), plan.cases.end(), [](const Case& asked) { return asked.history == 0; });
 }
 
-std::string VerdictOf(const Difference& difference) {
-  if (!difference.significant()) {
-    return fmt::format("no significant difference in NDCG@10: {:+.4f} [{:+.4f}, {:+.4f}], p = {:.4f}",
-                       difference.difference, difference.interval.low, difference.interval.high, difference.p);
+// "+0.0123 [+0.0100, +0.0146], +4.1 % [+3.3 %, +4.9 %], p = 0.0001".
+std::string DifferenceText(const Difference& difference) {
+  std::string text = fmt::format("{:+.4f} [{:+.4f}, {:+.4f}]", difference.difference, difference.interval.low,
+                                 difference.interval.high);
+  if (const auto& relative = difference.relative) {
+    text += fmt::format(", {:+.1f} % [{:+.1f} %, {:+.1f} %]", 100 * relative->difference, 100 * relative->interval.low,
+                        100 * relative->interval.high);
   }
-  return fmt::format("the compared model is {} in NDCG@10: {:+.4f} [{:+.4f}, {:+.4f}], p = {:.4f}",
-                     difference.difference > 0 ? "better" : "worse", difference.difference, difference.interval.low,
-                     difference.interval.high, difference.p);
+  return text + fmt::format(", p = {:.4f}", difference.p);
+}
+
+// "shop (9f2c12ab)": two models may well have one name.
+std::string NameOf(const ServingModel& serving) {
+  return serving.model->name + " (" + serving.model->version.substr(0, 8) + ")";
+}
+
+std::string VerdictOf(const ReportFacts& facts, const Evaluation& evaluation) {
+  const Difference& difference = evaluation.uncertainty.differences[kVerdictMetric];
+  const std::string first = NameOf(*facts.models[0]), second = NameOf(*facts.models[1]);
+  const std::string what =
+      difference.significant()
+          ? fmt::format("{} is {} than {} in NDCG@10", second, difference.difference > 0 ? "better" : "worse", first)
+          : fmt::format("no significant difference in NDCG@10 of {} from {}", second, first);
+  return what + ": " + DifferenceText(difference);
+}
+
+std::string ComparisonText(const ReportFacts& facts, const Evaluation& evaluation) {
+  std::string text = fmt::format("\n{} less {}:\n", NameOf(*facts.models[1]), NameOf(*facts.models[0]));
+  for (size_t metric = 0; metric < kTestedMetrics.size(); ++metric) {
+    text += fmt::format("{:<9} {}\n", kMetricNames[metric], DifferenceText(evaluation.uncertainty.differences[metric]));
+  }
+  return text + VerdictOf(facts, evaluation) + "\n";
 }
 
 Json ProtocolJson(const ReportFacts& facts, const Evaluation& evaluation) {
@@ -78,6 +104,10 @@ Json ProtocolJson(const ReportFacts& facts, const Evaluation& evaluation) {
   json["ties"] = "against the model";
   json["order"] = "log";
   json["out_of_order"] = plan.out_of_order;
+  json["out_of_order_in_user"] = plan.log->disorder.events;
+  const KnownShare known = KnownOf(*plan.log, facts.models[0]->model->vocabulary);
+  json["log_items"] = known.items;
+  json["known_items"] = known.known_items;
   json["unknown_targets"] = misses.unknown;
   json["seen_targets"] = misses.seen;
   json["baselines_rank"] = plan.items_appear ? "items of the log so far" : "items of the model";
@@ -117,8 +147,11 @@ Json AccuracyJson(const ReportFacts& facts, const Evaluation& evaluation, size_t
   }
   for (const Slice& slice : SlicesOf(facts.plan->items_appear)) {
     const Accuracy part = Measure(cases, outcome.ranks, slice.holds);
-    json["slices"][slice.name] = {
-        {"n", part.cases}, {"hr@10", part.At(10).hr}, {"ndcg@10", part.At(10).ndcg}, {"mrr", part.mrr}};
+    const auto figure = [&](double value) { return part.cases == 0 ? Json() : Json(value); };
+    json["slices"][slice.name] = {{"n", part.cases},
+                                  {"hr@10", figure(part.At(10).hr)},
+                                  {"ndcg@10", figure(part.At(10).ndcg)},
+                                  {"mrr", figure(part.mrr)}};
   }
   return json;
 }
@@ -141,22 +174,29 @@ Json ComparisonJson(const ReportFacts& facts, const Evaluation& evaluation) {
   Json json;
   json["model"] = ModelJson(facts, evaluation, 1);
   json["candidates"] = evaluation.outcomes[1].candidates;
+  json["known_items"] = KnownOf(*facts.plan->log, facts.models[1]->model->vocabulary).known_items;
   json["unknown_targets"] = misses.unknown;
   json["seen_targets"] = misses.seen;
   for (size_t metric = 0; metric < kTestedMetrics.size(); ++metric) {
     const Difference& difference = evaluation.uncertainty.differences[metric];
-    json["differences"][kTestedMetrics[metric]] = {{"difference", difference.difference},
-                                                   {"interval", {difference.interval.low, difference.interval.high}},
-                                                   {"p", difference.p}};
+    Json& of_metric = json["differences"][kTestedMetrics[metric]];
+    of_metric["difference"] = difference.difference;
+    of_metric["interval"] = {difference.interval.low, difference.interval.high};
+    if (const auto& relative = difference.relative) {
+      of_metric["relative"] = relative->difference;
+      of_metric["relative_interval"] = {relative->interval.low, relative->interval.high};
+    }
+    of_metric["p"] = difference.p;
   }
-  json["verdict"] = VerdictOf(evaluation.uncertainty.differences[kVerdictMetric]);
+  json["verdict"] = VerdictOf(facts, evaluation);
   return json;
 }
 
+// REQUIRES: evaluation.blend.
 Json BlendJson(const ReportFacts& facts, const Evaluation& evaluation) {
   const BlendOptions& blend = facts.options.blend;
-  Json json = AccuracyJson(facts, evaluation, evaluation.baselines - 1);
-  json["candidates"] = evaluation.outcomes[evaluation.baselines - 1].candidates;
+  Json json = AccuracyJson(facts, evaluation, *evaluation.blend);
+  json["candidates"] = evaluation.outcomes[*evaluation.blend].candidates;
   json["popularity_minutes"] = blend.popularity_minutes;
   json["followers_minutes"] = blend.followers_minutes;
   json["gap_minutes"] = blend.gap_minutes;
@@ -175,8 +215,8 @@ std::string BlendText(const Evaluation& evaluation) {
   std::string text = "\nblend over the best baseline:";
   for (const size_t metric : {size_t{0}, kVerdictMetric}) {
     const Ratio& ratio = evaluation.over_best[metric];
-    text += fmt::format("{} {} {:.3f} [{:.3f}, {:.3f}] of {}", metric == 0 ? "" : ",",
-                        metric == 0 ? "HR@10" : "NDCG@10", ratio.ratio, ratio.interval.low, ratio.interval.high,
+    text += fmt::format("{} {} {:.3f} [{:.3f}, {:.3f}] of {}", metric == 0 ? "" : ",", kMetricNames[metric],
+                        ratio.ratio, ratio.interval.low, ratio.interval.high,
                         evaluation.outcomes[evaluation.baselines + ratio.best].name);
   }
   return text + "\n";
@@ -264,7 +304,7 @@ std::string SliceTable(const ReportFacts& facts, const Evaluation& evaluation) {
     for (const Outcome& outcome : evaluation.outcomes) {
       const Accuracy part = Measure(facts.plan->cases, outcome.ranks, slice.holds);
       cases = part.cases;
-      line += fmt::format(" {:17.4f}", part.At(10).hr);
+      line += cases == 0 ? fmt::format(" {:>17}", "-") : fmt::format(" {:17.4f}", part.At(10).hr);
     }
     text += fmt::format("{:<20} {:>9}{}\n", slice.name, cases, line);
   }
@@ -275,8 +315,8 @@ std::string SliceTable(const ReportFacts& facts, const Evaluation& evaluation) {
 
 std::string ReportTable(const ReportFacts& facts, const Evaluation& evaluation) {
   std::string text = Heading(facts, evaluation) + MainTable(facts, evaluation) + SliceTable(facts, evaluation);
-  if (facts.plan->items_appear) text += BlendText(evaluation);
-  if (evaluation.models == 2) text += "\n" + VerdictOf(evaluation.uncertainty.differences[kVerdictMetric]) + "\n";
+  if (evaluation.blend) text += BlendText(evaluation);
+  if (evaluation.models == 2) text += ComparisonText(facts, evaluation);
   return text;
 }
 
@@ -284,7 +324,7 @@ std::string ReportJson(const ReportFacts& facts, const Evaluation& evaluation) {
   Json json;
   json["protocol"] = ProtocolJson(facts, evaluation);
   json["model"] = ModelJson(facts, evaluation, 0);
-  if (facts.plan->items_appear) json["blend"] = BlendJson(facts, evaluation);
+  if (evaluation.blend) json["blend"] = BlendJson(facts, evaluation);
   json["baselines"] = Json::object();
   for (size_t i = evaluation.baselines; i < evaluation.outcomes.size(); ++i) {
     json["baselines"][evaluation.outcomes[i].name] = AccuracyJson(facts, evaluation, i);

@@ -37,6 +37,12 @@ Interval Middle95(std::vector<double>& values) {
   return {at(.025), at(.975)};
 }
 
+// Either may be 0 in a resample, though not in the log.
+double Over(double value, double other) {
+  if (other == 0) return value == 0 ? 1 : std::numeric_limits<double>::infinity();
+  return value / other;
+}
+
 // A table of users' sums, to be resampled.
 class UserSums {
  public:
@@ -46,8 +52,9 @@ class UserSums {
   static size_t Column(size_t outcome, size_t metric) { return 1 + outcome * kTestedMetrics.size() + metric; }
   double Mean(size_t column) const;
   // [resamples, columns]
-  std::vector<double> ResampledMeans(uint64_t seed, int threads) const;
-  double PermutationP(size_t first_column, size_t second_column, uint64_t seed) const;
+  std::vector<double> ResampledMeans(uint64_t seed, int threads, const Tell& tell) const;
+  // Of the first two outcomes.
+  double PermutationP(size_t metric, uint64_t seed, const Tell& tell) const;
 
  private:
   void Resample(uint64_t seed, std::span<double> means) const;
@@ -86,16 +93,20 @@ void UserSums::Resample(uint64_t seed, std::span<double> means) const {
   for (size_t c = 1; c < columns(); ++c) means[c] /= means[0];
 }
 
-std::vector<double> UserSums::ResampledMeans(uint64_t seed, int threads) const {
+std::vector<double> UserSums::ResampledMeans(uint64_t seed, int threads, const Tell& tell) const {
   std::vector<double> means(kResamples * columns());
+  const auto resample = [&](int i) {
+    Resample(seed + static_cast<uint64_t>(i), std::span(means).subspan(static_cast<size_t>(i) * columns(), columns()));
+  };
   std::vector<std::jthread> workers;  // joined where one more cannot be started, too
-  for (int worker = 0; worker < threads; ++worker) {
+  for (int worker = 1; worker < threads; ++worker) {
     workers.emplace_back([&, worker] {
-      for (int i = worker; i < kResamples; i += threads) {
-        Resample(seed + static_cast<uint64_t>(i),
-                 std::span(means).subspan(static_cast<size_t>(i) * columns(), columns()));
-      }
+      for (int i = worker; i < kResamples; i += threads) resample(i);
     });
+  }
+  for (int i = 0; i < kResamples; i += threads) {  // the caller's share; the others are about as far
+    resample(i);
+    tell({"intervals", "resamples", i, kResamples});
   }
   for (std::jthread& worker : workers) worker.join();
   return means;
@@ -110,7 +121,8 @@ double UserSums::Mean(size_t column) const {
   return sum / cases;
 }
 
-double UserSums::PermutationP(size_t first_column, size_t second_column, uint64_t seed) const {
+double UserSums::PermutationP(size_t metric, uint64_t seed, const Tell& tell) const {
+  const size_t first_column = Column(0, metric), second_column = Column(1, metric);
   std::vector<double> differences;
   double sum = 0, size = 0;
   for (size_t user = 0; user < users_; ++user) {
@@ -131,6 +143,7 @@ double UserSums::PermutationP(size_t first_column, size_t second_column, uint64_
       swapped += (bits & 1) != 0 ? differences[user] : -differences[user];
     }
     as_large += std::abs(swapped) >= bound ? 1 : 0;
+    tell({std::string("test of ") + kTestedMetrics[metric], "permutations", i, kPermutations});
   }
   return (as_large + 1.0) / (kPermutations + 1.0);
 }
@@ -138,9 +151,9 @@ double UserSums::PermutationP(size_t first_column, size_t second_column, uint64_
 }  // namespace
 
 Uncertainty Judge(std::span<const Case> cases, std::span<const Outcome> outcomes, bool compare_first_two, uint64_t seed,
-                  int threads) {
+                  int threads, const Tell& tell) {
   const UserSums sums(cases, outcomes);
-  const std::vector<double> means = sums.ResampledMeans(seed, threads);
+  const std::vector<double> means = sums.ResampledMeans(seed, threads, tell);
   std::vector<double> values(kResamples);
   const auto resampled = [&](size_t column, size_t i) { return means[i * sums.columns() + column]; };
   Uncertainty uncertainty;
@@ -153,16 +166,22 @@ Uncertainty Judge(std::span<const Case> cases, std::span<const Outcome> outcomes
   }
   for (size_t metric = 0; compare_first_two && metric < kTestedMetrics.size(); ++metric) {
     const size_t first = UserSums::Column(0, metric), second = UserSums::Column(1, metric);
+    Difference& difference = uncertainty.differences[metric];
     for (size_t i = 0; i < values.size(); ++i) values[i] = resampled(second, i) - resampled(first, i);
-    uncertainty.differences[metric] = {sums.Mean(second) - sums.Mean(first), Middle95(values),
-                                       sums.PermutationP(first, second, seed)};
+    difference.difference = sums.Mean(second) - sums.Mean(first);
+    difference.interval = Middle95(values);
+    difference.p = sums.PermutationP(metric, seed, tell);
+    if (sums.Mean(first) == 0) continue;
+    for (size_t i = 0; i < values.size(); ++i) values[i] = Over(resampled(second, i), resampled(first, i)) - 1;
+    difference.relative = {difference.difference / sums.Mean(first), Middle95(values)};
   }
   return uncertainty;
 }
 
-Ratios OverBest(std::span<const Case> cases, std::span<const Outcome> outcomes, uint64_t seed, int threads) {
+Ratios OverBest(std::span<const Case> cases, std::span<const Outcome> outcomes, uint64_t seed, int threads,
+                const Tell& tell) {
   const UserSums sums(cases, outcomes);
-  const std::vector<double> means = sums.ResampledMeans(seed, threads);
+  const std::vector<double> means = sums.ResampledMeans(seed, threads, tell);
   Ratios ratios;
   for (size_t metric = 0; metric < kTestedMetrics.size(); ++metric) {
     const auto mean = [&](size_t outcome) { return sums.Mean(UserSums::Column(outcome, metric)); };
@@ -173,9 +192,7 @@ Ratios OverBest(std::span<const Case> cases, std::span<const Outcome> outcomes, 
     std::vector<double> values(kResamples);
     for (size_t i = 0; i < values.size(); ++i) {
       const double* const of_resample = &means[i * sums.columns()];
-      const double others = of_resample[UserSums::Column(best, metric)];
-      values[i] =
-          others == 0 ? std::numeric_limits<double>::infinity() : of_resample[UserSums::Column(0, metric)] / others;
+      values[i] = Over(of_resample[UserSums::Column(0, metric)], of_resample[UserSums::Column(best, metric)]);
     }
     ratios[metric].ratio = mean(0) / mean(best);
     ratios[metric].interval = Middle95(values);

@@ -7,6 +7,7 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -27,6 +28,12 @@ struct Interval {
 struct Difference {
   double difference = 0;  // second less first
   Interval interval;
+  // Of the first's mean: the difference and its interval, by the same resamples. Absent where that is 0.
+  struct Relative {
+    double difference = 0;
+    Interval interval;
+  };
+  std::optional<Relative> relative;
   double p = 1;  // two-sided: how often differences with users swapped at random are as large
 
   bool significant() const { return p < kSignificant; }
@@ -46,10 +53,11 @@ struct Uncertainty {
 };
 
 Uncertainty Judge(std::span<const Case> cases, std::span<const Outcome> outcomes, bool compare_first_two, uint64_t seed,
-                  int threads);
+                  int threads, const Tell& tell);
 
 // Of the first outcome to the best of the others, by metric. Intervals: of the ratio to that one, on the same
 // resamples.
-Ratios OverBest(std::span<const Case> cases, std::span<const Outcome> outcomes, uint64_t seed, int threads);
+Ratios OverBest(std::span<const Case> cases, std::span<const Outcome> outcomes, uint64_t seed, int threads,
+                const Tell& tell);
 
 }  // namespace freshet

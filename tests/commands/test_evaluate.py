@@ -94,6 +94,8 @@ class EvaluateTest(CommandTest):
         self.assertEqual(found["protocol"], {
             "name": "leave-one-out", "cases": self.USERS, "users": self.USERS, "candidates": len(ITEMS),
             "exclude_seen": True, "ties": "against the model", "order": "log", "out_of_order": 0,
+            "out_of_order_in_user": 0, "log_items": len({entry["item_id"] for entry in self.log}),
+            "known_items": len({entry["item_id"] for entry in self.log} & set(ITEMS)),
             "unknown_targets": unknown,
             "seen_targets": sum(target in ITEMS and target in history for target, history in targets),
             "baselines_rank": "items of the model", "popularity_hours": 1,
@@ -127,6 +129,40 @@ class EvaluateTest(CommandTest):
             "evaluate", "--input", events, "--json", "no/where.json", settings=self.settings(), expect=1
         )
         self.assert_error(done.stderr, "--json: no/where.json: cannot be created: No such file or directory")
+        self.assertEqual((done.stdout, len(done.stderr.splitlines())), ("", 1), "before any work")
+        done = self.run_program("evaluate", "--input", events, "--json", "x.bz2", settings=self.settings(), expect=2)
+        self.assert_error(done.stderr, "--json: x.bz2: cannot write .bz2, expected a name that ends in .gz, .zst or")
+
+    def test_a_model_of_another_log(self):
+        events = self.write("events.jsonl", as_lines(self.log))
+        items = len({entry["item_id"] for entry in self.log})
+        write_model(self.path("stranger"), ["x1", "x2"])
+        write_model(self.path("half"), ITEMS[:10])
+        known = sum(entry["item_id"] in ITEMS[:10] for entry in self.log)
+        stranger = self.settings(model__directory=self.path("stranger"))
+        done = self.run_program("evaluate", "--input", events, "--json", "x.json", settings=stranger, expect=3)
+        self.assert_error(done.stderr, f"model.directory: {self.path('stranger')}: knows none of the {items} items of --input")
+        done = self.run_program("evaluate", "--input", events, "--compare", "stranger", settings=self.settings(), expect=3)
+        self.assert_error(done.stderr, f"--compare: stranger: knows none of the {items} items")
+        self.assertEqual((done.stdout, self.path("x.json").exists()), ("", False))
+        done = self.run_program("evaluate", "--input", events, "--compare", "half", settings=self.settings())
+        self.assertEqual(done.stderr.count(" items of --input"), 1)
+        self.assertIn(f"--compare: half: knows 10 of the {items} items of --input, with {known} of its {len(self.log)} events",
+                      done.stderr)  # fmt: skip
+        # Of models that take over, one that knows the log is enough.
+        words = ("evaluate", "--input", events, "--protocol", "prequential", "--model-from", "2017-01-01=model")
+        self.assertIn("knows 0 of the", self.run_program(*words, settings=stranger).stderr)
+        summary = self.replay(events, model__directory=self.path("stranger"))
+        self.assertIn(f"stranger: knows the items of 0 of the {len(self.log)} events only", summary)
+        self.assertNotIn("events only", self.replay(events, state="other"))
+
+    def test_times_that_run_backwards(self):
+        found, _ = self.evaluate(self.log[::-1])
+        self.assertEqual(found["protocol"]["out_of_order_in_user"], len(self.log) - len(self.users))
+        done = self.run_program("evaluate", "--input", "events.jsonl", settings=self.settings())
+        self.assertIn(f"{len(self.log) - len(self.users)} events are earlier than the one before them of the same user "
+                      "(events.jsonl, record ", done.stderr)  # fmt: skip
+        self.assertIn("a user's last event in the log is then not the last that happened", done.stderr)
 
     def evaluate(self, log, *arguments, expect=0):
         """The report and standard output; where it fails, the error."""
@@ -288,10 +324,23 @@ class EvaluateTest(CommandTest):
                 self.assertAlmostEqual(difference["difference"], expected, delta=1e-9)
                 self.assertTrue(difference["interval"][0] <= expected <= difference["interval"][1])
                 self.assertTrue(0 < difference["p"] <= 1)
+                relative = expected / found["model"][metric]
+                self.assertAlmostEqual(difference["relative"], relative, delta=1e-9)
+                self.assertTrue(difference["relative_interval"][0] <= relative <= difference["relative_interval"][1])
             self.assertEqual(text.splitlines()[-1], compared["verdict"])
+            names = [f"{name} ({figures['version'][:8]})" for name, figures in
+                     (("other", compared["model"]), ("model", found["model"]))]  # fmt: skip
+            heading, *metrics = text.splitlines()[-5:-1]
+            self.assertEqual(heading, f"{names[0]} less {names[1]}:")
+            for line, (name, difference) in zip(metrics, compared["differences"].items()):
+                self.assertRegex(line, rf"^{name.upper()} +[+-]\d\.\d{{4}} \[.*\], [+-]\d+\.\d % \[.* %\], p = \d\.\d{{4}}$")
+                self.assertTrue(line.split()[1] == f"{difference['difference']:+.4f}", line)
+            for name in names:
+                self.assertIn(name, compared["verdict"])
             found, text = self.evaluate(self.log, "--protocol", protocol, "--compare", self.path("model"))
             for difference in found["compare"]["differences"].values():
-                self.assertEqual(difference, {"difference": 0, "interval": [0, 0], "p": 1})
+                same = {"difference": 0, "interval": [0, 0], "relative": 0, "relative_interval": [0, 0], "p": 1}
+                self.assertEqual(difference, same)
             self.assertTrue(text.splitlines()[-1].startswith("no significant difference in NDCG@10"))
 
     def test_refusals(self):

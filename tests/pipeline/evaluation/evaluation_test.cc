@@ -1,6 +1,7 @@
 // The model's rankings, and whole evaluations.
 #include "pipeline/evaluation/evaluation.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -169,21 +170,59 @@ TEST(Evaluate, AnItemThatTheModelDoesNotKnowIsAMiss) {
   EXPECT_EQ(OutcomeOf(evaluation, "popularity").ranks[2], 1U);
 }
 
+// A part of the cases that nobody is in has no mean.
+TEST(Report, EmptySlicesHaveNoFigures) {
+  const EventLog log = LogOf({{1, 7, kStartMs}, {1, 8, kStartMs + 1}, {2, 7, kStartMs + 2}, {2, 8, kStartMs + 3}});
+  const ServingModel serving = SmallModel(1);
+  const EvaluationPlan plan = PlanLeaveOneOut(log).value();
+  const ReportFacts facts{"leave-one-out", std::nullopt, &plan, {&serving}, {}};
+  const Evaluation evaluation = RunOn(plan, serving);
+  const auto json = nlohmann::json::parse(ReportJson(facts, evaluation));
+  EXPECT_EQ(json["model"]["slices"]["known_users"].dump(), R"({"hr@10":null,"mrr":null,"n":0,"ndcg@10":null})");
+  EXPECT_TRUE(json["model"]["slices"]["new_users"]["hr@10"].is_number());
+  EXPECT_THAT(ReportTable(facts, evaluation), testing::ContainsRegex("known_users +0( +-)+\n"));
+}
+
+TEST(Evaluate, TellsOfEachPredictor) {
+  const EventLog log = LogOf(RandomClicks(300, TestSeed()));
+  const EvaluationPlan plan = PlanPrequential(log, std::nullopt).value();
+  const ServingModel serving = SmallModel(1);
+  const ServingModel* const models[] = {&serving};
+  std::vector<std::string> parts;
+  const Evaluation evaluation = Evaluate(plan, models, {}, [&](const Part& part) {
+    if (parts.empty() || parts.back() != part.what) parts.push_back(part.what);
+    if (std::string_view(part.unit) == "predictions") {
+      EXPECT_EQ(part.total, 300);
+    }
+    EXPECT_LE(part.done, part.total);
+  });
+  EXPECT_EQ(parts.front(), serving.model->name);
+  EXPECT_EQ(parts.back(), "intervals");
+  EXPECT_EQ(evaluation.outcomes[evaluation.blend.value()].name, "blend");
+  EXPECT_FALSE(RunOn(PlanLeaveOneOut(log).value(), serving).blend);
+}
+
 TEST(Report, ComparesTwoModels) {
   const EventLog log = LogOf(RandomClicks(400, TestSeed()));
   const EvaluationPlan plan = PlanPrequential(log, std::nullopt).value();
   const ServingModel first = SmallModel(1), second = SmallModel(2);
   for (const ServingModel* const other : {&first, &second}) {
     ReportFacts facts{"prequential", std::nullopt, &plan, {&first, other}, {}};
-    const Evaluation evaluation = Evaluate(plan, facts.models, facts.options, [](int64_t, int64_t) {});
+    const Evaluation evaluation = Evaluate(plan, facts.models, facts.options, [](const Part&) {});
     const auto json = nlohmann::json::parse(ReportJson(facts, evaluation));
     const auto& difference = json["compare"]["differences"]["ndcg@10"];
     EXPECT_NEAR(difference["difference"].get<double>(),
                 json["compare"]["model"]["ndcg@10"].get<double>() - json["model"]["ndcg@10"].get<double>(), 1e-12);
     if (other == &second) continue;
-    EXPECT_EQ(difference.dump(), R"({"difference":0.0,"interval":[0.0,0.0],"p":1.0})");
-    EXPECT_EQ(json["compare"]["verdict"],
-              "no significant difference in NDCG@10: +0.0000 [+0.0000, +0.0000], p = 1.0000");
+    EXPECT_EQ(difference.dump(),
+              R"({"difference":0.0,"interval":[0.0,0.0],"p":1.0,"relative":0.0,"relative_interval":[0.0,0.0]})");
+    const std::string name = first.model->name + " (" + first.model->version.substr(0, 8) + ")";
+    const std::string same = "+0.0000 [+0.0000, +0.0000], +0.0 % [+0.0 %, +0.0 %], p = 1.0000";
+    const std::string verdict = "no significant difference in NDCG@10 of " + name + " from " + name + ": " + same;
+    EXPECT_EQ(json["compare"]["verdict"], verdict);
+    const std::string expected =
+        "\n" + name + " less " + name + ":\nHR@10     " + same + "\nNDCG@10   " + same + "\nMRR       " + same + "\n";
+    EXPECT_THAT(ReportTable(facts, evaluation), testing::EndsWith(expected + verdict + "\n"));
   }
 }
 

@@ -78,7 +78,7 @@ inline ServingModel SmallModel(uint64_t seed) {
 
 inline Evaluation RunOn(const EvaluationPlan& plan, const ServingModel& serving, EvaluationOptions options = {}) {
   const ServingModel* const models[] = {&serving};
-  return Evaluate(plan, models, options, [](int64_t, int64_t) {});
+  return Evaluate(plan, models, options, [](const Part&) {});
 }
 
 inline const Outcome& OutcomeOf(const Evaluation& evaluation, std::string_view name) {

@@ -87,5 +87,15 @@ TEST(Plan, HeadItemsHaveLessThanAFifthOfTheEventsAboveThem) {
   EXPECT_LT(head, 500U);
 }
 
+TEST(Plan, WhatAModelKnowsOfALog) {
+  const EventLog log = LogOf({{1, 7, kStartMs}, {2, 77, kStartMs}, {1, 77, kStartMs}, {2, 49, kStartMs}});
+  const ServingModel serving = SmallModel(1);
+  const KnownShare known = KnownOf(log, serving.model->vocabulary);
+  EXPECT_EQ(known.items, 3);
+  EXPECT_EQ(known.known_items, 2);
+  EXPECT_EQ(known.events, 4);
+  EXPECT_EQ(known.known_events, 2);
+}
+
 }  // namespace
 }  // namespace freshet

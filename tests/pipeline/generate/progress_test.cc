@@ -23,6 +23,9 @@ TEST(Progress, ALineTellsWhatIsKnown) {
   report.share = 0.419;
   report.left_s = 92;
   EXPECT_EQ(FormatProgress(report), "replay: 1,234,567 events, 41%, 250,000/s, 1:32 left");
+  report.part = "state";
+  EXPECT_EQ(FormatProgress(report), "replay, state: 1,234,567 events, 41%, 250,000/s, 1:32 left");
+  report.part.clear();
   report.share = 1;
   report.left_s = 0;
   EXPECT_EQ(FormatProgress(report), "replay: 1,234,567 events, 100%, 250,000/s, 0:00 left");
