@@ -117,6 +117,7 @@ Result<std::unique_ptr<const Model>> Load(const std::filesystem::path& directory
   ASSIGN_OR_RETURN(Vocabulary vocabulary, Vocabulary::Make(std::move(items), std::move(types)));
   ASSIGN_OR_RETURN(SafetensorsFile file, SafetensorsFile::Open(directory / kWeightsFile));
   RETURN_IF_ERROR(CheckTensors(*config, file));
+  RETURN_IF_ERROR(CheckDigests(file, FileDigests(config_text, types_text, items_text)));
 
   std::unique_ptr<Model> model = NewModel(DirectoryName(directory), *config, std::move(vocabulary));
   RETURN_IF_ERROR(ReadWeights(file, *model, hash));

@@ -1,6 +1,7 @@
 #include "inference/model_files.h"
 
 #include <xxhash.h>
+#include <zlib.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -106,6 +107,17 @@ std::vector<LayerTensor> SasrecLayerTensors(const ModelConfig& config) {
   };
 }
 
+// The three files beside model.safetensors.
+struct Texts {
+  explicit Texts(const Model& model)
+      : config(ModelConfigText(model.config)),
+        types(VocabularyText(model.vocabulary.type_names())),
+        items(VocabularyText(model.vocabulary.item_ids())) {}
+  SafetensorsMetadata Digests() const { return FileDigests(config, types, items); }
+
+  std::string config, types, items;
+};
+
 Status WriteText(const std::filesystem::path& path, const std::string& text) {
   std::ofstream stream(path, std::ios::binary | std::ios::trunc);
   stream << text;
@@ -117,10 +129,11 @@ Status WriteText(const std::filesystem::path& path, const std::string& text) {
 // The four files of a model directory, each at `path` of its name.
 template <typename Path>
 Status WriteFiles(const Model& model, const StoredAs& stored, Path path) {
-  RETURN_IF_ERROR(WriteText(path(kConfigFile), ModelConfigText(model.config)));
-  RETURN_IF_ERROR(WriteText(path(kTypesFile), VocabularyText(model.vocabulary.type_names())));
-  RETURN_IF_ERROR(WriteText(path(kItemsFile), VocabularyText(model.vocabulary.item_ids())));
-  return WriteSafetensors(path(kWeightsFile), StoreTensors(model, stored).views);
+  const Texts texts(model);
+  RETURN_IF_ERROR(WriteText(path(kConfigFile), texts.config));
+  RETURN_IF_ERROR(WriteText(path(kTypesFile), texts.types));
+  RETURN_IF_ERROR(WriteText(path(kItemsFile), texts.items));
+  return WriteSafetensors(path(kWeightsFile), StoreTensors(model, stored).views, texts.Digests());
 }
 
 }  // namespace
@@ -184,6 +197,28 @@ std::vector<TensorSpec> TensorSpecs(const ModelConfig& config) {
   return specs;
 }
 
+SafetensorsMetadata FileDigests(std::string_view config, std::string_view types, std::string_view items) {
+  const auto digest = [](std::string_view bytes) {
+    char text[32];
+    const auto crc = crc32_z(0, reinterpret_cast<const unsigned char*>(bytes.data()), bytes.size());
+    std::snprintf(text, sizeof text, "crc32:%08lx", static_cast<unsigned long>(crc));
+    return std::string(text);
+  };
+  return {{std::string(kConfigFile), digest(config)},
+          {std::string(kTypesFile), digest(types)},
+          {std::string(kItemsFile), digest(items)}};
+}
+
+Status CheckDigests(const SafetensorsFile& weights, const SafetensorsMetadata& found) {
+  for (const auto& [name, digest] : found) {
+    const auto expected = weights.metadata().find(name);
+    if (expected == weights.metadata().end() || expected->second == digest) continue;
+    return Error(ErrorCode::kCorrupt, name + ": is " + digest + ", expected " + expected->second + " by " +
+                                          std::string(kWeightsFile) + ": files of two models, or changed since");
+  }
+  return {};
+}
+
 VersionHash::VersionHash() : state_(XXH3_createState()) {
   if (state_ == nullptr) throw std::bad_alloc();
   XXH3_64bits_reset(state_);
@@ -222,11 +257,12 @@ void SetVersion(Model& model) {
     hash.BeginFile(name, content.size());
     hash.Add(content);
   };
-  add_file(kConfigFile, ModelConfigText(model.config));
-  add_file(kTypesFile, VocabularyText(model.vocabulary.type_names()));
-  add_file(kItemsFile, VocabularyText(model.vocabulary.item_ids()));
+  const Texts texts(model);
+  add_file(kConfigFile, texts.config);
+  add_file(kTypesFile, texts.types);
+  add_file(kItemsFile, texts.items);
   const std::vector<TensorView> tensors = StoreTensors(model, {}).views;
-  const std::string header = SafetensorsHeader(tensors);
+  const std::string header = SafetensorsHeader(tensors, texts.Digests());
   size_t length = header.size();
   for (const TensorView& tensor : tensors) length += tensor.bytes.size();
   hash.BeginFile(kWeightsFile, length);

@@ -72,6 +72,13 @@ auto TensorStorage(AnyModel& model) {
 // The file holds the tensors that the shape asks for, and no other.
 [[nodiscard]] Status CheckTensors(const ModelConfig& config, const SafetensorsFile& file);
 
+// What model.safetensors says of the files beside it, by name: that they are of the same model. CRC-32, in 8
+// hexadecimal digits behind "crc32:".
+SafetensorsMetadata FileDigests(std::string_view config, std::string_view types, std::string_view items);
+
+// `weights` says nothing else of the files beside it than `found`; what it does not mention may be anything.
+[[nodiscard]] Status CheckDigests(const SafetensorsFile& weights, const SafetensorsMetadata& found);
+
 class VersionHash;
 
 // Reads all tensors into the model, in the file's order, so that the hash sees the file's bytes in theirs.

@@ -19,6 +19,7 @@ namespace {
 using Json = nlohmann::json;
 
 constexpr size_t kLengthBytes = sizeof(uint64_t);
+constexpr const char* kMetadata = "__metadata__";
 constexpr size_t kMaxHeaderBytes = 100'000'000;
 
 Error CannotBeRead(const std::string& what) {
@@ -96,12 +97,17 @@ Status SortAndCheckCover(std::vector<TensorEntry>& tensors, size_t data_bytes) {
   return Corrupt(std::to_string(data_bytes - covered) + " bytes after the last tensor belong to none");
 }
 
-Result<std::vector<TensorEntry>> ParseHeader(std::string_view text, size_t data_bytes) {
+Result<std::vector<TensorEntry>> ParseHeader(std::string_view text, size_t data_bytes, SafetensorsMetadata& metadata) {
   ASSIGN_OR_RETURN(const Json json, ParseStrictJson(text));
   if (!json.is_object()) return Corrupt("header is not a JSON object");
   std::vector<TensorEntry> tensors;
   for (const auto& [name, value] : json.items()) {
-    if (name == "__metadata__") continue;
+    if (name == kMetadata) {
+      for (const auto& [key, said] : value.items()) {
+        if (said.is_string()) metadata.emplace(key, said.get<std::string>());
+      }
+      continue;
+    }
     ASSIGN_OR_RETURN(TensorEntry entry, ParseEntry(name, value, data_bytes));
     tensors.push_back(std::move(entry));
   }
@@ -137,8 +143,9 @@ std::string ShapeText(std::span<const size_t> shape) {
   return text + "]";
 }
 
-std::string SafetensorsHeader(std::span<const TensorView> tensors) {
+std::string SafetensorsHeader(std::span<const TensorView> tensors, const SafetensorsMetadata& metadata) {
   Json json = Json::object();
+  if (!metadata.empty()) json[kMetadata] = metadata;
   size_t offset = 0;
   for (const TensorView& tensor : tensors) {
     json[tensor.name] = {{"dtype", TensorTypeName(tensor.type)},
@@ -154,7 +161,8 @@ std::string SafetensorsHeader(std::span<const TensorView> tensors) {
   return std::string(bytes, kLengthBytes) + text;
 }
 
-Status WriteSafetensors(const std::filesystem::path& path, std::span<const TensorView> tensors) {
+Status WriteSafetensors(const std::filesystem::path& path, std::span<const TensorView> tensors,
+                        const SafetensorsMetadata& metadata) {
   for (const TensorView& tensor : tensors) {
     if (TensorBytes(tensor.shape, TensorTypeBytes(tensor.type)) != tensor.bytes.size()) {
       return Error(ErrorCode::kInternal,
@@ -163,7 +171,7 @@ Status WriteSafetensors(const std::filesystem::path& path, std::span<const Tenso
   }
   const std::filesystem::path unfinished = path.string() + ".tmp";
   std::ofstream stream(unfinished, std::ios::binary | std::ios::trunc);
-  const std::string header = SafetensorsHeader(tensors);
+  const std::string header = SafetensorsHeader(tensors, metadata);
   stream.write(header.data(), static_cast<std::streamsize>(header.size()));
   for (const TensorView& tensor : tensors) {
     stream.write(reinterpret_cast<const char*>(tensor.bytes.data()), static_cast<std::streamsize>(tensor.bytes.size()));
@@ -218,7 +226,7 @@ Result<SafetensorsFile> SafetensorsFile::Open(const std::filesystem::path& path)
   file.header_.resize(kLengthBytes + length);
   file.stream_.read(file.header_.data() + kLengthBytes, static_cast<std::streamsize>(length));
   if (!file.stream_) return CannotBeRead(name);
-  auto tensors = ParseHeader(std::string_view(file.header_).substr(kLengthBytes), rest - length);
+  auto tensors = ParseHeader(std::string_view(file.header_).substr(kLengthBytes), rest - length, file.metadata_);
   if (!tensors.ok()) return tensors.error().At(name);
   file.tensors_ = std::move(tensors).value();
   return file;

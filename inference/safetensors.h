@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <span>
 #include <string>
 #include <string_view>
@@ -33,11 +34,15 @@ struct TensorView {
   std::span<const std::byte> bytes;
 };
 
+// What a file says of itself: texts by name.
+using SafetensorsMetadata = std::map<std::string, std::string>;
+
 // What goes before the tensors' bytes, which follow in this order without gaps.
-std::string SafetensorsHeader(std::span<const TensorView> tensors);
+std::string SafetensorsHeader(std::span<const TensorView> tensors, const SafetensorsMetadata& metadata = {});
 
 // Writes a file, whole or (with an error) not at all: it is renamed into place.
-[[nodiscard]] Status WriteSafetensors(const std::filesystem::path& path, std::span<const TensorView> tensors);
+[[nodiscard]] Status WriteSafetensors(const std::filesystem::path& path, std::span<const TensorView> tensors,
+                                      const SafetensorsMetadata& metadata = {});
 
 // A tensor in a file.
 struct TensorEntry {
@@ -61,6 +66,8 @@ class SafetensorsFile {
 
   // In the order of their bytes, which cover the file to its end without gaps.
   const std::vector<TensorEntry>& tensors() const { return tensors_; }
+  // What of it is text; other writers have their own.
+  const SafetensorsMetadata& metadata() const { return metadata_; }
   // The file's bytes before the first tensor's.
   const std::string& header() const { return header_; }
   size_t file_bytes() const { return file_bytes_; }
@@ -76,6 +83,7 @@ class SafetensorsFile {
   std::string header_;
   size_t file_bytes_ = 0;
   std::vector<TensorEntry> tensors_;
+  SafetensorsMetadata metadata_;
 };
 
 }  // namespace freshet

@@ -43,7 +43,9 @@ def read_safetensors(path):
     data = path.read_bytes()
     (length,) = struct.unpack_from("<Q", data)
     tensors = {}
-    for name, entry in json.loads(data[8 : 8 + length]).items():
+    header = json.loads(data[8 : 8 + length])
+    header.pop("__metadata__", None)
+    for name, entry in header.items():
         begin, end = (8 + length + offset for offset in entry["data_offsets"])
         values = array({"F32": "f", "I8": "b", "U8": "B", "I32": "i", "I64": "q"}[entry["dtype"]])
         values.frombytes(data[begin:end])

@@ -68,7 +68,9 @@ TEST_F(LoadModelTest, KeepsEveryConfigValue) {
 }
 
 TEST_F(LoadModelTest, VersionFollowsEveryFile) {
-  const std::string before = model_->version;
+  ForgetDigests();
+  const std::string before = (*LoadModel(directory_))->version;
+  EXPECT_NE(before, model_->version);
   Replace("items.tsv", "7\ti7", "7\tj7");
   const std::string items = (*LoadModel(directory_))->version;
   EXPECT_NE(items, before);
@@ -77,6 +79,38 @@ TEST_F(LoadModelTest, VersionFollowsEveryFile) {
   EXPECT_NE(types, items);
   Replace("config.json", "0.05", "0.06");
   EXPECT_NE((*LoadModel(directory_))->version, types);
+}
+
+TEST_F(LoadModelTest, RefusesFilesOfTwoModels) {
+  const auto other = temporary_.path() / "other";
+  ModelConfig config = SmallConfig();
+  config.temperature = .06;
+  auto named = std::make_unique<Model>(*RandomModel(config, 2));
+  std::vector<std::string> items = named->vocabulary.item_ids(), types = named->vocabulary.type_names();
+  items[7] = "j7";
+  types[1] = "look";
+  named->vocabulary = *Vocabulary::Make(items, types);
+  ASSERT_TRUE(WriteModelDirectory(*named, other).ok());
+  for (const std::string name : {"config.json", "event_types.tsv", "items.tsv", "model.safetensors"}) {
+    ASSERT_TRUE(WriteModelDirectory(*model_, directory_).ok());
+    WriteText(directory_ / name, ReadText(other / name));
+    const std::string beside = name == "model.safetensors" ? "config.json" : name;
+    EXPECT_THAT(Failure(), testing::MatchesRegex(".*/shop: " + beside +
+                                                 ": is crc32:[0-9a-f]{8}, expected crc32:[0-9a-f]{8} by "
+                                                 "model.safetensors: files of two models, or changed since"));
+    ForgetDigests();  // nothing tells then
+    EXPECT_TRUE(LoadModel(directory_).ok());
+  }
+}
+
+TEST_F(LoadModelTest, TakesWhatOtherWritersSay) {
+  for (const char* said : {"\"__metadata__\":{\"format\":\"pt\"},", "\"__metadata__\":{\"items.tsv\":7},",
+                           "\"__metadata__\":[\"items.tsv\"],", "\"__metadata__\":null,"}) {
+    ASSERT_TRUE(WriteModelDirectory(*model_, directory_).ok());
+    ForgetDigests();
+    ReplaceInHeader("{", std::string("{") + said);
+    EXPECT_TRUE(LoadModel(directory_).ok()) << said;
+  }
 }
 
 TEST_F(LoadModelTest, NamesTheDirectoryThatIsMissing) {
@@ -270,6 +304,7 @@ TEST_F(LoadModelTest, RefusesWrongVocabularies) {
 TEST_F(LoadModelTest, RefusesItemsWhoseStableHashesCollide) {
   // Found by inverting the hash, which has an inverse for texts of 4 to 8 bytes of one length.
   ASSERT_EQ(HashItem("aow9frx"), HashItem("2wikloqr"));
+  ForgetDigests();
   Replace("items.tsv", "7\ti7\n", "7\taow9frx\n");
   ASSERT_TRUE(LoadModel(directory_).ok());
   Replace("items.tsv", "31\ti31\n", "31\t2wikloqr\n");

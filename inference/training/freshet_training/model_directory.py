@@ -1,6 +1,7 @@
 """Model directories: config.json, model.safetensors, items.tsv, event_types.tsv (docs/model-format.md)."""
 
 import json
+import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -13,8 +14,9 @@ from torch import Tensor
 from . import safetensors, strict_json
 from .files import Write, replace
 from .model import SIZES, ModelConfig, SequenceModel, wrong
-from .vocabulary import Vocabulary
+from .vocabulary import FILES, Vocabulary
 
+_WEIGHTS = "model.safetensors"
 _FORMATS = {"hstu": "freshet-hstu-1", "transformer": "freshet-transformer-1"}
 _CODES = "item_embedding.codes"
 _ONLY_OF = {"hstu": {"attention_scale"}, "transformer": {"attention", "ffn_dim"}}
@@ -25,13 +27,13 @@ def save(model: SequenceModel, vocabulary: Vocabulary, directory: Path) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     text = json.dumps(_keys(model.config), indent=2) + "\n"
     weights = {name: _stored(weight) for name, weight in model.state_dict().items()}
+    beside = {"config.json": text.encode(), **vocabulary.files()}
+    digests = {name: _digest(content) for name, content in beside.items()}
     writes: dict[Path, Write] = {
-        directory / "config.json": lambda new: new.write_bytes(text.encode()),
-        directory / "model.safetensors": lambda new: safetensors.save(new, weights),
+        directory / name: lambda new, content=content: new.write_bytes(content)  # type: ignore[misc]
+        for name, content in beside.items()
     }
-    for name, content in vocabulary.files().items():
-        writes[directory / name] = lambda new, content=content: new.write_bytes(content)  # type: ignore[misc]
-    replace(writes)
+    replace({**writes, directory / _WEIGHTS: lambda new: safetensors.save(new, weights, digests)})
 
 
 def load(directory: Path) -> SequenceModel:
@@ -41,7 +43,7 @@ def load(directory: Path) -> SequenceModel:
         keys = _read_keys(path)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
-    path = directory / "model.safetensors"
+    path = directory / _WEIGHTS
     weights = safetensors.load(path)
     try:
         config = ModelConfig(**keys, item_codes=_item_codes(weights))
@@ -51,6 +53,7 @@ def load(directory: Path) -> SequenceModel:
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     model.load_state_dict({name: torch.from_numpy(weight) for name, weight in weights.items()})
+    _check_digests(directory)
     return model.eval()
 
 
@@ -90,6 +93,21 @@ def _check_weights(model: SequenceModel, weights: Mapping[str, safetensors.Array
             raise ValueError(f"{name} is of {weight.dtype.name}, expected {np.dtype(dtype).name}")
         if not np.isfinite(weight).all():
             raise ValueError(f"{name} holds numbers that are not finite")
+
+
+def _check_digests(directory: Path) -> None:
+    """Raises ValueError, naming both files, where one is not of the model that the weights were written with."""
+    said = safetensors.metadata(directory / _WEIGHTS)
+    for name in ("config.json", *FILES):
+        if name in said and (found := _digest((directory / name).read_bytes())) != said[name]:
+            raise ValueError(
+                f"{directory / name}: is {found}, expected {said[name]} by {_WEIGHTS}: files of two models, or changed "
+                "since"
+            )
+
+
+def _digest(content: bytes) -> str:
+    return f"crc32:{zlib.crc32(content):08x}"
 
 
 def _stored(weight: Tensor) -> safetensors.Array:

@@ -21,9 +21,9 @@ _LENGTH = struct.Struct("<Q")
 _MOST_HEADER_BYTES = 100_000_000
 
 
-def save(path: Path, tensors: Mapping[str, Array]) -> None:
+def save(path: Path, tensors: Mapping[str, Array], metadata: Mapping[str, str] | None = None) -> None:
     """Writes `tensors` in the order given. The header is padded with blanks so that the data begins 8-byte aligned."""
-    header: dict[str, object] = {}
+    header: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
     end = 0
     for name, array in tensors.items():
         begin, end = end, end + array.nbytes
@@ -57,6 +57,14 @@ def load(path: Path) -> dict[str, Array]:
         return {name: _tensor(name, entry, memoryview(data)[base:]) for name, entry in entries.items()}
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
+
+
+def metadata(path: Path) -> dict[str, Any]:
+    """What a file says of itself. REQUIRES: load() reads it."""
+    with path.open("rb") as file:
+        header = json.loads(file.read(_LENGTH.unpack(file.read(_LENGTH.size))[0]))
+    said = header.get("__metadata__")
+    return said if isinstance(said, dict) else {}
 
 
 _Entry = tuple[str, list[int], int, int]  # dtype, shape, begin and end of its bytes

@@ -1,6 +1,7 @@
 """Files in and out: safetensors, exports, model directories."""
 
 import json
+import shutil
 import tempfile
 import unittest
 from pathlib import Path
@@ -114,6 +115,23 @@ class ModelDirectories(InTemporaryDirectory):
         keys = "format block items event_types dim layers heads window time_bias attention_scale ln_eps similarity"
         config = json.loads((self.saved / "config.json").read_text(encoding="utf-8"))
         self.assertEqual(set(config), {*keys.split(), "temperature", "norm_eps", "time_unit"})
+
+    def test_files_of_two_models_are_refused(self) -> None:
+        names = {"items": ["[unknown]", "a", "b"], "types": ["[unknown]", "view"]}
+        other, changed = self.directory / "other", random_model(2, time_bias=False, similarity="dot", ln_eps=1e-5)
+        model_directory.save(changed.float(), Vocabulary(*names.values()), other)
+        for name in ("config.json", "items.tsv", "event_types.tsv", "model.safetensors"):
+            mixed = self.directory / f"mixed-{name}"
+            shutil.copytree(self.saved, mixed)
+            shutil.copy(other / name, mixed)
+            beside = "config.json" if name == "model.safetensors" else name
+            message = rf"{beside}: is crc32:[0-9a-f]{{8}}, expected crc32:[0-9a-f]{{8}} by model\.safetensors"
+            with self.assertRaisesRegex(ValueError, message):
+                model_directory.load(mixed)
+            weights = safetensors.load(mixed / "model.safetensors")
+            for said in (None, {"format": "pt"}):  # other writers say nothing of them
+                safetensors.save(mixed / "model.safetensors", weights, said)
+                model_directory.load(mixed)
 
     def test_bad_directories_are_named(self) -> None:
         path = self.saved / "config.json"

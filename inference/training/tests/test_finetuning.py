@@ -10,7 +10,7 @@ import torch
 from freshet_training import model_directory, sequences, vocabulary
 from freshet_training.finetuning import draw, grow
 from freshet_training.vocabulary import Vocabulary
-from tests.command_line import ITEMS, CommandLine, write_export, write_vocabulary
+from tests.command_line import ITEMS, CommandLine, forget_digests, write_export, write_vocabulary
 from tests.support import columns, random_history, random_model
 
 TRICKY = ["é", "e\u0301", "a\u2028b", '"i1"', " i1", "[unknown ]", "0", "i1\x85", "\U0001f600", "i1,i2"]
@@ -137,6 +137,7 @@ class Finetuning(CommandLine):
             errors = self.refused("finetune", *flags, "--keep", keep, data=self.today, status=2)
             self.assertIn(f"--keep: {keep}: expected EXPORT:SHARE, a directory and a number above 0 to 1", errors)
         self.assertIn("config.json", self.refused("finetune", "--from", str(self.today), data=self.today))
+        forget_digests(self.old)
         write_vocabulary(self.old / "items.tsv", ["i1"])
         self.assertIn("items.tsv: 2 rows, expected 21", self.refused("finetune", *flags, data=self.today))
 

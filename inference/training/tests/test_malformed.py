@@ -14,7 +14,7 @@ import numpy as np
 from freshet_training import safetensors, strict_json
 from freshet_training.model import SIZES, ModelConfig
 from freshet_training.sequences import LEAST_TIME, MOST_TIME
-from tests.command_line import CommandLine, run, write_export, write_vocabulary
+from tests.command_line import CommandLine, forget_digests, run, write_export, write_vocabulary
 from tests.test_files import InTemporaryDirectory
 
 PROGRAM = os.environ.get("FRESHET", "")
@@ -248,6 +248,7 @@ class Models(CommandLine):
     def setUp(self) -> None:
         super().setUp()
         self.model = self.train("model", "--epochs", "1")
+        forget_digests(self.model)
         self.good = json.loads((self.model / "config.json").read_text("utf-8"))
 
     def says(self) -> tuple[int, str]:

@@ -221,13 +221,18 @@ class Interrupted(CommandLine):
         program = "import os, signal\nfrom freshet_training import interrupts\ninterrupts.end_at_once()\n"
         for number in (signal.SIGINT, signal.SIGTERM):
             line = [sys.executable, "-c", program + f"os.kill(os.getpid(), {int(number)})\n"]
-            done = subprocess.run(line, cwd=PACKAGE, capture_output=True, check=False)
+            done = subprocess.run(line, cwd=PACKAGE, capture_output=True, check=False, preexec_fn=mind_signals)
             self.assertEqual((done.returncode, done.stderr), (130, b"freshet_training: interrupted\n"))
 
 
 def start(*line: object, stderr: int = subprocess.DEVNULL) -> subprocess.Popen:
     words = [sys.executable, "-m", "freshet_training", *map(str, line), "--threads", "1"]
-    return subprocess.Popen(words, cwd=PACKAGE, stdout=subprocess.DEVNULL, stderr=stderr)
+    return subprocess.Popen(words, cwd=PACKAGE, stdout=subprocess.DEVNULL, stderr=stderr, preexec_fn=mind_signals)
+
+
+def mind_signals() -> None:
+    """Background jobs of a shell, as these tests may be one, ignore SIGINT, and so would what they start."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def wait_for(path: Path) -> None:

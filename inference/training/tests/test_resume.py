@@ -8,7 +8,7 @@ import numpy as np
 
 from freshet_training import safetensors, sequences
 from freshet_training.checkpoint import Checkpoint
-from tests.command_line import ITEMS, CommandLine, write_export, write_vocabulary
+from tests.command_line import ITEMS, CommandLine, forget_digests, write_export, write_vocabulary
 
 
 class OtherData(CommandLine):
@@ -77,6 +77,7 @@ class OtherData(CommandLine):
         self.assertEqual(code, 1)
         self.assertIn("its kept is 'sha256:", errors)
         # The same weights may compute something else: a config.json with another temperature.
+        forget_digests(start)
         config = start / "config.json"
         config.write_text(config.read_text("utf-8").replace('"temperature": 0.05', '"temperature": 0.1'), "utf-8")
         student = self.train("student", "--teacher", str(start), "--epochs", "1", command="distill", data=self.data)

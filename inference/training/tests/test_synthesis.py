@@ -8,7 +8,7 @@ import numpy as np
 from freshet_training import evaluation, exports, sequences
 from freshet_training.sequences import History
 from freshet_training.synthesis import SynthesisOptions, sample, synthesize
-from tests.command_line import ITEMS, CommandLine, run
+from tests.command_line import ITEMS, CommandLine, forget_digests, run
 from tests.support import random_history, random_model
 
 
@@ -112,6 +112,7 @@ class Command(CommandLine):
         flags = ["--users", "1", "--model", str(self.model)]
         itself = self.refused("synthesize", *flags, "--output", str(self.directory), status=2)
         self.assertIn(f"--output {self.directory}: --data {self.directory} is read from there", itself)
+        forget_digests(self.model)
         names = self.model / "items.tsv"
         names.write_text(names.read_text("utf-8").replace("i7", "x7"), "utf-8")
         self.assertIn("model: not the vocabulary of", self.refused("synthesize", *flags))

@@ -125,7 +125,7 @@ class Training(CommandLine):
         model = self.train("model", "--epochs", "1")
         before = {path.name: path.read_bytes() for path in model.iterdir()}
 
-        def full(path: Path, _: object) -> None:
+        def full(path: Path, *_: object) -> None:
             path.write_bytes(b"half of")
             raise OSError(28, "No space left on device", str(path))
 
