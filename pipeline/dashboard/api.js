@@ -39,6 +39,7 @@ export async function ask(path, { method = "GET", body, patience = 4000 } = {}) 
   }
   const detail = await problemOf(response);
   if (response.status === 401) askForToken(token ? "The token was not accepted." : undefined);
+  if (response.status === 403 && token) askForToken(detail);
   throw new ApiError(response.status, detail);
 }
 

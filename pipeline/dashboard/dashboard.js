@@ -63,19 +63,26 @@ async function look() {
   }
 }
 
+let declined = false; // the reader wants to be asked no more
 api.onTokenNeeded((reason) => {
-  if (at("token-dialog").open) return;
+  at("token-open").hidden = false;
   if (reason) at("token-reason").textContent = reason;
-  at("token-dialog").showModal();
+  if (!declined && !at("token-dialog").open) at("token-dialog").showModal();
 });
+at("token-open").addEventListener("click", () => at("token-dialog").showModal());
 at("token-form").addEventListener("submit", (event) => {
   event.preventDefault();
+  declined = false;
   api.setToken(at("token").value.trim());
   at("token").value = "";
   at("token-dialog").close();
   look();
 });
-at("token-cancel").addEventListener("click", () => at("token-dialog").close());
+at("token-dialog").addEventListener("cancel", () => (declined = true)); // by Escape
+at("token-cancel").addEventListener("click", () => {
+  declined = true;
+  at("token-dialog").close();
+});
 
 document.addEventListener("visibilitychange", look);
 setInterval(look, EVERY_MS);

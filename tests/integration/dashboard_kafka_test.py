@@ -253,6 +253,12 @@ class Dashboard(KafkaCase):
         page.route("**/v1/*", guard)
         page.route("**/metrics", guard)
         page.goto(f"http://127.0.0.1:{self.port_of(process)}/")
+        page.wait_for_selector("#token-dialog[open]")
+        page.keyboard.press("Escape")
+        self.wait_for_state(page, "Locked")
+        time.sleep(2)
+        self.assertIsNone(page.query_selector("#token-dialog[open]"), "who declines is not asked again")
+        page.click("#token-open")
         for token in ("wrong", "s3cret"):
             page.wait_for_selector("#token-dialog[open]")
             page.fill("#token", token)
