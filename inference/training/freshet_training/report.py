@@ -108,7 +108,7 @@ def _draw_bars(axis: Any, predictors: dict[str, Any], metric: str, labels: Seque
         axis.annotate(f"{value:.4f}", (max(value, high), row), (5, 0), textcoords="offset points", va="center")
     axis.set_yticks(rows, labels)
     axis.invert_yaxis()
-    axis.margins(x=0.22)  # room for the numbers
+    axis.margins(x=0.3)  # room for the numbers
     axis.set(title=metric.upper())
     axis.grid(axis="x", alpha=0.3)
     axis.set_axisbelow(True)
@@ -120,7 +120,8 @@ def _draw_differences(axis: Any, differences: dict[str, Any], title: str) -> Non
         value, (low, high) = found["difference"], found["interval"]
         errors = [[value - min(value, low)], [max(value, high) - value]]
         axis.errorbar([value], [row], xerr=errors, fmt="o", color="C1", ecolor="0.25", capsize=3)
-        labels.append(f"{metric.upper()}: {value:+.4f}\n[{low:+.4f}, {high:+.4f}]\np = {found['p']:.4f}")
+        relative = f" ({found['relative']:+.1%})" if "relative" in found else ""
+        labels.append(f"{metric.upper()}: {value:+.4f}{relative}\n[{low:+.4f}, {high:+.4f}]\np = {found['p']:.4f}")
     axis.axvline(0, color="0.25", linewidth=1)
     axis.set_yticks(range(len(labels)), labels)
     axis.set_ylim(len(labels) - 0.5, -0.5)

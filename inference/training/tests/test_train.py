@@ -190,7 +190,7 @@ class Training(CommandLine):
 
     def test_a_picture_of_an_evaluation(self) -> None:
         figures = {"hr@10": 0.3, "ndcg@10": 0.2, "intervals": {"hr@10": [0.29, 0.31], "ndcg@10": [0.19, 0.21]}}
-        difference = {"difference": 0.0123, "interval": [0.0045, 0.0201], "p": 0.002}
+        difference = {"difference": 0.0123, "interval": [0.0045, 0.0201], "relative": 0.041, "p": 0.002}
         hours = [
             {
                 "begin": f"2026-10-10T0{hour}:00:00Z",
@@ -220,7 +220,7 @@ class Training(CommandLine):
             "new (compared)",
             "0.3000",
             "new − shop",
-            "HR@10: +0.0123\n[+0.0045, +0.0201]\np = 0.0020",
+            "HR@10: +0.0123 (+4.1%)\n[+0.0045, +0.0201]\np = 0.0020",
         ):
             self.assertIn(expected, words)
         path.write_text(json.dumps({**evaluation, "compare": None}), "utf-8")
