@@ -175,11 +175,15 @@ class Dashboard(KafkaCase):
             after = self.recommended(page)
             self.assertNotEqual(after, before)
             self.assertNotIn(before[1], after, "what was seen is not recommended again")
-            page.wait_for_function("name => document.querySelector('#clicks .what').firstChild.textContent === name", arg=before[1])
+            page.wait_for_function(
+                "name => document.querySelector('#clicks .what').firstChild.textContent === name", arg=before[1]
+            )
         self.assertIn(f"{CLICKS + 1} events", page.locator("#user-facts").inner_text())
         self.assertTrue(all(name.startswith("Item number") for name in after), after)
         took.sort()
-        print(f"click to new list on screen, ms: median {statistics.median(took):.0f}, of {len(took)} the longest {took[-1]:.0f}")
+        print(
+            f"click to new list on screen, ms: median {statistics.median(took):.0f}, of {len(took)} the longest {took[-1]:.0f}"
+        )
         self.assertEqual(page.title(), f"{self.application} · freshet", "titles and records are text, never markup")
 
     def it_is_usable_by_keyboard_alone(self, page):
@@ -187,14 +191,18 @@ class Dashboard(KafkaCase):
         seen = []
         for _ in range(4):
             page.keyboard.press("Tab")
-            seen.append(page.evaluate("document.activeElement.getAttribute('aria-label') ?? document.activeElement.textContent"))
+            seen.append(
+                page.evaluate("document.activeElement.getAttribute('aria-label') ?? document.activeElement.textContent")
+            )
         self.assertEqual(seen[0], "Show")
         self.assertRegex(seen[1], "^Click Item number")
         before = self.recommended(page)
         page.keyboard.press("Enter")
         self.wait_for_new_list(page)
         self.assertNotEqual(self.recommended(page), before)
-        focused = page.evaluate("[...document.querySelectorAll('#recommendations button')].indexOf(document.activeElement)")
+        focused = page.evaluate(
+            "[...document.querySelectorAll('#recommendations button')].indexOf(document.activeElement)"
+        )
         self.assertEqual(focused, 2, "the focus stays where it was in the list")
         page.reload()
         page.keyboard.press("Tab")
@@ -214,7 +222,10 @@ class Dashboard(KafkaCase):
             self.wait_for_state(other, "Ready")
             self.show_user(other, "shopper/1")
             grounds[name] = other.evaluate("getComputedStyle(document.body).backgroundColor")
-            self.assertLessEqual(other.evaluate("document.documentElement.scrollWidth"), options.get("viewport", {"width": 1280})["width"])
+            self.assertLessEqual(
+                other.evaluate("document.documentElement.scrollWidth"),
+                options.get("viewport", {"width": 1280})["width"],
+            )
             other.wait_for_function("() => document.querySelectorAll('#clicks li').length > 1")
             found = Axe().run(other)
             self.assertEqual(found.violations_count, 0, f"{name}: {found.generate_report()}")
@@ -238,7 +249,13 @@ class Dashboard(KafkaCase):
         page = self.open(self.port_of(process))
         self.wait_for_state(page, "Not ready")
         self.assertIn("kafka", page.locator("#banner").inner_text())
+        status = json.loads(self.ask(process, "/v1/status")[1]) | {"restoring_partitions": 3, "restored_records": 12345}
+        page.route("**/v1/status", lambda route: route.fulfill(json=status))
+        page.wait_for_function("() => document.querySelector('#banner').textContent.includes('12,345 records so far')")
+        self.assertIn("Restoring 3 partitions", page.locator("#banner").inner_text())
         process.kill()
+        self.wait_for_state(page, "No answer")
+        self.assertTrue(page.evaluate("document.body.classList.contains('stale')"))
 
     def test_it_asks_for_a_token_where_one_is_needed(self):
         process = self.run_it(kafka__bootstrap_servers="127.0.0.1:1")
