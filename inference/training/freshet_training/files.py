@@ -85,7 +85,7 @@ EXPORT = Kind(
     lambda path: (path / _SEQUENCES).exists() and not _is_model(path),
     (_SEQUENCES, "items.tsv", "event_types.tsv", "users.tsv"),
 )
-CHECKPOINT = Kind("a checkpoint", _is_checkpoint)
+CHECKPOINT = Kind("a checkpoint of this version", _is_checkpoint)
 RECORDS = Kind("a file of JSON lines", _is_records, replaced=False)
 FILE = Kind("a file", lambda _: True)
 

@@ -59,12 +59,12 @@ def load(path: Path) -> dict[str, Array]:
         raise ValueError(f"{path}: {error}") from None
 
 
-def metadata(path: Path) -> dict[str, Any]:
-    """What a file says of itself. REQUIRES: load() reads it."""
+def metadata(path: Path) -> dict[str, str]:
+    """What a file says of itself, as far as it is text. REQUIRES: load() reads it."""
     with path.open("rb") as file:
         header = json.loads(file.read(_LENGTH.unpack(file.read(_LENGTH.size))[0]))
     said = header.get("__metadata__")
-    return said if isinstance(said, dict) else {}
+    return {name: text for name, text in said.items() if isinstance(text, str)} if isinstance(said, dict) else {}
 
 
 _Entry = tuple[str, list[int], int, int]  # dtype, shape, begin and end of its bytes

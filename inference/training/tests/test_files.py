@@ -129,7 +129,7 @@ class ModelDirectories(InTemporaryDirectory):
             with self.assertRaisesRegex(ValueError, message):
                 model_directory.load(mixed)
             weights = safetensors.load(mixed / "model.safetensors")
-            for said in (None, {"format": "pt"}):  # other writers say nothing of them
+            for said in (None, {"format": "pt"}, {name: 7}):  # other writers say nothing of them
                 safetensors.save(mixed / "model.safetensors", weights, said)
                 model_directory.load(mixed)
 

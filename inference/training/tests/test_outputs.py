@@ -94,7 +94,7 @@ class Outputs(CommandLine):
             ("holds config.json and is not an export", "prepare", "--output", self.model),
             ("{foreign}: holds config.json and is not a model", "train", "--output", foreign),
             ("--output {notes}: is a file, expected a model directory", "train", "--output", self.notes),
-            ("is there and is not a checkpoint, expected one", "train", *new, "--checkpoint", self.notes),
+            ("is there and is not a checkpoint of this version", "train", *new, "--checkpoint", self.notes),
             ("is there and is not a file of JSON lines", "train", *new, "--metrics", self.notes),
             ("--checkpoint {other}: is not a regular file", "train", *new, "--checkpoint", self.other),
             ("--checkpoint {pipe}: is not a regular file", "train", *new, "--checkpoint", self.pipe),
