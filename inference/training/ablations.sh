@@ -42,6 +42,10 @@ while [[ ${1:-} == --* ]]; do
   esac
   shift 2
 done
+[[ $jobs =~ ^[1-9][0-9]{0,3}$ ]] || fail "--jobs $jobs: expected a whole number from 1 to 9999"
+for seed in $seeds; do
+  [[ $seed =~ ^[0-9]{1,18}$ ]] || fail "--seeds $seed: expected whole numbers from 0 on"
+done
 (($# >= 2)) || fail "expected EXPORT and OUTPUT; the head of this file says how it is used"
 export ABLATIONS_DATA=$1 ABLATIONS_DEVICE=$device
 readonly output=$2

@@ -89,6 +89,8 @@ class Sequences:
         histories = self.histories(hold_out, at_least=2)
         if not histories:
             raise ValueError(f"{self.directory}: no user has {hold_out + 2} events or more, nothing to train on")
+        if not any(history.items[1:].any() for history in histories):
+            raise ValueError(f"{self.directory}: all items to train on are unknown (row 0), expected known ones")
         return histories
 
     def translated(self, vocabulary: Vocabulary) -> "Sequences":

@@ -30,3 +30,11 @@ class Ablations(CommandLine):
         code, _, errors = self.ablations("output", "--epochs", "many")
         self.assertEqual(code, 2)
         self.assertRegex(errors, "crop-3 failed: .*--epochs: many: expected a whole number")
+
+    def test_options_out_of_range(self) -> None:
+        for option in ("--jobs", "--seeds"):
+            for value in ("nan", "-1", "1e400", "9" * 30):
+                line = [str(SCRIPT), option, value, str(self.directory), str(self.directory / "output")]
+                done = subprocess.run(line, capture_output=True, text=True, check=False)
+                self.assertEqual(done.returncode, 2)
+                self.assertRegex(done.stderr, rf"^ablations.sh: {option} {value}: expected .*\n$")

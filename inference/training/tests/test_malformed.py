@@ -11,9 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from freshet_training import safetensors, strict_json
-from freshet_training.model import SIZES, ModelConfig
+from freshet_training import model_directory, safetensors, strict_json
+from freshet_training.model import SIZES, ModelConfig, SequenceModel
 from freshet_training.sequences import LEAST_TIME, MOST_TIME
+from freshet_training.vocabulary import Vocabulary
 from tests.command_line import CommandLine, forget_digests, run, write_export, write_vocabulary
 from tests.test_files import InTemporaryDirectory
 
@@ -152,6 +153,23 @@ class Exports(CommandLine):
         line = ["--output", str(self.directory / "refused")]
         code, _, errors = run("fedavg", "--data", str(self.directory), *line)
         self.assertEqual((code, message in errors), (1, True), errors)
+
+    def test_events_of_unknown_items_only(self) -> None:
+        model = str(self.train("model", "--epochs", "1"))
+        self.change(items=np.zeros(720, np.int32))
+        for command, flags in (("train", []), ("finetune", ["--from", model]), ("distill", ["--teacher", model])):
+            message = f"{self.directory}: all items to train on are unknown (row 0), expected known ones"
+            self.assertIn(message, self.refused(command, *flags))
+
+    def test_a_model_of_no_items_but_the_unknown_one(self) -> None:
+        model = self.directory / "model"
+        names = Vocabulary(["[unknown]"], ["[unknown]"])
+        model_directory.save(SequenceModel(ModelConfig(1, 1, dim=16, layers=2, window=6)), names, model)
+        code, printed, errors = self.run_command("evaluate", "--model", str(model))
+        self.assertEqual((code, json.loads(printed)), (0, {"users": 60, "hr": 0, "ndcg": 0}), errors)
+        errors = self.refused("prune", "--model", str(model), "--layers", "1")
+        self.assertIn(f"{model}: items.tsv has no item but [unknown], nothing to judge by", errors)
+        self.train("tuned", "--from", str(model), command="finetune")
 
     def test_nobody(self) -> None:
         model = str(self.train("model", "--epochs", "1"))

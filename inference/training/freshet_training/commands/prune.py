@@ -42,6 +42,8 @@ def add(parser: argparse.ArgumentParser) -> None:
 def _run(arguments: argparse.Namespace) -> None:
     model = model_directory.load(arguments.model).to(training.device(arguments))
     vocabulary = model_directory.load_vocabulary(arguments.model, model.config)
+    if model.config.items < 2:
+        raise ValueError(f"{arguments.model}: items.tsv has no item but [unknown], nothing to judge by")
     histories = training.load(arguments).translated(vocabulary).histories(arguments.hold_out, at_least=2)
     if not histories:
         raise ValueError(f"{arguments.data}: no user has {arguments.hold_out + 2} events or more to judge by")
