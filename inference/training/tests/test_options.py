@@ -137,9 +137,16 @@ class NotThere(CommandLine):
         self.assertEqual(code, 1)
         self.assertRegex(errors, f"^freshet_training: {sys.executable} cannot import matplotlib .*\n$")
 
+    def test_what_does_not_load(self) -> None:
+        error = ImportError("libtorch.so: failed to map segment from shared object\nand more", name="_C")
+        with mock.patch.object(train, "_run", mock.Mock(side_effect=error)):
+            code, _, errors = self.run_command("train", "--output", str(self.directory / "model"))
+        self.assertEqual(code, 1)
+        self.assertRegex(errors, f"^freshet_training: {sys.executable} cannot load a library \\(libtorch.so: .*\n$")
+
     def test_a_fault_of_the_program_stays_one(self) -> None:
         with mock.patch.object(train, "_run", lambda _: importlib.import_module("freshet_training.nothing")):
-            self.assertRaises(ImportError, self.run_command, "train", "--output", "x")
+            self.assertRaises(ImportError, self.run_command, "train", "--output", str(self.directory / "x"))
 
 
 class Memory(CommandLine):
@@ -151,11 +158,11 @@ class Memory(CommandLine):
             RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"),
         ):
             with mock.patch.object(train, "_run", mock.Mock(side_effect=error)):
-                code, _, errors = self.run_command("train", "--output", "x")
+                code, _, errors = self.run_command("train", "--output", str(self.directory / "x"))
             self.assertEqual(code, 1)
             self.assertRegex(errors, "^freshet_training: out of memory .*--batch-users.*\n$")
         with mock.patch.object(train, "_run", mock.Mock(side_effect=RuntimeError("another"))):
-            self.assertRaises(RuntimeError, self.run_command, "train", "--output", "x")
+            self.assertRaises(RuntimeError, self.run_command, "train", "--output", str(self.directory / "x"))
 
     def test_of_a_real_shortage(self) -> None:
         soft, hard = resource.getrlimit(resource.RLIMIT_AS)
