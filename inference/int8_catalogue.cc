@@ -89,7 +89,7 @@ Int8Catalogue::Reading Int8Catalogue::Quantise(const float* user_vector, uint8_t
 
 void Int8Catalogue::Score(size_t users, const uint8_t* codes, size_t block, float* scores,
                           MatrixProduct::Context& context) const {
-  product_->RunInt8(users, codes, blocks_[block].weights.get(), blocks_[block].bias.data(), scores, context);
+  product_->RunInt8(users, codes, blocks_[block].weights, blocks_[block].bias.data(), scores, context);
 }
 
 }  // namespace freshet

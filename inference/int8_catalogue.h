@@ -50,7 +50,7 @@ class Int8Catalogue {
 
  private:
   struct Block {
-    AlignedFloats weights;    // packed codes, [dim, block_items]
+    PackedInt8 weights;       // codes, [dim, block_items]
     std::vector<float> bias;  // [block_items] takes back what the users' 128 add
   };
 

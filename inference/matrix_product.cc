@@ -152,21 +152,22 @@ void MatrixProduct::Run(size_t rows, const float* x, const float* weights, const
   Execute(rows, x, weights, bias, y, context);
 }
 
-void MatrixProduct::RunInt8(size_t rows, const uint8_t* x, const float* packed_weights, const float* bias, float* y,
+void MatrixProduct::RunInt8(size_t rows, const uint8_t* x, const PackedInt8& weights, const float* bias, float* y,
                             Context& context) const {
   assert(parts_->options.int8);
-  Execute(rows, x, packed_weights, bias, y, context);
+  Execute(rows, x, weights.memory_.get(), bias, y, context);
 }
 
 size_t MatrixProduct::PackedBytes() const { return parts_->buckets[0].weights.get_size(); }
 
-Result<AlignedFloats> MatrixProduct::PackInt8(const int8_t* weights) const {
-  AlignedFloats packed = AllocateAligned(PackedBytes() / sizeof(float) + 1);
+Result<PackedInt8> MatrixProduct::PackInt8(const int8_t* weights) const {
+  PackedInt8 packed;
+  packed.memory_ = AllocateAligned(PackedBytes() / sizeof(float) + 1);
   const MatrixProductOptions& options = parts_->options;
   // oneDNN takes inputs as void*, and only reads them.
   try {
     memory plain(RowMajor(options.inner, options.columns, memory::data_type::s8), Cpu(), const_cast<int8_t*>(weights));
-    memory blocked(parts_->buckets[0].weights, Cpu(), packed.get());
+    memory blocked(parts_->buckets[0].weights, Cpu(), packed.memory_.get());
     dnnl::stream stream(Cpu());
     dnnl::reorder(plain, blocked).execute(stream, plain, blocked);
   } catch (const dnnl::error& error) {

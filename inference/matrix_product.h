@@ -28,6 +28,13 @@ struct MatrixProductOptions {
 // Whether this CPU multiplies 8-bit numbers without saturation, and so faster than floats (AVX-512 VNNI).
 bool HasInt8Products();
 
+// The 8-bit weights of a product, as oneDNN lays them out; it alone can read them.
+class PackedInt8 {
+ private:
+  friend class MatrixProduct;
+  AlignedFloats memory_;  // aligned bytes, no floats
+};
+
 class MatrixProduct {
  public:
   // What a thread needs to run one product.
@@ -54,11 +61,11 @@ class MatrixProduct {
 
   // The same of 8-bit numbers, W as PackInt8() gives it. Exact while 255 · 127 · inner < 2^24.
   // REQUIRES: `int8`; HasInt8Products().
-  void RunInt8(size_t rows, const uint8_t* x, const float* packed_weights, const float* bias, float* y,
+  void RunInt8(size_t rows, const uint8_t* x, const PackedInt8& weights, const float* bias, float* y,
                Context& context) const;
 
-  // int8 weights [inner, columns] in the layout that oneDNN likes best; floats are just memory here.
-  Result<AlignedFloats> PackInt8(const int8_t* weights) const;
+  // int8 weights [inner, columns] in the layout that oneDNN likes best.
+  Result<PackedInt8> PackInt8(const int8_t* weights) const;
   size_t PackedBytes() const;
 
   // `rows` rounded up to a power of two.

@@ -335,7 +335,7 @@ TEST(MatrixProduct, OfEightBitsIsExactForEveryNumberOfRows) {
     const auto packed = product->PackInt8(weights.data()).value();
     std::vector<float> y(64 * columns);
     for (const size_t rows : {1, 2, 3, 5, 16, 37, 40}) {
-      product->RunInt8(rows, x.data(), packed.get(), bias.data(), y.data(), *context);
+      product->RunInt8(rows, x.data(), packed, bias.data(), y.data(), *context);
       for (size_t i = 0; i < rows * columns; ++i) {
         int sum = 0;
         for (size_t k = 0; k < inner; ++k) sum += x[i / columns * inner + k] * weights[k * columns + i % columns];
