@@ -28,10 +28,10 @@ packages() {  # group, Debian release -> its packages
   case $1 in
     build)
       echo g++ cmake ninja-build ccache pkg-config "$boost" libcli11-dev libdnnl-dev libhwy-dev libjs-bootstrap5 libjs-chart.js librdkafka-dev librocksdb-dev \
-        libsimdjson-dev libspdlog-dev libxxhash-dev libyaml-cpp-dev libzstd-dev nlohmann-json3-dev prometheus-cpp-dev zlib1g-dev
+        libsimdjson-dev libspdlog-dev libssl-dev libxxhash-dev libyaml-cpp-dev libzstd-dev nlohmann-json3-dev prometheus-cpp-dev zlib1g-dev
       ;;
     test)
-      echo libgtest-dev libgmock-dev libbenchmark-dev kcat prometheus maven "$java" curl ca-certificates chromium python3-venv "$onnx" \
+      echo libgtest-dev libgmock-dev libbenchmark-dev kcat prometheus maven "$java" curl openssl ca-certificates chromium python3-venv "$onnx" \
         python3-confluent-kafka python3-jsonschema python3-yaml
       packages package "$2"
       packages train "$2"

@@ -15,6 +15,7 @@
 #include "inference/cached_rows.h"
 #include "ingest/decoder.h"
 #include "ingest/kafka.h"
+#include "pipeline/http/endpoint.h"
 
 namespace freshet {
 
@@ -75,9 +76,7 @@ struct Config {
     std::optional<int> workers;  // absent: auto, the processor's cores
     Emit emit = Emit::kEvery;
   } processing;
-  struct {
-    std::string listen = "127.0.0.1:8080";
-  } http;
+  http::Endpoint http;
   struct {
     std::string directory = "var/serve";
   } serve;

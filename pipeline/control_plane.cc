@@ -25,6 +25,7 @@ using http::Response;
 constexpr std::string_view kRecommendations = "/v1/recommendations/";
 constexpr std::string_view kUsers = "/v1/users/";
 constexpr size_t kMaxRankItems = 1000;
+constexpr int kMaxTopK = 10'000;  // of recommend.top_k
 constexpr std::string_view kSeeLog = "the user's state could not be read or answered from; the log says why";
 
 Response Json(const nlohmann::ordered_json& body) {
@@ -70,12 +71,11 @@ class ControlPlaneImpl : public ControlPlane {
       : options_(std::move(options)), readiness_(readiness), metrics_(metrics), queries_(queries) {}
 
   Status Serve() {
-    http::ServerOptions options;
-    options.listen = options_.listen;
+    http::ServerOptions options{options_};
     options.on_response = [this](int status) { metrics_.AddHttpResponse(status); };
     auto server = http::Server::Start(
         options, [this](const Request& request, Respond respond) { Handle(request, std::move(respond)); });
-    if (!server.ok()) return server.error().At("http.listen");
+    if (!server.ok()) return server.error();
     server_ = std::move(server).value();
     return {};
   }
@@ -231,12 +231,13 @@ class ControlPlaneImpl : public ControlPlane {
     int k = options_.top_k;
     if (const auto text = http::Parameter(request.query, "k")) {
       const auto [end, error] = std::from_chars(text->data(), text->data() + text->size(), k);
-      if (error != std::errc() || end != text->data() + text->size() || k < 1 || k > options_.top_k) {
+      if (error != std::errc() || end != text->data() + text->size() || k < 1 || k > kMaxTopK) {
         const std::string found(*text);
-        return respond(Problem(400, "k: \"" + found + "\": expected 1 to " + std::to_string(options_.top_k)));
+        return respond(Problem(400, "k: \"" + found + "\": expected 1 to " + std::to_string(kMaxTopK)));
       }
     }
-    AskOfPath(request, kRecommendations, {.user_id = {}, .k = k}, std::move(respond));
+    const int items = std::min(k, options_.top_k);  // who asks need not know the configuration
+    AskOfPath(request, kRecommendations, {.user_id = {}, .k = items}, std::move(respond));
   }
 
   void ShowUser(const Request& request, Respond respond) {

@@ -12,6 +12,7 @@
 
 #include "core/result.h"
 #include "pipeline/dead_letter_samples.h"
+#include "pipeline/http/endpoint.h"
 #include "pipeline/item_titles.h"
 #include "pipeline/live_queries.h"
 #include "pipeline/metrics.h"
@@ -30,9 +31,8 @@ struct EventReceipt {
 // thread.
 using TakeEvent = std::function<void(std::string_view body, std::function<void(Result<EventReceipt>)> done)>;
 
-struct ControlPlaneOptions {
-  std::string listen = "127.0.0.1:8080";  // host:port; port 0 picks a free one; IPv6 as [::1]:8080
-  int top_k = 100;                        // the default and the largest k
+struct ControlPlaneOptions : http::Endpoint {
+  int top_k = 100;  // the default and the largest k
   std::string application;
   std::string freshet_version;
   std::string source_topic;  // where take_event takes events

@@ -1,6 +1,6 @@
 #!/bin/sh
 # The star of docs/architecture.md: ingest, features, state and inference include core and themselves, core only itself;
-# librdkafka, RocksDB, oneDNN, Highway and Boost appear in .cc files (and kernels-inl.h) of the folder that owns them. Prints each line against it.
+# librdkafka, RocksDB, oneDNN, Highway, Boost and OpenSSL appear in .cc files (and ...-inl.h) of the folder that owns them. Prints each line against it.
 set -u
 cd "${1:-.}" || exit 1
 bad=0
@@ -28,5 +28,5 @@ own 'librdkafka/' 'ingest/kafka[a-z_]*\.cc'
 own 'rocksdb/' 'state/[a-z_]+\.cc'
 own '(oneapi/|dnnl)' 'inference/[a-z_]+\.cc'
 own 'hwy/' 'inference/([a-z_]+\.cc|kernels-inl\.h)'
-own 'boost/(asio|beast)' 'pipeline/http/[a-z_]+\.cc'
+own '(boost/(asio|beast)|openssl/)' 'pipeline/http/([a-z_]+\.cc|transport-inl\.h)'
 exit $bad

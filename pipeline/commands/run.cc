@@ -85,8 +85,7 @@ Result<std::vector<Worker>> MakeWorkers(const Config& config, const CurrentModel
 }
 
 ControlPlaneOptions ControlPlaneOptionsFor(const Config& config, EventIntake& intake) {
-  ControlPlaneOptions options;
-  options.listen = config.http.listen;
+  ControlPlaneOptions options{config.http};
   options.top_k = config.recommend.top_k;
   options.application = config.application;
   options.freshet_version = kVersion;

@@ -52,7 +52,7 @@ Status Serve(const ConfigFlags& flags) {
   TopicFollower follower(*source, *store, std::move(ends), readiness);
   ASSIGN_OR_RETURN(
       const std::unique_ptr<RecommendationServer> server,
-      RecommendationServer::Start({config.http.listen, config.sink.topic, kVersion}, *store, follower, readiness));
+      RecommendationServer::Start({config.http, config.sink.topic, kVersion}, *store, follower, readiness));
   spdlog::info("serving topic {} from {} on port {}; {}", config.sink.topic, config.serve.directory, server->port(),
                KafkaClientDescription());
   return follower.Run(stop);

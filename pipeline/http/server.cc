@@ -13,13 +13,15 @@
 #include <boost/asio/write.hpp>
 #include <boost/beast/core.hpp>
 #include <boost/beast/http.hpp>
-#include <charconv>
-#include <ctime>
 #include <list>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <thread>
 #include <unordered_set>
+
+#include "pipeline/http/address.h"
+#include "pipeline/http/credentials.h"
+#include "pipeline/http/response.h"
+#include "pipeline/http/transport-inl.h"
 
 namespace freshet::http {
 namespace {
@@ -39,32 +41,28 @@ class Connection;
 // What connections share. Answers still on their way keep it alive after the server is gone; its io_context is then
 // stopped and runs nothing more. Handlers in the io_context may refer to it: they die with it.
 struct Loop : std::enable_shared_from_this<Loop> {
-  Loop(ServerOptions server_options, Handler server_handler)
-      : options(std::move(server_options)), handler(std::move(server_handler)) {}
+  Loop(ServerOptions server_options, Handler server_handler, Credentials server_credentials)
+      : options(std::move(server_options)),
+        handler(std::move(server_handler)),
+        credentials(std::move(server_credentials)) {}
 
   const ServerOptions options;
   const Handler handler;
+  Credentials credentials;
   std::unordered_set<Connection*> connections;
   std::list<Connection*> receiving;  // those without a whole request, longest first
   asio::io_context io{1};            // below what its handlers' destructors use
   tcp::acceptor acceptor{io};
   asio::steady_timer accept_retry{io};
+  asio::steady_timer refresh{io};  // of credentials
 };
-
-std::string HttpDate() {
-  const std::time_t now = std::time(nullptr);
-  std::tm utc{};
-  gmtime_r(&now, &utc);
-  char text[40];
-  return {text, std::strftime(text, sizeof text, "%a, %d %b %Y %H:%M:%S GMT", &utc)};
-}
 
 // One client. Lives as long as an operation of it is under way.
 class Connection : public std::enable_shared_from_this<Connection> {
  public:
   Connection(Loop& loop, tcp::socket socket)
       : loop_(loop),
-        stream_(std::move(socket)),
+        stream_(std::move(socket), loop.credentials.tls()),
         buffer_(loop.options.max_header_bytes + 2 * kReadBytes),
         answer_timer_(loop.io) {
     loop_.connections.insert(this);
@@ -72,6 +70,16 @@ class Connection : public std::enable_shared_from_this<Connection> {
   ~Connection() { Forget(); }
   Connection(const Connection&) = delete;
   Connection& operator=(const Connection&) = delete;
+
+  void Begin() {
+    if (!stream_.secure()) return Receive(loop_.options.read_timeout);
+    BeginReceiving();
+    stream_.tcp().expires_after(loop_.options.read_timeout);
+    stream_.AsyncHandshake([self = shared_from_this()](error_code error) {
+      self->EndReceiving();
+      if (!error) self->Receive(self->loop_.options.read_timeout);
+    });
+  }
 
   // Waits for a request's first byte, at most `patience`; what was pipelined is there already.
   void Receive(std::chrono::milliseconds patience) {
@@ -81,14 +89,14 @@ class Connection : public std::enable_shared_from_this<Connection> {
     header_bytes_ = 0;
     head_ = false;
     BeginReceiving();
-    stream_.expires_after(buffer_.size() > 0 ? loop_.options.read_timeout : patience);
+    stream_.tcp().expires_after(buffer_.size() > 0 ? loop_.options.read_timeout : patience);
     if (buffer_.size() > 0) return ParseHeader();
     ReadHeader();
   }
 
   void Close() {
     Forget();
-    stream_.close();
+    stream_.tcp().close();
   }
 
  private:
@@ -106,7 +114,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
     stream_.async_read_some(buffer_.prepare(kReadBytes), [self = shared_from_this()](error_code error, size_t bytes) {
       if (error) return;
       const bool first = self->header_bytes_ + self->buffer_.size() == 0;
-      if (first) self->stream_.expires_after(self->loop_.options.read_timeout);
+      if (first) self->stream_.tcp().expires_after(self->loop_.options.read_timeout);
       self->buffer_.commit(bytes);
       self->ParseHeader();
     });
@@ -162,14 +170,19 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void Dispatch() {
     const auto& message = parser_->get();
     keep_alive_ = message.keep_alive();
-    if (message.version() >= 11 && message.count(wire::field::host) != 1) {
-      keep_alive_ = false;
-      return Send(Problem(400, "expected one Host header"));
+    if (message.version() >= 11 && message.count(wire::field::host) != 1) return Misread("expected one Host header");
+    const auto codings = message.count(wire::field::transfer_encoding);
+    if (codings > 0 && (codings > 1 || message.version() < 11 ||
+                        !beast::iequals(message[wire::field::transfer_encoding], "chunked"))) {
+      return Misread("expected no Transfer-Encoding but chunked");  // another server might read another body
     }
+    if (message.count(wire::field::authorization) > 1) return Misread("expected one Authorization header");
     awaiting_ = true;
     ++serial_;
     try {
-      loop_.handler(ToRequest(), Responder());
+      const Request request = ToRequest();
+      if (auto refusal = loop_.credentials.Refusal(request)) return Answer(serial_, *std::move(refusal));
+      loop_.handler(request, Responder());
     } catch (const std::exception& failure) {
       spdlog::error("http: {}", failure.what());
       Answer(serial_, Problem(500, "the request could not be handled"));
@@ -177,12 +190,17 @@ class Connection : public std::enable_shared_from_this<Connection> {
     if (awaiting_) StartAnswerTimer();
   }
 
+  void Misread(std::string_view detail) {
+    keep_alive_ = false;
+    Send(Problem(400, detail));
+  }
+
   // The target in origin form, or (as to a proxy) in absolute form: http://host/path?query.
   Request ToRequest() {
     auto& message = parser_->get();
     std::string_view target(message.target().data(), message.target().size());
-    if (target.starts_with("http://")) {
-      const size_t path = target.find('/', 7);
+    if (target.starts_with("http://") || target.starts_with("https://")) {
+      const size_t path = target.find('/', 8);
       target = path == std::string_view::npos ? "/" : target.substr(path);
     }
     const size_t mark = std::min(target.find('?'), target.size());
@@ -229,35 +247,43 @@ class Connection : public std::enable_shared_from_this<Connection> {
     response_.set(wire::field::date, HttpDate());
     response_.set(wire::field::content_type, response.content_type);
     response_.set(wire::field::cache_control, "no-store");
+    response_.set("X-Content-Type-Options", "nosniff");
     for (const auto& [name, value] : response.headers) response_.set(name, value);
     response_.keep_alive(keep_alive_);
     if (response.status != 304) response_.content_length(response.body.size());  // it has none, and 200's may differ
     if (!head_) response_.body() = std::move(response.body);
-    stream_.expires_after(loop_.options.write_timeout);
+    stream_.tcp().expires_after(loop_.options.write_timeout);
     wire::async_write(stream_, response_, [self = shared_from_this()](error_code error, size_t) {
       if (error) return;
       if (self->keep_alive_) return self->Receive(self->loop_.options.idle_timeout);
-      self->Linger();
+      self->End();
     });
+  }
+
+  // TLS says that no more comes; without that, what came might have been cut off.
+  void End() {
+    if (!stream_.secure()) return Linger();
+    stream_.tcp().expires_after(kLingerTime);
+    stream_.AsyncShutdown([self = shared_from_this()](error_code) { self->Linger(); });
   }
 
   // Closing with unread input would reset the connection and could take the answer with it: read on for a while.
   void Linger() {
     error_code ignored;
-    stream_.socket().shutdown(tcp::socket::shutdown_send, ignored);
+    stream_.tcp().socket().shutdown(tcp::socket::shutdown_send, ignored);
     BeginReceiving();
-    stream_.expires_after(kLingerTime);
+    stream_.tcp().expires_after(kLingerTime);
     Drain();
   }
   void Drain() {
     buffer_.clear();
-    stream_.async_read_some(buffer_.prepare(kReadBytes), [self = shared_from_this()](error_code error, size_t) {
+    stream_.tcp().async_read_some(buffer_.prepare(kReadBytes), [self = shared_from_this()](error_code error, size_t) {
       if (!error) self->Drain();
     });
   }
 
   Loop& loop_;
-  beast::tcp_stream stream_;
+  Transport stream_;
   beast::flat_buffer buffer_;  // a header, and what was read beyond it
   std::optional<wire::request_parser<wire::string_body>> parser_;
   wire::response<wire::string_body> response_;
@@ -282,9 +308,18 @@ void Accept(Loop& loop) {
     }
     if (loop.connections.size() < loop.options.max_connections) {
       socket.set_option(tcp::no_delay(true), error);
-      std::make_shared<Connection>(loop, std::move(socket))->Receive(loop.options.read_timeout);
+      std::make_shared<Connection>(loop, std::move(socket))->Begin();
     }
     Accept(loop);
+  });
+}
+
+void Refresh(Loop& loop) {
+  loop.refresh.expires_after(loop.options.refresh_interval);
+  loop.refresh.async_wait([&loop](error_code error) {
+    if (error) return;
+    loop.credentials.Refresh();
+    Refresh(loop);
   });
 }
 
@@ -293,6 +328,7 @@ class ServerImpl : public Server {
   explicit ServerImpl(std::shared_ptr<Loop> loop)
       : loop_(std::move(loop)), port_(loop_->acceptor.local_endpoint().port()) {
     Accept(*loop_);
+    Refresh(*loop_);
     thread_ = std::thread([this] { Run(); });
   }
   ~ServerImpl() override {
@@ -321,22 +357,6 @@ class ServerImpl : public Server {
   std::thread thread_;
 };
 
-// "host:port" or "[v6 address]:port" in two; nothing where it is neither.
-std::optional<std::pair<std::string, uint16_t>> ParseAddress(const std::string& listen) {
-  const size_t colon = listen.rfind(':');
-  if (colon == std::string::npos) return std::nullopt;
-  uint16_t port = 0;
-  const char* const end = listen.data() + listen.size();
-  const auto parsed = std::from_chars(listen.data() + colon + 1, end, port);
-  if (parsed.ec != std::errc() || parsed.ptr != end) return std::nullopt;
-  std::string host = listen.substr(0, colon);
-  const bool bracketed = host.size() > 2 && host.front() == '[' && host.back() == ']';
-  if (bracketed) host = host.substr(1, host.size() - 2);
-  const bool is_v6 = host.find(':') != std::string::npos;
-  if (host.empty() || bracketed != is_v6 || host.find_first_of("[]") != std::string::npos) return std::nullopt;
-  return std::pair(std::move(host), port);
-}
-
 Status Listen(Loop& loop) {
   const std::string& listen = loop.options.listen;
   const auto address = ParseAddress(listen);
@@ -349,6 +369,7 @@ Status Listen(Loop& loop) {
   const auto endpoints = resolver.resolve(address->first, std::to_string(address->second), error);
   if (error) return Error(ErrorCode::kInvalidArgument, listen + ": " + error.message());
   const tcp::endpoint endpoint = endpoints.begin()->endpoint();
+  if (!endpoint.address().is_loopback()) RETURN_IF_ERROR(CheckReach(loop.options));
   loop.acceptor.open(endpoint.protocol(), error);
   if (!error) loop.acceptor.set_option(tcp::acceptor::reuse_address(true), error);
   if (!error) loop.acceptor.bind(endpoint, error);
@@ -360,19 +381,10 @@ Status Listen(Loop& loop) {
 
 }  // namespace
 
-Response Problem(int status, std::string_view detail) {
-  const auto reason = wire::obsolete_reason(wire::int_to_status(static_cast<unsigned>(status)));
-  nlohmann::ordered_json problem;
-  problem["type"] = "about:blank";
-  problem["title"] = std::string(reason.data(), reason.size());
-  problem["status"] = status;
-  problem["detail"] = detail;
-  return {status, problem.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace), "application/problem+json"};
-}
-
 Result<std::unique_ptr<Server>> Server::Start(ServerOptions options, Handler handler) {
-  auto loop = std::make_shared<Loop>(std::move(options), std::move(handler));
-  RETURN_IF_ERROR(Listen(*loop));
+  ASSIGN_OR_RETURN(Credentials credentials, Credentials::Load(options));
+  auto loop = std::make_shared<Loop>(std::move(options), std::move(handler), std::move(credentials));
+  if (const Status listening = Listen(*loop); !listening.ok()) return listening.error().At("http.listen");
   return std::unique_ptr<Server>(std::make_unique<ServerImpl>(std::move(loop)));
 }
 

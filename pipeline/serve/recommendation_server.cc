@@ -66,13 +66,12 @@ class RecommendationServerImpl final : public RecommendationServer {
   }
 
   Status Serve() {
-    http::ServerOptions options;
-    options.listen = options_.listen;
+    http::ServerOptions options{options_};
     options.on_response = [this](int status) { responses_.Add({{"status", std::to_string(status)}}).Increment(); };
     auto server = http::Server::Start(options, [this](const Request& request, const Respond& respond) {
       respond(request.method == "GET" ? Answer(request) : NotAllowed(request));
     });
-    if (!server.ok()) return server.error().At("http.listen");
+    if (!server.ok()) return server.error();
     server_ = std::move(server).value();
     return {};
   }

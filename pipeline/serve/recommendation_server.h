@@ -8,14 +8,14 @@
 #include <string>
 
 #include "core/result.h"
+#include "pipeline/http/endpoint.h"
 #include "pipeline/readiness.h"
 #include "pipeline/serve/topic_follower.h"
 #include "state/recommendation_store.h"
 
 namespace freshet {
 
-struct RecommendationServerOptions {
-  std::string listen = "127.0.0.1:8080";  // host:port; port 0 picks a free one; IPv6 as [::1]:8080
+struct RecommendationServerOptions : http::Endpoint {
   std::string topic;
   std::string freshet_version;
 };

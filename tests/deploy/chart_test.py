@@ -21,6 +21,7 @@ VALUES = (  # beside the defaults
     ["autoscaling.enabled=true", "environmentSecret=secrets", "modelVolume.persistentVolumeClaim.claimName=models",
      "config.model.directory=/models/current", "storage.className=fast", "nodeSelector.disk=ssd",
      "networkPolicy.from[0].namespaceSelector.matchLabels.name=monitoring"],
+    ["networkPolicy.enabled=false", "tokensSecret=tokens", "tlsSecret=certificate"],
 )  # fmt: skip
 
 
@@ -44,7 +45,7 @@ class Chart(unittest.TestCase):
         self.check_config(re.search(r"(?ms)^config:\n(.*?)^\S", (CHART / "values.yaml").read_text())[1])
         pod = (CHART / "templates/statefulset.yaml").read_text()
         given = dict(re.findall(r'\{name: (FRESHET_\w+), value: "?([^"}]*)"?\}', pod))
-        self.assertEqual(len(given), 2)
+        self.assertEqual(len(given), 7)
         instance = re.search(r"name: (FRESHET_\w+INSTANCE__ID)", pod)[1]
         self.check_config("", **given, **{instance: "freshet-0"})
 

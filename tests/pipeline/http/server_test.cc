@@ -376,7 +376,7 @@ TEST(HttpServer, StartsOnlyWhereItCan) {
   };
   const auto server = StartServer(Patient());
   const std::string taken = "127.0.0.1:" + std::to_string(server->port());
-  EXPECT_EQ(error(taken), taken + ": address already in use");
+  EXPECT_EQ(error(taken), "http.listen: " + taken + ": address already in use");
   for (const std::string bad : {"", "8080", ":8080", "127.0.0.1:", "127.0.0.1:http", "::1:8080", "[::1]", "[::1:80",
                                 "[127.0.0.1]:80", "127.0.0.1:-1", "127.0.0.1:70000"}) {
     EXPECT_THAT(error(bad), HasSubstr("expected host:port")) << bad;
