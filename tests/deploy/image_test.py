@@ -59,7 +59,7 @@ class Image(unittest.TestCase):
             self.assertEqual(done.returncode, 1, other)
 
     def test_settings_of_the_compose_file_are_freshets(self):
-        given = dict(re.findall(r"(?m)^      (FRESHET_\w+): (\S+)", self.service("freshet")))
+        given = dict(re.findall(r'(?m)^      (FRESHET_\w+): "?([^"\s]+)', self.service("freshet")))
         self.assertTrue(given)
         printed = self.check(os.environ["FRESHET"], "config", "print", cwd=ROOT, env={**self.environment, **given})
         for value in given.values():
