@@ -17,12 +17,12 @@ class Serve(KafkaCase):
     def serve(self):
         return self.start_command("serve", serve__directory=str(self.path("served")))
 
-    def look_up(self, process, user, query="", tag=None):
+    def look_up(self, process, user, query="", tag=None, **headers):
         """(status, ETag, record)"""
         port = int(re.search(r"on port (\d+)", self.said(process))[1])
         with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=5)) as connection:
             path = f"/v1/recommendations/{urllib.parse.quote(user, safe='')}{query}"
-            connection.request("GET", path, headers={"If-None-Match": tag} if tag else {})
+            connection.request("GET", path, headers={**headers, **({"If-None-Match": tag} if tag else {})})
             answer = connection.getresponse()
             body = answer.read()
             return answer.status, answer.getheader("ETag"), json.loads(body) if body else None
@@ -75,6 +75,19 @@ class Serve(KafkaCase):
             self.assertEqual(self.look_up(process, user, bad)[0], 400, bad)
         self.publish(user, "")  # a tombstone
         self.wait_for(lambda: self.look_up(process, user)[0] == 404, "it is not removed")
+        self.stop(process)
+
+    def test_tokens(self):
+        tokens = self.write("tokens", f"read {'r' * 32}\nwrite {'w' * 32}\n")
+        tokens.chmod(0o600)
+        process = self.start_command(
+            "serve", serve__directory=str(self.path("served")), http__listen="0.0.0.0:0", http__tokens_file=str(tokens),
+            http__allow_plaintext="true",
+        )  # fmt: skip
+        self.wait_until_ready(process)
+        for token, status in (("x" * 32, 401), ("w" * 32, 403), ("r" * 32, 404)):
+            self.assertEqual(self.look_up(process, "u1", authorization=f"Bearer {token}")[0], status, token)
+        self.assertEqual(self.look_up(process, "u1")[0], 401)
         self.stop(process)
 
     def test_bad_records_are_counted_and_change_nothing(self):
