@@ -159,8 +159,8 @@ class Addresses(Secured):
         tokens = self.secret("tokens", TOKENS)
         for listen in ("0.0.0.0:0", "[::]:0"):
             self.refused(
-                "http.listen: " + listen, "http.tokens_file", "http.allow_anonymous", "http.tls.certificate",
-                "http.allow_plaintext", "127.0.0.1", http__listen=listen,
+                f"http.listen: {listen}: ", "http.tokens_file", "http.allow_anonymous", "http.tls.certificate",
+                "http.allow_plaintext", "127.0.0.1", http__listen=f'"{listen}"',
             )  # fmt: skip
         said = self.refused("http.tls.certificate", http__listen="0.0.0.0:0", http__tokens_file=tokens)
         self.assertNotIn("allow_anonymous", said)

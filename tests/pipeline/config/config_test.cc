@@ -283,7 +283,7 @@ INSTANTIATE_TEST_SUITE_P(
                  "from --set"},
         BadValue{"state.top_k=5", "state.top_k: unknown key, the nearest known one is recommend.top_k; from --set"},
         BadValue{"state.dir=x", "state.dir: unknown key, the nearest known one is state.directory; from --set"},
-        BadValue{"http={port: 8080}", "http.port: unknown key, the nearest known one is http.listen; from --set"},
+        BadValue{"http={port: 8080}", "http.port: unknown key, the nearest known one is http.tls; from --set"},
         BadValue{"log.lvl=info", "log.lvl: unknown key, the nearest known one is log.level; from --set"},
         BadValue{"source.maping={}", "source.maping: unknown key, the nearest known one is source.mapping; from --set"},
         BadValue{"source.mapping.user=/u",
