@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <charconv>
 #include <chrono>
+#include <cmath>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <span>
@@ -38,10 +39,11 @@ Response TryAgain(std::string_view reason) {
   return response;
 }
 
-// An id in a body: as in events, a string, or a whole number that counts as its digits.
+// An id in a body: as in events, a string, or a whole number that counts as its digits. 1.0 is one to JSON Schema.
 std::optional<std::string> IdOf(const nlohmann::json& value) {
   if (value.is_string() && !value.get_ref<const std::string&>().empty()) return value.get<std::string>();
   if (value.is_number_integer()) return value.dump();
+  if (value.is_number_float() && std::trunc(value.get<double>()) == value.get<double>()) return value.dump();
   return std::nullopt;
 }
 

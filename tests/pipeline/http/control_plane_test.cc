@@ -210,6 +210,8 @@ TEST_F(ControlPlaneTest, RanksItems) {
   EXPECT_EQ(answer.status, 200);
   EXPECT_EQ(json::parse(answer.body), json({{"user_id", "u1"}, {"items", {"i2", "i1", "7"}}}));
   EXPECT_EQ(json::parse(Post("/v1/rank", R"({"user_id":12,"items":["a"]})").body).at("user_id"), "12");
+  EXPECT_EQ(json::parse(Post("/v1/rank", R"({"user_id":0.0,"items":[7.0]})").body),
+            json({{"user_id", "0.0"}, {"items", {"7.0"}}}));
   ExpectProblem(Post("/v1/rank", R"({"user_id":"nobody","items":["i1"]})"), "/v1/rank", 404, "no user \"nobody\"");
   const HttpAnswer got = Get("/v1/rank");
   EXPECT_EQ(got.status, 405);
