@@ -86,7 +86,7 @@ void Encode(benchmark::State& state) {
   std::normal_distribution<float> score(0.3f, 0.5f);
   std::vector<std::string> ids{"[unknown]"};
   for (int i = 1; i < 3417; ++i) ids.push_back(std::to_string(i));
-  const RecommendationEncoder encoder("demo", "9f2c1c0ffee1", ids);
+  const JsonRecommendationEncoder encoder("demo", "9f2c1c0ffee1", ids);
   std::vector<std::vector<ScoredItem>> answers(64);
   for (auto& answer : answers) {
     for (size_t i = 0; i < k; ++i)

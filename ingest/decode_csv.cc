@@ -8,8 +8,6 @@
 namespace freshet {
 namespace {
 
-constexpr std::string_view kDefaultPaths[] = {"/user_id", "/item_id", "/event_type", "/event_id", "/timestamp"};
-
 // Splits `row` into `columns`; quoted fields are unescaped into `arena` where they must be. False: the quotes are
 // wrong.
 bool SplitQuoted(std::string_view row, Arena& arena, std::vector<std::string_view>& columns);
@@ -91,9 +89,7 @@ class DelimitedDecoder : public EventDecoder {
       if (!mapping.constant && std::count(names.begin(), names.end(), ColumnName(mapping)) > 1) {
         return Error(ErrorCode::kInvalidArgument, WithColumns(field, ": more than one column ", names));
       }
-      const bool optional =
-          (field == kEventTypeField || field == kEventIdField) && mapping.path == kDefaultPaths[field];
-      if (mapping.constant || optional || Place(mapping, names)) continue;
+      if (mapping.constant || MayBeMissing(field, mapping) || Place(mapping, names)) continue;
       return Error(ErrorCode::kInvalidArgument, WithColumns(field, ": no column ", names));
     }
     return {};

@@ -70,6 +70,11 @@ std::array<const FieldMapping*, kFieldCount> FieldMappings(const EventMapping& m
   return {&mapping.user_id, &mapping.item_id, &mapping.event_type, &mapping.event_id, &mapping.timestamp};
 }
 
+bool MayBeMissing(int field, const FieldMapping& mapping) {
+  const bool optional = kCodes[field].missing.empty();
+  return optional && mapping.path.size() == kCodes[field].name.size() + 1 && mapping.path.ends_with(kCodes[field].name);
+}
+
 std::string Excerpt(std::string_view found) {
   constexpr size_t kMost = 80;
   std::string text = "\"";
@@ -184,8 +189,13 @@ DecodeFailure EventBuilder::Fail(std::string_view code, int field, std::string_v
   return {code, std::move(text)};
 }
 
-bool HasHeaderLine(const DecoderOptions& options) {
+Result<bool> HasHeaderLine(const DecoderOptions& options) {
   if (options.format == RecordFormat::kJson) return false;
+  if (options.format == RecordFormat::kProtobuf) {
+    return Error(
+        ErrorCode::kInvalidArgument,
+        "source.format: protobuf: log files have lines, and such a record has none; expected json, csv or tsv");
+  }
   const EventMapping& mapping = options.mapping;
   for (const FieldMapping* const field : {&mapping.user_id, &mapping.item_id, &mapping.timestamp}) {
     if (!field->constant && !ColumnNumber(*field)) return true;
@@ -194,7 +204,14 @@ bool HasHeaderLine(const DecoderOptions& options) {
 }
 
 Result<std::unique_ptr<EventDecoder>> MakeDecoder(const DecoderOptions& options) {
-  return options.format == RecordFormat::kJson ? MakeJsonDecoder(options) : MakeDelimitedDecoder(options);
+  switch (options.format) {
+    case RecordFormat::kJson:
+      return MakeJsonDecoder(options);
+    case RecordFormat::kProtobuf:
+      return MakeProtobufDecoder(options);
+    default:
+      return MakeDelimitedDecoder(options);
+  }
 }
 
 }  // namespace freshet

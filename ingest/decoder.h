@@ -18,9 +18,10 @@
 
 namespace freshet {
 
-enum class RecordFormat { kJson, kCsv, kTsv };
+enum class RecordFormat { kJson, kCsv, kTsv, kProtobuf };
 
-// Where a field of an event is. `path` is a JSON pointer ("/user_id"), or for CSV/TSV a column name ("user_id"; a
+// Where a field of an event is. `path` is a JSON pointer ("/user_id"), for Protobuf the names of fields one inside of
+// the other in the same form, or for CSV/TSV a column name ("user_id"; a
 // leading slash is ignored) or, for records without a header line, a column's number from 0.
 struct FieldMapping {
   std::string path;
@@ -37,9 +38,16 @@ struct EventMapping {
   TimeUnit timestamp_unit = TimeUnit::kMilliseconds;
 };
 
+// Which message a Protobuf record is: freshet.v1.Event of docs/schemas/event.proto, or another.
+struct ProtobufOptions {
+  std::string descriptor_set;  // a file of protoc --include_imports --descriptor_set_out; empty: freshet.v1.Event
+  std::string message;         // full name, e.g. shop.v1.Click
+};
+
 struct DecoderOptions {
   RecordFormat format = RecordFormat::kJson;
   EventMapping mapping;
+  ProtobufOptions protobuf;
   size_t max_record_bytes = 1 << 20;  // a longer record is a dead letter
   size_t max_id_bytes = 1024;         // so is a longer user, item, event id or type
 };
@@ -72,10 +80,11 @@ class EventDecoder {
 };
 
 // Whether files of this format and mapping begin with a header line: CSV/TSV whose user, item or time is mapped by a
-// column's name.
-bool HasHeaderLine(const DecoderOptions& options);
+// column's name. Error for a format that has no lines.
+Result<bool> HasHeaderLine(const DecoderOptions& options);
 
-// Error where a mapping path is not a JSON pointer.
+// Error where a mapping path is not a JSON pointer; of Protobuf also where the descriptor set cannot be read, or holds
+// no such message or no such fields of a type that makes an id or a time.
 Result<std::unique_ptr<EventDecoder>> MakeDecoder(const DecoderOptions& options);
 
 }  // namespace freshet

@@ -124,26 +124,40 @@ void AppendJsonEscaped(std::string_view text, std::string& out) {
   out.append(text, plain);
 }
 
-RecommendationEncoder::RecommendationEncoder(std::string_view model_name, std::string_view model_version,
-                                             std::span<const std::string> item_ids) {
+void ItemHeads::Add(std::string_view head) {
+  heads_ += head;
+  ends_.push_back(heads_.size());
+}
+
+std::string_view ItemHeads::operator[](ItemRow row) const {
+  assert(Raw(row) < ends_.size());
+  const size_t begin = Raw(row) == 0 ? 0 : ends_[Raw(row) - 1];
+  return {heads_.data() + begin, ends_[Raw(row)] - begin};
+}
+
+size_t ItemHeads::MaxBytes(size_t items) const {
+  std::vector<size_t> sizes;
+  for (uint32_t row = 0; row < ends_.size(); ++row) sizes.push_back((*this)[ItemRow{row}].size());
+  const auto end = sizes.begin() + static_cast<std::ptrdiff_t>(std::min(items, sizes.size()));
+  std::partial_sort(sizes.begin(), end, sizes.end(), std::greater());
+  return std::accumulate(sizes.begin(), end, size_t{0});
+}
+
+JsonRecommendationEncoder::JsonRecommendationEncoder(std::string_view model_name, std::string_view model_version,
+                                                     std::span<const std::string> item_ids) {
   AppendString(",\"model\":{\"name\":\"", model_name, model_);
   AppendString(",\"version\":\"", model_version, model_);
   model_ += "},\"source\":{\"topic\":\"";
-  head_ends_.reserve(item_ids.size());
+  std::string head;
   for (const std::string& id : item_ids) {
-    AppendString(",{\"item_id\":\"", id, item_heads_);
-    item_heads_ += ",\"score\":";
-    head_ends_.push_back(item_heads_.size());
+    head.clear();
+    AppendString(",{\"item_id\":\"", id, head);
+    head += ",\"score\":";
+    heads_.Add(head);
   }
 }
 
-std::string_view RecommendationEncoder::ItemHead(ItemRow row) const {
-  assert(Raw(row) < head_ends_.size());
-  const size_t begin = Raw(row) == 0 ? 0 : head_ends_[Raw(row) - 1];
-  return {item_heads_.data() + begin, head_ends_[Raw(row)] - begin};
-}
-
-void RecommendationEncoder::Encode(const Recommendation& recommendation, std::string& out) const {
+void JsonRecommendationEncoder::Encode(const Recommendation& recommendation, std::string& out) const {
   AppendString("{\"user_id\":\"", recommendation.user_id, out);
   out += ",\"generated_at\":";
   AppendInteger(recommendation.generated_at_ms, out);
@@ -163,7 +177,8 @@ void RecommendationEncoder::Encode(const Recommendation& recommendation, std::st
   out += '}';
 }
 
-size_t RecommendationEncoder::MaxBytes(size_t user_id_bytes, std::string_view topic, size_t items, size_t dim) const {
+size_t JsonRecommendationEncoder::MaxBytes(size_t user_id_bytes, std::string_view topic, size_t items,
+                                           size_t dim) const {
   constexpr size_t kEscaped = 6;  // of a byte: \u0001
   constexpr auto kLongest = std::numeric_limits<int64_t>::min();
   const std::vector<float> vector(std::min<size_t>(dim, 1));
@@ -178,23 +193,19 @@ size_t RecommendationEncoder::MaxBytes(size_t user_id_bytes, std::string_view to
           .items = {},
           .user_vector = vector},
          head);
-  std::vector<size_t> sizes;
-  for (uint32_t row = 0; row < head_ends_.size(); ++row) sizes.push_back(ItemHead(ItemRow{row}).size());
-  items = std::min(items, sizes.size());
-  std::partial_sort(sizes.begin(), sizes.begin() + static_cast<std::ptrdiff_t>(items), sizes.end(), std::greater());
-  return head.size() + kEscaped * user_id_bytes + (dim + items) * (kMaxNumberBytes + 1) +
-         std::accumulate(sizes.begin(), sizes.begin() + static_cast<std::ptrdiff_t>(items), size_t{0});
+  items = std::min(items, heads_.size());
+  return head.size() + kEscaped * user_id_bytes + (dim + items) * (kMaxNumberBytes + 1) + heads_.MaxBytes(items);
 }
 
-void RecommendationEncoder::AppendItems(std::span<const ScoredItem> items, std::string& out) const {
+void JsonRecommendationEncoder::AppendItems(std::span<const ScoredItem> items, std::string& out) const {
   const size_t before = out.size();
   size_t most = before;
-  for (const ScoredItem& item : items) most += ItemHead(item.row).size() + kMaxNumberBytes + 1;
+  for (const ScoredItem& item : items) most += heads_[item.row].size() + kMaxNumberBytes + 1;
   out.resize(most);
   char* to = out.data() + before;
   bool first = true;
   for (const ScoredItem& item : items) {
-    std::string_view head = ItemHead(item.row);
+    std::string_view head = heads_[item.row];
     if (std::exchange(first, false)) head.remove_prefix(1);  // the comma
     std::memcpy(to, head.data(), head.size());
     to = WriteFloat(item.score, to + head.size());

@@ -29,6 +29,9 @@ std::string_view FieldName(int field);
 // The mappings by FieldIndex.
 std::array<const FieldMapping*, kFieldCount> FieldMappings(const EventMapping& mapping);
 
+// Whether a record, or its header line or schema, may lack the field: it is optional, and mapped to its own name.
+bool MayBeMissing(int field, const FieldMapping& mapping);
+
 // The column's name or number in a CSV/TSV mapping: the path without its leading slash.
 std::string_view ColumnName(const FieldMapping& mapping);
 // The number, where the path is one.
@@ -71,5 +74,6 @@ class EventBuilder {
 // The decoders, see MakeDecoder().
 Result<std::unique_ptr<EventDecoder>> MakeJsonDecoder(const DecoderOptions& options);
 Result<std::unique_ptr<EventDecoder>> MakeDelimitedDecoder(const DecoderOptions& options);
+Result<std::unique_ptr<EventDecoder>> MakeProtobufDecoder(const DecoderOptions& options);
 
 }  // namespace freshet

@@ -36,7 +36,7 @@ void Pipeline::BringUpToDate(std::span<UserState* const> users) {
 
 // Answers for users as they are, outside the stream: one string each. REQUIRES: each has an event.
 void Pipeline::AnswerFromState(PartitionId partition, std::span<UserState* const> users, int top_k,
-                               std::vector<std::string>& answers) {
+                               const RecommendationEncoder& encoder, std::vector<std::string>& answers) {
   Buffers& b = *buffers_;
   const auto k = static_cast<size_t>(top_k);
   BringUpToDate(users);
@@ -49,7 +49,8 @@ void Pipeline::AnswerFromState(PartitionId partition, std::span<UserState* const
   }
   serving_->ranker->TopK(b.requests, *ranker_scratch_);
   for (size_t i = 0; i < users.size(); ++i) {
-    EncodeFromState(partition, *users[i], b.requests[i].top.first(b.requests[i].found), answers.emplace_back());
+    EncodeFromState(partition, *users[i], b.requests[i].top.first(b.requests[i].found), encoder,
+                    answers.emplace_back());
   }
 }
 
@@ -78,14 +79,14 @@ std::string Pipeline::RankItems(PartitionId partition, UserState& user, std::spa
   std::stable_sort(ranked.begin(), ranked.end(),
                    [](const ScoredItem& left, const ScoredItem& right) { return left.score > right.score; });
   std::string answer;
-  EncodeFromState(partition, user, ranked, answer);
+  EncodeFromState(partition, user, ranked, *serving_->json, answer);
   answer.pop_back();  // the object's end
   return answer + ",\"unknown_items\":[" + unknown + "]}";
 }
 
 // Appends the recommendation of `items` to a user whose vector is up to date.
 void Pipeline::EncodeFromState(PartitionId partition, const UserState& user, std::span<const ScoredItem> items,
-                               std::string& answer) const {
+                               const RecommendationEncoder& encoder, std::string& answer) const {
   const Origin origin = options_.origin(partition, user.applied_offset());
   Recommendation recommendation;
   recommendation.user_id = user.user_id();
@@ -97,7 +98,7 @@ void Pipeline::EncodeFromState(PartitionId partition, const UserState& user, std
   recommendation.event_time_ms = user.profile().last_time_ms;
   recommendation.items = items;
   if (options_.include_user_vector) recommendation.user_vector = user.key_values().user_vector;
-  serving_->encoder->Encode(recommendation, answer);
+  encoder.Encode(recommendation, answer);
 }
 
 LiveAnswer Pipeline::Answer(const LiveQuery& query) {
@@ -114,7 +115,7 @@ LiveAnswer Pipeline::Answer(const LiveQuery& query) {
         break;
     }
     std::vector<std::string> answers;
-    AnswerFromState(id, std::span<UserState* const>(&user, 1), query.k, answers);
+    AnswerFromState(id, std::span<UserState* const>(&user, 1), query.k, *serving_->json, answers);
     return std::optional(std::move(answers[0]));
   }
   return std::optional<std::string>();
@@ -144,7 +145,7 @@ Result<bool> Pipeline::EmitFinal(Partition& partition) {
   const std::vector<std::string_view> views(ids.begin(), ids.end());
   ASSIGN_OR_RETURN(const std::span<UserState* const> users, partition.store->Load(views));
   std::vector<std::string> answers;
-  AnswerFromState(partition.id, users, options_.top_k, answers);
+  AnswerFromState(partition.id, users, options_.top_k, serving_->records(), answers);
   std::vector<OutputRecord>& outputs = buffers_->outputs;
   outputs.clear();
   for (size_t i = 0; i < answers.size(); ++i) outputs.push_back({Stream::kRecommendations, views[i], answers[i], {}});

@@ -215,14 +215,17 @@ void CheckTogether(Loading& loading) {
     expected("source.mapping.event_id", *mapping.event_id.constant,
              "a path, or the constant \"\" for none: with one id for all, all but a user's first event are duplicates");
   }
-  if (config.source.decoder.format != RecordFormat::kJson) return;
+  const RecordFormat format = config.source.decoder.format;
+  if (format != RecordFormat::kJson && format != RecordFormat::kProtobuf) return;
   for (const auto& [key, field] :
        {std::pair("source.mapping.user_id", &mapping.user_id), std::pair("source.mapping.item_id", &mapping.item_id),
         std::pair("source.mapping.event_type", &mapping.event_type),
         std::pair("source.mapping.timestamp", &mapping.timestamp),
         std::pair("source.mapping.event_id", &mapping.event_id)}) {
     if (field->constant || AsJsonPointer(field->path)) continue;
-    expected(key, field->path, "a JSON pointer such as /user_id (source.format is json)");
+    expected(key, field->path,
+             format == RecordFormat::kJson ? "a JSON pointer such as /user_id (source.format is json)"
+                                           : "names of fields such as /user_id or /visitor/id");
   }
 }
 

@@ -22,6 +22,10 @@ namespace freshet {
 enum class Emit { kEvery, kLatest, kFinal, kNone };  // kFinal and kNone: replay only
 enum class Guarantee { kExactlyOnce, kAtLeastOnce };
 
+// sink.format.
+inline constexpr char kJsonFormat[] = "json";
+inline constexpr char kProtobufFormat[] = "protobuf";
+
 struct Config {
   std::string application = "freshet";
   struct {
@@ -40,7 +44,8 @@ struct Config {
   } recommend;
   struct {
     std::string topic = "freshet.recommendations";
-    std::string format = "json";
+    std::string format = kJsonFormat;
+    int protobuf_schema_id = 0;  // 0: no envelope
     bool include_user_vector = false;
   } sink;
   struct {

@@ -3,6 +3,7 @@
 #include <yaml-cpp/yaml.h>
 
 #include <array>
+#include <limits>
 #include <utility>
 
 #include "ingest/timestamp.h"
@@ -179,7 +180,7 @@ std::vector<Setting> MakeSchema() {
       PropertiesSetting(),
       Topic("source.topic", "Topic of the events.", FIELD(source.topic)),
       Choice<RecordFormat>("source.format", "How an event is written.", FIELD(source.decoder.format),
-                           {{"json", kJson}, {"csv", kCsv}, {"tsv", kTsv}, {"protobuf", std::nullopt}}),
+                           {{"json", kJson}, {"csv", kCsv}, {"tsv", kTsv}, {"protobuf", kProtobuf}}),
       FieldSetting("source.mapping.user_id", "Where the user's id is.", &EventMapping::user_id),
       FieldSetting("source.mapping.item_id", "Where the item's id is.", &EventMapping::item_id),
       FieldSetting("source.mapping.event_type", "Where the type of the event is; `view` where a record has none.",
@@ -188,6 +189,12 @@ std::vector<Setting> MakeSchema() {
       FieldSetting("source.mapping.event_id",
                    "Where the event's id is, by which duplicates are dropped; a record may have none.",
                    &EventMapping::event_id),
+      Text("source.protobuf.descriptor_set", "a path, or nothing",
+           "File of `protoc --include_imports --descriptor_set_out` that holds the message of an event. Nothing: "
+           "freshet.v1.Event of docs/schemas/event.proto.",
+           FIELD(source.decoder.protobuf.descriptor_set), Anything),
+      Text("source.protobuf.message", "a message's full name such as shop.v1.Click, or nothing",
+           "The message of an event, in the descriptor set.", FIELD(source.decoder.protobuf.message), Anything),
       Size("source.max_record", "A longer record is a dead letter.", FIELD(source.decoder.max_record_bytes), kKiB,
            16 * kMiB),
       Text("source.start", "earliest, latest or an ISO 8601 time such as 2024-05-01T12:00:00Z",
@@ -203,7 +210,10 @@ std::vector<Setting> MakeSchema() {
       Whole("recommend.top_k", "Items in a recommendation.", FIELD(recommend.top_k), 1, 10'000),
       Flag("recommend.exclude_seen", "Leave out items in the user's kept history.", FIELD(recommend.exclude_seen)),
       Topic("sink.topic", "Topic of the recommendations.", FIELD(sink.topic)),
-      Word("sink.format", "How a recommendation is written.", FIELD(sink.format), {"json"}, {"protobuf"}),
+      Word("sink.format", "How a recommendation is written.", FIELD(sink.format), {kJsonFormat, kProtobufFormat}),
+      Whole("sink.protobuf.schema_id",
+            "Id of recommendation.proto in the schema registry, for Confluent's wire format. 0: the message alone.",
+            FIELD(sink.protobuf_schema_id), 0, std::numeric_limits<int>::max()),
       Flag("sink.include_user_vector", "Put the user's vector into the recommendation.",
            FIELD(sink.include_user_vector)),
       Topic("dead_letters.topic", "Topic of the records that are no events.", FIELD(dead_letters.topic)),

@@ -150,7 +150,7 @@ Result<EventLog> ReadEventLog(const Config& config, std::span<const std::filesys
   LogFileOptions options;
   options.paths.assign(inputs.begin(), inputs.end());
   options.partitions = 1;
-  options.has_header = HasHeaderLine(config.source.decoder);
+  ASSIGN_OR_RETURN(options.has_header, HasHeaderLine(config.source.decoder));
   options.check_header = [&](std::string_view header) { return decoder->CheckHeader(header); };
   const auto source = MakeLogFileSource(std::move(options), *commit_log);
   ReadAll listener;

@@ -87,7 +87,7 @@ void ModelReloader::Reload(const std::stop_token& ended) {
 Result<std::shared_ptr<const ServingModel>> ModelReloader::LoadSuitable() const {
   std::shared_ptr<const ServingModel> loaded;
   const Status status = CatchRefusals([&]() -> Status {
-    ASSIGN_OR_RETURN(ServingModel serving, ServingModel::Load(tried_, options_.scoring, options_.cache_precision));
+    ASSIGN_OR_RETURN(ServingModel serving, ServingModel::Load(tried_, options_.serving));
     RETURN_IF_ERROR(options_.suits(serving));
     loaded = std::make_shared<const ServingModel>(std::move(serving));
     return {};

@@ -22,14 +22,13 @@
 namespace freshet {
 
 struct ModelReloaderOptions {
-  std::filesystem::path directory;                         // model.directory
-  std::filesystem::path loaded_from;                       // where that led when the first model was loaded
-  std::optional<NumberType> scoring = std::nullopt;        // of ServingModel::Load()
-  CachePrecision cache_precision = CachePrecision::kFp32;  // likewise
-  std::function<bool()> asked;                             // whether somebody has asked since the last call
-  std::function<Status(const ServingModel&)> suits;        // whether this instance can serve it
-  std::chrono::milliseconds look_for_request{100};         // how often `asked` is called
-  std::chrono::milliseconds look_at_directory{2000};       // how often the link is read
+  std::filesystem::path directory;    // model.directory
+  std::filesystem::path loaded_from;  // where that led when the first model was loaded
+  ServingOptions serving = {};
+  std::function<bool()> asked;                        // whether somebody has asked since the last call
+  std::function<Status(const ServingModel&)> suits;   // whether this instance can serve it
+  std::chrono::milliseconds look_for_request{100};    // how often `asked` is called
+  std::chrono::milliseconds look_at_directory{2000};  // how often the link is read
 };
 
 // Where a model's directory lies in the end. All of its files are read from there: a link may change in between.

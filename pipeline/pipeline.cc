@@ -241,7 +241,7 @@ void Pipeline::Encode() {
     recommendation.event_time_ms = work.event.timestamp_ms;
     recommendation.items = request.top.first(request.found);
     if (options_.include_user_vector) recommendation.user_vector = {work.user_vector, dim};
-    serving_->encoder->Encode(recommendation, b.encoded);
+    serving_->records().Encode(recommendation, b.encoded);
     b.encoded_ends.push_back(b.encoded.size());
     if (metrics_ != nullptr) b.uncommitted_event_times_ms.push_back(work.event.timestamp_ms);
   }

@@ -175,10 +175,10 @@ class Pipeline : public AssignmentListener {
   double SnapshotAge(std::chrono::steady_clock::time_point now);
   void BringUpToDate(std::span<UserState* const> users);
   void AnswerFromState(PartitionId partition, std::span<UserState* const> users, int top_k,
-                       std::vector<std::string>& answers);
+                       const RecommendationEncoder& encoder, std::vector<std::string>& answers);
   std::string RankItems(PartitionId partition, UserState& user, std::span<const std::string> items);
   void EncodeFromState(PartitionId partition, const UserState& user, std::span<const ScoredItem> items,
-                       std::string& answer) const;
+                       const RecommendationEncoder& encoder, std::string& answer) const;
 
   const PipelineOptions options_;
   std::set<PartitionId> empty_snapshots_;  // of the options, until their stores have that durably

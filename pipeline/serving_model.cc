@@ -35,23 +35,29 @@ void WarnOfRecomputation(const Model& model, const Engine& engine) {
 
 }  // namespace
 
-Result<ServingModel> ServingModel::Load(const std::filesystem::path& directory, std::optional<NumberType> scoring,
-                                        CachePrecision cache_precision) {
+void ServingModel::MakeEncoders(std::optional<int> protobuf_schema_id) {
+  const auto item_ids = model->vocabulary.item_ids();
+  json = std::make_unique<const JsonRecommendationEncoder>(model->name, model->version, item_ids);
+  if (!protobuf_schema_id) return;
+  protobuf =
+      std::make_unique<const ProtobufRecommendationEncoder>(model->name, model->version, item_ids, *protobuf_schema_id);
+}
+
+Result<ServingModel> ServingModel::Load(const std::filesystem::path& directory, const ServingOptions& options) {
   ServingModel serving;
   ASSIGN_OR_RETURN(serving.model, LoadModel(directory));
-  ASSIGN_OR_RETURN(serving.engine, Engine::Make(*serving.model, cache_precision));
-  ASSIGN_OR_RETURN(serving.ranker, Ranker::Make(*serving.model, scoring));
-  if (scoring && serving.ranker->precision() != *scoring) {
+  ASSIGN_OR_RETURN(serving.engine, Engine::Make(*serving.model, options.cache_precision));
+  ASSIGN_OR_RETURN(serving.ranker, Ranker::Make(*serving.model, options.scoring));
+  if (options.scoring && serving.ranker->precision() != *options.scoring) {
     spdlog::warn(
         "model.precision: {}: this processor (AVX-512 VNNI) or dim {} (at most 512) does not allow it, the "
         "catalogue is scored in {}",
-        NumberTypeName(*scoring), serving.model->config.dim, NumberTypeName(serving.ranker->precision()));
+        NumberTypeName(*options.scoring), serving.model->config.dim, NumberTypeName(serving.ranker->precision()));
   }
   Status finite = CheckFinite(*serving.model, *serving.engine, *serving.ranker);
   if (!finite.ok()) return finite.error().At("model.directory: " + directory.string());
   if (serving.model->config.recomputes()) WarnOfRecomputation(*serving.model, *serving.engine);
-  serving.encoder = std::make_unique<const RecommendationEncoder>(serving.model->name, serving.model->version,
-                                                                  serving.model->vocabulary.item_ids());
+  serving.MakeEncoders(options.protobuf_schema_id);
   return serving;
 }
 

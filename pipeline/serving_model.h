@@ -13,17 +13,27 @@
 
 namespace freshet {
 
+// How a model is served.
+struct ServingOptions {
+  std::optional<NumberType> scoring = std::nullopt;        // what Ranker::Make() takes
+  CachePrecision cache_precision = CachePrecision::kFp32;  // of the engine's keys/values
+  // Records of recommendations are Protobuf, see ProtobufRecommendationEncoder; nothing: JSON.
+  std::optional<int> protobuf_schema_id = std::nullopt;
+};
+
 struct ServingModel {
   std::unique_ptr<const Model> model;
   std::unique_ptr<const Engine> engine;
   std::unique_ptr<const Ranker> ranker;
-  std::unique_ptr<const RecommendationEncoder> encoder;
+  std::unique_ptr<const RecommendationEncoder> json;      // of answers over HTTP
+  std::unique_ptr<const RecommendationEncoder> protobuf;  // of records; null: they are JSON, too
 
-  // Also kCorrupt where CheckFinite() fails. `scoring`: what Ranker::Make() takes; warns where it cannot be had.
-  // `cache_precision`: of the engine's keys/values.
-  static Result<ServingModel> Load(const std::filesystem::path& directory,
-                                   std::optional<NumberType> scoring = std::nullopt,
-                                   CachePrecision cache_precision = CachePrecision::kFp32);
+  const RecommendationEncoder& records() const { return protobuf != nullptr ? *protobuf : *json; }
+  // Makes the encoders of the model.
+  void MakeEncoders(std::optional<int> protobuf_schema_id);
+
+  // Also kCorrupt where CheckFinite() fails. Warns where the scoring cannot be had.
+  static Result<ServingModel> Load(const std::filesystem::path& directory, const ServingOptions& options = {});
 };
 
 // For a pipeline that `serving` outlives.

@@ -114,7 +114,12 @@ Result<Config> LoadEffectiveConfig(const ConfigFlags& flags) {
   return std::move(loaded.config);
 }
 
-std::optional<NumberType> ScoringOf(const Config& config) { return ParseNumberType(config.model.precision); }
+ServingOptions ServingOptionsFor(const Config& config) {
+  return {.scoring = ParseNumberType(config.model.precision),  // nothing: auto
+          .cache_precision = config.model.cache_precision,
+          .protobuf_schema_id =
+              config.sink.format == kProtobufFormat ? std::optional(config.sink.protobuf_schema_id) : std::nullopt};
+}
 
 Result<size_t> HistoryFor(const Config& config, const Model& model) {
   const size_t needed = model.config.exact_history();
@@ -205,7 +210,7 @@ Status CheckRecordSizes(const Config& config, const KafkaOptions& kafka, const S
   const size_t dim = config.sink.include_user_vector ? static_cast<size_t>(serving.model->config.dim) : 0;
   RETURN_IF_ERROR(check(
       "recommend.top_k: " + std::to_string(top_k) + " items of model " + serving.model->name + " make a recommendation",
-      id_bytes + serving.encoder->MaxBytes(id_bytes, config.source.topic, top_k, dim), kafka.recommendations_topic));
+      id_bytes + serving.records().MaxBytes(id_bytes, config.source.topic, top_k, dim), kafka.recommendations_topic));
   if (kafka.snapshots_topic.empty()) return {};
   return check("state.history: " + std::to_string(history) + " events kept for a user make a snapshot record",
                MaxSnapshotBytes(id_bytes, history), kafka.snapshots_topic);

@@ -28,8 +28,8 @@ void SetUpLogging(const Config& config);
 // The effective configuration, with logging set up as it says. The error holds every problem, a line each.
 Result<Config> LoadEffectiveConfig(const ConfigFlags& flags);
 
-// What model.precision says to ServingModel::Load(); nothing where it is `auto`.
-std::optional<NumberType> ScoringOf(const Config& config);
+// How `run`, and `replay` to Kafka, serve the model.
+ServingOptions ServingOptionsFor(const Config& config);
 
 // Tokens kept per user: state.history, or what an exact rebuild needs; refused where it is less than that.
 Result<size_t> HistoryFor(const Config& config, const Model& model);

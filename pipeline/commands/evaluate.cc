@@ -67,7 +67,7 @@ struct Later {
 
 // Every item's score is wanted, not the best ones only, so model.precision has nothing to shorten.
 Result<ServingModel> LoadForEvaluation(const std::string& directory, const Config& config) {
-  return ServingModel::Load(directory, NumberType::kFloat32, config.model.cache_precision);
+  return ServingModel::Load(directory, {NumberType::kFloat32, config.model.cache_precision});
 }
 
 Result<std::vector<Later>> LoadLater(const EvaluateFlags& flags, const Config& config) {

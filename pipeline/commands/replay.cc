@@ -209,7 +209,7 @@ Result<std::unique_ptr<EventSource>> MakeSource(const ReplayFlags& flags, const 
   if (input.range) return MakeKafkaRangeSource(KafkaOptionsFor(config), *input.range, worker, workers, &commit_log);
   LogFileOptions source;
   source.paths.assign(flags.inputs.begin(), flags.inputs.end());
-  source.has_header = HasHeaderLine(config.source.decoder);
+  ASSIGN_OR_RETURN(source.has_header, HasHeaderLine(config.source.decoder));
   source.check_header = [&decoder](std::string_view header) { return decoder.CheckHeader(header); };
   source.partitions = input.partitions;
   source.worker = worker;
@@ -262,8 +262,9 @@ Status Replay(const ReplayFlags& flags) {
   RETURN_IF_ERROR(CheckInput(flags));
   ApplyEmit(flags.emit, config);
   RETURN_IF_ERROR(CheckOutputs(flags, config));
-  ASSIGN_OR_RETURN(const ServingModel serving,
-                   ServingModel::Load(config.model.directory, ScoringOf(config), config.model.cache_precision));
+  ServingOptions options = ServingOptionsFor(config);
+  if (flags.output != "kafka") options.protobuf_schema_id.reset();  // a file has lines
+  ASSIGN_OR_RETURN(const ServingModel serving, ServingModel::Load(config.model.directory, options));
   ASSIGN_OR_RETURN(const size_t history, HistoryFor(config, *serving.model));
   if (flags.output == "kafka") RETURN_IF_ERROR(CheckRecordSizes(config, KafkaOptionsFor(config), serving, history));
   ASSIGN_OR_RETURN(const std::unique_ptr<StateDirectory> states, OpenStateDirectory(config, history));

@@ -169,8 +169,7 @@ ModelReloaderOptions ReloaderOptionsFor(const Config& config, std::filesystem::p
   ModelReloaderOptions options;
   options.directory = config.model.directory;
   options.loaded_from = std::move(loaded_from);
-  options.scoring = ScoringOf(config);
-  options.cache_precision = config.model.cache_precision;
+  options.serving = ServingOptionsFor(config);
   options.asked = TakeHangup;
   options.suits = [&config, history](const ServingModel& serving) { return SuitsInstance(config, serving, history); };
   return options;
@@ -199,8 +198,7 @@ Status Run(const RunFlags& flags) {
   const std::jthread watch([&stop](const std::stop_token& ended) { EndInTime(ended, stop); });
   ASSIGN_OR_RETURN(const Config config, LoadEffectiveConfig(flags.config));
   const std::filesystem::path loaded_from = ModelDirectoryBehind(config.model.directory);
-  ASSIGN_OR_RETURN(ServingModel serving,
-                   ServingModel::Load(loaded_from, ScoringOf(config), config.model.cache_precision));
+  ASSIGN_OR_RETURN(ServingModel serving, ServingModel::Load(loaded_from, ServingOptionsFor(config)));
   ASSIGN_OR_RETURN(const size_t history, HistoryFor(config, *serving.model));
   RETURN_IF_ERROR(CheckRecordSizes(config, KafkaOptionsOf(config), serving, history));
   ASSIGN_OR_RETURN(const std::unique_ptr<StateDirectory> states, OpenStateDirectory(config, history));

@@ -5,7 +5,10 @@
 
 #include <algorithm>
 #include <chrono>
+#include <string>
 #include <utility>
+
+#include "ingest/encoder.h"
 
 namespace freshet {
 namespace {
@@ -14,18 +17,24 @@ constexpr size_t kMaxRecords = 1024;
 constexpr std::chrono::milliseconds kWait{100};
 constexpr char kPart[] = "topic";
 
-// Nothing where the record is no recommendation of its key's user.
-std::optional<int64_t> SequenceNumberOf(const RawRecord& record) {
+// The record as JSON, in `converted` where it is Protobuf, which does not begin with a brace.
+std::string_view AsJson(std::string_view value, std::string& converted) {
+  converted.clear();
+  return value.starts_with('{') || !RecommendationToJson(value, converted) ? value : converted;
+}
+
+// Nothing where the JSON is no recommendation of that user.
+std::optional<int64_t> SequenceNumberOf(std::string_view value, std::string_view key) {
   thread_local simdjson::dom::parser parser;
   simdjson::dom::object object;
-  if (parser.parse(record.value.data(), record.value.size()).get(object) != simdjson::SUCCESS) return std::nullopt;
+  if (parser.parse(value.data(), value.size()).get(object) != simdjson::SUCCESS) return std::nullopt;
   std::string_view user;
   int64_t sequence_number = 0;
   simdjson::dom::array items;
   const bool complete = object["user_id"].get(user) == simdjson::SUCCESS &&
                         object["sequence_number"].get(sequence_number) == simdjson::SUCCESS &&
                         object["items"].get(items) == simdjson::SUCCESS;
-  return complete && user == record.key ? std::optional(sequence_number) : std::nullopt;
+  return complete && user == key ? std::optional(sequence_number) : std::nullopt;
 }
 
 }  // namespace
@@ -63,20 +72,22 @@ Status TopicFollower::TakeIn(const RecordBatch& batch) {
 }
 
 Status TopicFollower::TakeIn(const RawRecord& record) {
-  const std::optional<int64_t> sequence_number = SequenceNumberOf(record);
+  thread_local std::string converted;
+  const std::string_view value = AsJson(record.value, converted);
+  const std::optional<int64_t> sequence_number = SequenceNumberOf(value, record.key);
   if (!record.value.empty() && !sequence_number) {
     LeaveOut(record);
     return {};
   }
   ++records_;
-  return sequence_number ? store_.Put(record.key, *sequence_number, record.value) : store_.Remove(record.key);
+  return sequence_number ? store_.Put(record.key, *sequence_number, value) : store_.Remove(record.key);
 }
 
 void TopicFollower::LeaveOut(const RawRecord& record) {
   if (bad_records_++ > 0) return;
   spdlog::warn(
-      "{}[{}] offset {}: no recommendation of its key's user: expected JSON with that user_id, a sequence_number and "
-      "items; it is left out, as any that follow are (freshet_serve_bad_records_total)",
+      "{}[{}] offset {}: no recommendation of its key's user: expected JSON or Protobuf with that user_id, a "
+      "sequence_number and items; it is left out, as any that follow are (freshet_serve_bad_records_total)",
       record.topic, Raw(record.partition), Raw(record.offset));
 }
 

@@ -1,4 +1,4 @@
-// Keeps a RecommendationStore up with its topic.
+// Keeps a RecommendationStore up with its topic, whose records may be JSON or Protobuf (sink.format); it holds JSON.
 //
 // A record takes the place of everything of its user that came before it in its partition; a tombstone (no value)
 // removes the user. A value that is no recommendation of its key's user is counted, told of once in the log, and left

@@ -3,8 +3,11 @@
 import copy
 import json
 import pathlib
+import subprocess
+import tempfile
 
 import jsonschema
+from google.protobuf import descriptor_pb2
 
 SCHEMAS = pathlib.Path(__file__).resolve().parents[2] / "docs/schemas"
 READ = ("event",)  # by freshet; its schema may widen
@@ -81,3 +84,35 @@ def breaks(kind, old, new):
         found += [f"{path}: type {name} {what}" for name in sorted(lost)]
         found += [f"{path}/{name}: required in one only" for name in sorted(required - new_required)]
     return found
+
+
+def messages(kind, directory=SCHEMAS):
+    """Full name -> field number -> what a reader relies on, of the messages of a .proto file."""
+    with tempfile.NamedTemporaryFile() as out:
+        command = ["protoc", f"-I{directory}", f"--descriptor_set_out={out.name}", f"{kind}.proto"]
+        subprocess.run(command, check=True)
+        (file,) = descriptor_pb2.FileDescriptorSet.FromString(out.read()).file
+    found = {}
+
+    def take(prefix, message):
+        name = f"{prefix}.{message.name}"
+        found[name] = {
+            field.number: (field.name, field.Type.Name(field.type), field.Label.Name(field.label), field.type_name)
+            for field in message.field
+        }
+        for nested in message.nested_type:
+            take(name, nested)
+
+    for message in file.message_type:
+        take(file.package, message)
+    return found
+
+
+def message_breaks(old, new):
+    """Likewise, of messages: fields may be added, and that is all."""
+    return [
+        f"{name}, field {number}: {' '.join(field)}: {' '.join(new[name][number]) if number in new.get(name, {}) else 'gone'}"
+        for name, fields in old.items()
+        for number, field in fields.items()
+        if new.get(name, {}).get(number) != field
+    ]

@@ -1,6 +1,6 @@
 """What the program writes and reads, beside docs/schemas: the schemas, the golden files, and those of each release.
 
-`test_records.py --write` writes the golden files anew. Needs jsonschema.
+`test_records.py --write` writes the golden files anew. Needs jsonschema, protobuf and protoc.
 """
 
 import copy
@@ -176,6 +176,49 @@ class BreaksTest(unittest.TestCase):
         self.assertEqual(self.found("event", lambda _, required: required.remove("timestamp")), [])
 
 
+class MessagesTest(unittest.TestCase):
+    """The .proto files beside the JSON schemas, and beside those of each release."""
+
+    KINDS = ("event", "recommendation", "item")
+
+    def test_fields_are_those_of_the_json_schemas(self):
+        for kind in self.KINDS:
+            schema = schemas.schema(kind)
+            expected = {path.replace("[]", "") for path in schemas.fields(schema, schema)} - {"", "/properties"}
+            found = schemas.messages(kind)
+            root = next(iter(found))
+
+            def paths(message, prefix=""):
+                for name, _, _, type_name in found[message].values():
+                    yield f"{prefix}/{name}"
+                    if type_name:
+                        yield from paths(type_name.removeprefix("."), f"{prefix}/{name}")
+
+            self.assertLessEqual(expected, set(paths(root)), kind)
+            self.assertLessEqual(set(paths(root)) - expected, {"/content"}, kind)
+
+    def test_nothing_that_was_released_is_broken(self):
+        for release in (schemas.SCHEMAS / "released").iterdir():
+            for file in release.glob("*.proto"):
+                self.assertEqual(schemas.message_breaks(schemas.messages(file.stem, release), schemas.messages(file.stem)), [])
+
+    def test_what_breaks(self):
+        old = schemas.messages("recommendation")
+        for change, expected in [
+            (lambda fields: fields.pop(2), "field 2: score TYPE_FLOAT LABEL_OPTIONAL : gone"),
+            (lambda fields: fields.update({2: ("score", "TYPE_DOUBLE", "LABEL_OPTIONAL", "")}), "score TYPE_DOUBLE"),
+            (lambda fields: fields.update({2: ("value", "TYPE_FLOAT", "LABEL_OPTIONAL", "")}), "value TYPE_FLOAT"),
+        ]:
+            new = copy.deepcopy(old)
+            change(new["freshet.v1.Recommendation.Item"])
+            (found,) = schemas.message_breaks(old, new)
+            self.assertIn(expected, found)
+        new = copy.deepcopy(old)
+        new["freshet.v1.Recommendation"][8] = ("more", "TYPE_STRING", "LABEL_OPTIONAL", "")
+        self.assertEqual(schemas.message_breaks(old, new), [])
+        self.assertEqual(schemas.message_breaks(old, {name: old[name] for name in list(old)[:1]})[0][-4:], "gone")
+
+
 def parts(text):
     """What stands between the commas that are in no brackets."""
     depth, begin = 0, 0
@@ -248,8 +291,9 @@ def write_golden_files():
 
 
 if __name__ == "__main__":
-    if importlib.util.find_spec("jsonschema") is None:
-        print("skipped: this Python has no jsonschema (deploy/install-dependencies.sh test)")
+    missing = [name for name in ("jsonschema", "google.protobuf") if importlib.util.find_spec(name) is None]
+    if missing:
+        print(f"skipped: this Python has no {missing[0]} (deploy/install-dependencies.sh test)")
         sys.exit(1 if os.environ.get("FRESHET_TEST_NO_SKIP") else 77)
     import schemas
 

@@ -84,6 +84,17 @@ void JsonDecoder(std::string_view bytes) {
   Decode(*nested, {}, bytes);
 }
 
+void ProtobufDecoder(std::string_view bytes) {
+  static const auto decoder = Make(RecordFormat::kProtobuf, false);
+  Decode(*decoder, {}, bytes);
+}
+
+// Also what `freshet serve` reads.
+void ProtobufRecommendation(std::string_view bytes) {
+  std::string json;
+  Require(RecommendationToJson(bytes, json) || json.empty(), "nothing is made of what is none");
+}
+
 void DelimitedDecoder(std::string_view bytes) {
   static const auto csv = Make(RecordFormat::kCsv, false);
   static const auto tsv = Make(RecordFormat::kTsv, false);
@@ -209,6 +220,13 @@ constexpr std::string_view kJsonSeeds[] = {
 constexpr std::string_view kDelimitedSeeds[] = {
     "user_id,item_id,timestamp,event_type\nu1,\"i \"\"9\"\",x\",1506826800026,view"sv,
     "user_id\titem_id\ttimestamp\nu1\ti9\t1506826800026"sv, "timestamp,\"user_id\",item_id\n1506826800026,,"sv};
+// user_id u1, item_id i9, timestamp; the same in Confluent's wire format, with an unknown group before it.
+constexpr std::string_view kProtobufSeeds[] = {
+    "\x0a\x02u1\x12\x02i9\x20\x9a\xb8\xdb\xb4\xed\x2b"sv,
+    "\0\0\0\0\x07\0\xfb\x01\x08\x01\xfc\x01\x0a\x02u1\x12\x02i9\x20\x9a\xb8\xdb\xb4\xed\x2b"sv,
+    "\0\0\0\0\x07\x04\x02\0"sv};
+constexpr std::string_view kRecommendationSeeds[] = {
+    "\x0a\x02u1\x10\x07\x18\x01\x22\x06\x0a\x01m\x12\x01v\x2a\x03\x0a\x01t\x32\x09\x0a\x02i1\x15\0\0\x80\x3f\x3a\x04\0\0\x80\x3f"sv};
 constexpr std::string_view kTimestampSeeds[] = {"1506826800.026"sv, "-1.5e12"sv, "2017-10-01T03:00:00.026+02:00"sv,
                                                 "2016-12-31 23:59:60Z"sv};
 constexpr std::string_view kLineSeeds[] = {
@@ -264,6 +282,8 @@ constexpr std::string_view kModelSeeds[] = {
 
 constexpr FuzzTarget kTargets[] = {{"json_decoder", JsonDecoder, kJsonSeeds},
                                    {"delimited_decoder", DelimitedDecoder, kDelimitedSeeds},
+                                   {"protobuf_decoder", ProtobufDecoder, kProtobufSeeds},
+                                   {"protobuf_recommendation", ProtobufRecommendation, kRecommendationSeeds},
                                    {"timestamp", Timestamp, kTimestampSeeds},
                                    {"log_lines", LogLines, kLineSeeds},
                                    {"snapshot_record", SnapshotRecord, kSnapshotSeeds},

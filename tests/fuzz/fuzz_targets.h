@@ -17,7 +17,8 @@ struct FuzzTarget {
   std::span<const std::string_view> seeds;
 };
 
-// json_decoder, delimited_decoder (CSV and TSV, header line first), timestamp, log_lines (plain, gzip, zstd files),
+// json_decoder, delimited_decoder (CSV and TSV, header line first), protobuf_decoder, protobuf_recommendation (as
+// `freshet serve` reads it), timestamp, log_lines (plain, gzip, zstd files),
 // snapshot_record (key and value).
 std::span<const FuzzTarget> FuzzTargets();
 

@@ -55,13 +55,13 @@ TEST(DecodeCsv, BadQuotesAndFieldCounts) {
 
 TEST(DecodeCsv, ColumnsByNumber) {
   DecoderOptions options = Options(RecordFormat::kCsv);
-  EXPECT_TRUE(HasHeaderLine(options));
+  EXPECT_TRUE(HasHeaderLine(options).value());
   options.mapping.user_id.path = "0";
   options.mapping.item_id.path = "/1";
   options.mapping.event_type = {"3", {}, {{"pv", "view"}}};
   options.mapping.timestamp.path = "4";
   options.mapping.timestamp_unit = TimeUnit::kSeconds;
-  EXPECT_FALSE(HasHeaderLine(options));
+  EXPECT_FALSE(HasHeaderLine(options).value());
   TestDecoder decode(options);
   const Event event = decode.Good("1,2268318,2520377,pv,1511544070");
   EXPECT_EQ(event.user_id, "1");

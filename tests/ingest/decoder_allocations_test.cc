@@ -1,4 +1,5 @@
 // In steady state no decoder allocates for an event, whatever form its fields have.
+#include <event.pb.h>
 #include <gtest/gtest.h>
 
 #include <memory>
@@ -74,6 +75,21 @@ TEST(DecoderAllocations, NoneForMappedJson) {
     values.push_back(R"({"at":"2017-10-01T03:00:00.026Z","visitor":{"name":"x","id":")" + Id("user", n) +
                      R"("},"products":[{},{"sku":")" + Id("item", n) +
                      R"("}],"action":"a page was looked at by the visitor"})");
+  }
+  EXPECT_EQ(AllocationsOf(options, values), 0);
+}
+
+TEST(DecoderAllocations, NoneForProtobuf) {
+  DecoderOptions options;
+  options.format = RecordFormat::kProtobuf;
+  std::vector<std::string> values;
+  for (int n = 0; n < kRecords; ++n) {
+    v1::Event event;
+    event.set_user_id(Id("user", n));
+    event.set_item_id(Id("item", n));
+    event.set_timestamp(1'506'826'800'000 + n);
+    const std::string envelope("\0\0\0\0\7\0", 6);
+    values.push_back((n % 2 == 0 ? envelope : "") + event.SerializeAsString());
   }
   EXPECT_EQ(AllocationsOf(options, values), 0);
 }

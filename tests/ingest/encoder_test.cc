@@ -29,7 +29,7 @@ Recommendation Example(std::span<const ScoredItem> items) {
 
 TEST(RecommendationEncoder, TheFormOfTheInterface) {
   const std::vector<std::string> ids{"[unknown]", "i7", "i42"};
-  const RecommendationEncoder encoder("demo", "9f2c", ids);
+  const JsonRecommendationEncoder encoder("demo", "9f2c", ids);
   const std::vector<ScoredItem> items{{ItemRow{2}, 0.8312f}, {ItemRow{1}, -0.5f}};
   const std::vector<float> vector{0.01f, -0.2f};
   Recommendation recommendation = Example(items);
@@ -47,7 +47,7 @@ TEST(RecommendationEncoder, TheFormOfTheInterface) {
 }
 
 TEST(RecommendationEncoder, NoItems) {
-  const RecommendationEncoder encoder("m", "v", {});
+  const JsonRecommendationEncoder encoder("m", "v", {});
   std::string out;
   encoder.Encode(Example({}), out);
   EXPECT_TRUE(json::parse(out).at("items").empty());
@@ -58,7 +58,7 @@ TEST(RecommendationEncoder, IsReadBackWithTheSameFloatsAndAnyNames) {
   std::normal_distribution<float> score(0, 3);
   const std::vector<std::string> ids{"[unknown]", "a\"b",       "back\\slash", "tab\there",
                                      "caf\u00e9", "\U0001F600", "\x01"};
-  const RecommendationEncoder encoder("mo\"del", "v\n1", ids);
+  const JsonRecommendationEncoder encoder("mo\"del", "v\n1", ids);
   for (int round = 0; round < 200; ++round) {
     std::vector<ScoredItem> items;
     for (int i = 0; i < 50; ++i)
@@ -84,7 +84,7 @@ TEST(RecommendationEncoder, IsReadBackWithTheSameFloatsAndAnyNames) {
 TEST(RecommendationEncoder, NothingIsLargerThanItSays) {
   const std::string user(1024, '\x01');
   const std::vector<std::string> items = {"i", std::string(1024, '"'), "long one", "j"};
-  const RecommendationEncoder encoder("m\n", "v", items);
+  const JsonRecommendationEncoder encoder("m\n", "v", items);
   const float widest = -1.00000007e-5F;  // as wide as scores get
   const std::vector<float> vector(64, widest);
   std::string out;

@@ -40,8 +40,7 @@ inline ServingModel Serve(const ModelConfig& config, uint64_t seed,
   serving.model = RandomModel(config, seed);
   serving.engine = Engine::Make(*serving.model, cache_precision).value();
   serving.ranker = Ranker::Make(*serving.model).value();
-  serving.encoder = std::make_unique<const RecommendationEncoder>(serving.model->name, serving.model->version,
-                                                                  serving.model->vocabulary.item_ids());
+  serving.MakeEncoders({});
   return serving;
 }
 
