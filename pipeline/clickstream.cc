@@ -1,6 +1,8 @@
 #include "pipeline/clickstream.h"
 
 #include <algorithm>
+#include <array>
+#include <charconv>
 
 namespace freshet {
 namespace {
@@ -33,6 +35,12 @@ std::string CategoryName(uint32_t category) {
   std::string name(kCategories[category % kCategories.size()]);
   if (category >= kCategories.size()) name += " " + std::to_string(category / kCategories.size() + 1);
   return name;
+}
+
+void AppendNumber(uint64_t number, std::string& out) {
+  std::array<char, 20> digits;
+  const auto end = std::to_chars(digits.data(), digits.data() + digits.size(), number).ptr;
+  out.append(digits.data(), end);
 }
 
 }  // namespace
@@ -175,6 +183,21 @@ void Clickstream::BeginSeries(Interest& interest, uint32_t category) {
   const uint32_t first = catalogue_.FirstSeries(category);
   interest.series = first + random_.Skewed(catalogue_.FirstSeries(category + 1) - first);
   interest.next = static_cast<uint8_t>(random_.Below(4));
+}
+
+void AppendJson(uint64_t number, const Click& click, std::string& out) {
+  out.append("{\"event_id\":\"e");
+  AppendNumber(number, out);
+  out.append("\",\"user_id\":\"u");
+  AppendNumber(uint64_t{click.user} + 1, out);
+  out.append("\",\"item_id\":\"i");
+  AppendNumber(uint64_t{click.item} + 1, out);
+  out.append("\",\"event_type\":\"").append(kClickTypeNames[static_cast<size_t>(click.type)]);
+  out.append("\",\"timestamp\":");
+  AppendNumber(static_cast<uint64_t>(click.time_ms), out);
+  out.append(",\"properties\":{\"session\":\"s");
+  AppendNumber(click.session, out);
+  out.append("\"}}\n");
 }
 
 }  // namespace freshet

@@ -76,6 +76,10 @@ struct Click {
   int64_t time_ms = 0;  // never earlier than the click before
 };
 
+// The click in the form of an event, with a line end, appended to `out`: user u1 and item i1 are the first ones, and
+// the event's id is e<number>.
+void AppendJson(uint64_t number, const Click& click, std::string& out);
+
 // When the clicks happen.
 struct ClickPeriod {
   static constexpr uint64_t kMostDays = 100;  // the arithmetic on gaps in time stays within 64 bits

@@ -1,7 +1,5 @@
 #include "pipeline/generate.h"
 
-#include <array>
-#include <charconv>
 #include <fstream>
 #include <memory>
 #include <string>
@@ -17,27 +15,6 @@ constexpr int64_t kLatestStartMs = 4'070'908'800'000;  // 2099-01-01T00:00:00Z
 constexpr char kCatalogue[] = "items.jsonl";
 constexpr size_t kWriteBytes = size_t{1} << 20;
 constexpr uint64_t kEventsBetweenCalls = 4096;
-
-void AppendNumber(uint64_t number, std::string& out) {
-  std::array<char, 20> digits;
-  const auto end = std::to_chars(digits.data(), digits.data() + digits.size(), number).ptr;
-  out.append(digits.data(), end);
-}
-
-void AppendEvent(uint64_t number, const Click& click, std::string& out) {
-  out.append("{\"event_id\":\"e");
-  AppendNumber(number, out);
-  out.append("\",\"user_id\":\"u");
-  AppendNumber(uint64_t{click.user} + 1, out);
-  out.append("\",\"item_id\":\"i");
-  AppendNumber(uint64_t{click.item} + 1, out);
-  out.append("\",\"event_type\":\"").append(kClickTypeNames[static_cast<size_t>(click.type)]);
-  out.append("\",\"timestamp\":");
-  AppendNumber(static_cast<uint64_t>(click.time_ms), out);
-  out.append(",\"properties\":{\"session\":\"s");
-  AppendNumber(click.session, out);
-  out.append("\"}}\n");
-}
 
 Status CheckCount(std::string_view flag, uint64_t count, uint64_t most) {
   if (count >= 1 && count <= most) return {};
@@ -118,7 +95,7 @@ Status Generate(const GenerateOptions& options, const std::function<bool(uint64_
   Clickstream clicks(catalogue, static_cast<uint32_t>(options.users), options.events, options.seed, options.period);
   std::string text;
   for (uint64_t number = 1; number <= options.events; ++number) {
-    AppendEvent(number, clicks.Next(), text);
+    AppendJson(number, clicks.Next(), text);
     if (text.size() >= kWriteBytes) {
       RETURN_IF_ERROR(file->Write(text));
       text.clear();

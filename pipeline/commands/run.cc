@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <stop_token>
 #include <string>
 #include <thread>
@@ -21,6 +22,8 @@
 #include "pipeline/control_plane.h"
 #include "pipeline/event_intake.h"
 #include "pipeline/model_reloader.h"
+#include "pipeline/playground.h"
+#include "pipeline/shoppers.h"
 #include "pipeline/snapshot_file.h"
 #include "pipeline/version.h"
 #include "pipeline/worker.h"
@@ -31,6 +34,8 @@ namespace {
 struct RunFlags {
   ConfigFlags config;
   std::string snapshot;
+  bool embedded_broker = false;
+  double shoppers = 0;  // clicks a second
 };
 
 constexpr char kPartitionsFact[] = "source_partitions";
@@ -196,7 +201,11 @@ Status Run(const RunFlags& flags) {
   HoldHangups();  // they ask for the model to be loaded anew, once there is one
   const std::atomic<bool>& stop = StopOnSignals();
   const std::jthread watch([&stop](const std::stop_token& ended) { EndInTime(ended, stop); });
-  ASSIGN_OR_RETURN(const Config config, LoadEffectiveConfig(flags.config));
+  ASSIGN_OR_RETURN(Config config, LoadEffectiveConfig(flags.config));
+  std::unique_ptr<Playground> playground;  // outlives all that uses its broker
+  if (flags.embedded_broker) {
+    ASSIGN_OR_RETURN(playground, Playground::Start(config));
+  }
   const std::filesystem::path loaded_from = ModelDirectoryBehind(config.model.directory);
   ASSIGN_OR_RETURN(ServingModel serving, ServingModel::Load(loaded_from, ServingOptionsFor(config)));
   ASSIGN_OR_RETURN(const size_t history, HistoryFor(config, *serving.model));
@@ -220,6 +229,8 @@ Status Run(const RunFlags& flags) {
   }
   ASSIGN_OR_RETURN(const std::unique_ptr<EventWriter> writer, MakeEventWriter(KafkaOptionsOf(config), kEventPatience));
   ASSIGN_OR_RETURN(std::unique_ptr<EventDecoder> decoder, MakeDecoder(config.source.decoder));
+  if (flags.shoppers > 0) RETURN_IF_ERROR(CheckShoppersFit(*serving.model, *decoder));
+  const auto items = static_cast<uint32_t>(serving.model->config.items - 1);
   EventIntake intake(std::move(decoder), *writer);
   DeadLetterSamples samples;
   ControlPlaneOptions plane_options = ControlPlaneOptionsFor(config, intake);
@@ -250,6 +261,8 @@ Status Run(const RunFlags& flags) {
   options.tidy = [&] { RemoveLostState(config, *states, *metrics); };
   options.tidy_interval = std::clamp<std::chrono::milliseconds>(config.state.keep_lost / 10, std::chrono::seconds(1),
                                                                 std::chrono::minutes(1));
+  std::optional<Shoppers> shoppers;
+  if (flags.shoppers > 0) shoppers.emplace(flags.shoppers, items, *writer);
   PipelineCounts counts;
   const Status status = RunWorkers(workers, stop, options, counts);
   spdlog::info("stopped: {} events, {} recommendations, {} dead letters since the start", counts.events,
@@ -264,8 +277,18 @@ void AddRun(CLI::App& app, Action& action) {
   CLI::App* const command = app.add_subcommand("run", "The stream processor: Kafka in, Kafka out, until SIGTERM");
   AddConfigFlags(*command, flags->config);
   AddSnapshotFlag(*command, flags->snapshot);
+  CLI::Option* const embedded =
+      command->add_flag("--embedded-broker", flags->embedded_broker,
+                        "For trying out, without Kafka: a broker within this process, at which kcat and others can "
+                        "read and write. Not durable, not exactly once; begins with no state and leaves none");
+  command
+      ->add_option("--shoppers", flags->shoppers,
+                   "Made-up users click this often, in events a second, on the demo model's items (0.1 to 10000)")
+      ->needs(embedded)
+      ->check(Number(0.1, 1e4));
   command->footer(
       "Example:\n  freshet run -c freshet.yaml --set kafka.bootstrap_servers=broker:9092\n"
+      "  freshet run --embedded-broker --shoppers 50\n"
       "SIGTERM drains, commits and exits 0. SIGHUP loads the model anew; so does a changed link at model.directory.");
   command->callback([flags, &action] { action = [flags] { return Run(*flags); }; });
 }

@@ -141,8 +141,8 @@ class ProtobufTest(KafkaCase):
             click = self.Click(sku=event["item_id"].encode(), kind=event["event_type"].upper(), page="home")
             click.visitor.id = event["user_id"]
             click.at.FromMilliseconds(event["timestamp"])
-            # The index of Click: the first message within the first of its file.
-            values.append((event["user_id"], ENVELOPE[:-1] + b"\4\0\0" + click.SerializeToString()))
+            # The index of Click: the second message within the first of its file, both zigzag.
+            values.append((event["user_id"], ENVELOPE[:-1] + b"\4\0\2" + click.SerializeToString()))
         self.publish(values)
         process = self.start(
             source__format="protobuf", source__protobuf__descriptor_set=self.path("shop.pb"),
