@@ -5,9 +5,13 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <cstdint>
+#include <cstring>
 #include <string>
 #include <utility>
 #include <vector>
+
+#include "inference/cached_rows.h"
 
 namespace freshet {
 
@@ -31,6 +35,18 @@ void WarnOfRecomputation(const Model& model, const Engine& engine) {
       "model {}: nothing of a SASRec model can be cached: each event computes its user's last {} events anew, in "
       "{:.2f} ms on this machine ({:.0f} events/s for each worker)",
       model.name, model.config.window, best.count(), 1000 / best.count());
+}
+
+// Whether a key or value in a cache of fp16 is its largest number, so that what was beyond it is lost.
+bool SaturatedHalves(const ModelConfig& config, const KeyValueCache& cache) {
+  const AttentionShape shape{static_cast<size_t>(config.dim), static_cast<size_t>(config.heads), CachePrecision::kFp16};
+  if (cache.block_bytes != static_cast<size_t>(config.layers) * shape.layer_bytes()) return false;  // other numbers
+  constexpr uint16_t kMagnitude = 0x7FFF, kLargest = 0x7BFF;
+  std::vector<uint16_t> halves(cache.block_bytes / sizeof(uint16_t));
+  return std::any_of(cache.blocks.begin(), cache.blocks.end(), [&](const AlignedBytes& block) {
+    std::memcpy(halves.data(), block.get(), cache.block_bytes);
+    return std::any_of(halves.begin(), halves.end(), [](uint16_t bits) { return (bits & kMagnitude) == kLargest; });
+  });
 }
 
 }  // namespace
@@ -76,6 +92,11 @@ Status CheckFinite(const Model& model, const Engine& engine, const Ranker& ranke
     rows.push_back({&cache, token, &vectors[i * dim]});
   }
   engine.Step(rows, *engine.MakeScratch(kEvents));
+  if (SaturatedHalves(model.config, cache)) {
+    return Error(ErrorCode::kInvalidArgument,
+                 "keys or values are beyond 65504, the largest number of a cache in fp16: set model.cache_precision to "
+                 "fp32 or int8");
+  }
   const auto is_finite = [](float value) { return std::isfinite(value); };
   if (!std::all_of(vectors.begin(), vectors.end(), is_finite)) {
     return Error(ErrorCode::kCorrupt, "a user's vector is not finite: its weights, finite as they are, overflow");

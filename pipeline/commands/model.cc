@@ -142,6 +142,10 @@ Result<std::vector<Stepper>> MakeSteppers(const Model& model, const std::string&
   for (const auto& [name, precision] : kCachePrecisions) {
     ASSIGN_OR_RETURN(auto engine, Engine::Make(model, precision));
     const Status finite = CheckFinite(model, *engine, *ranker);
+    if (!finite.ok() && finite.error().code() == ErrorCode::kInvalidArgument) {  // nor would it be served so
+      std::printf("with a cache of %s: %s\n", name, finite.error().message().c_str());
+      continue;
+    }
     if (!finite.ok()) return finite.error().At("model.directory: " + directory);
     auto scratch = engine->MakeScratch(256);
     steppers.push_back({name, std::move(engine), std::move(scratch)});

@@ -535,6 +535,19 @@ class ModelDirectoryTest(SetupTest):
                 done = self.run_program(*words, settings=settings, expect=1)
                 self.assert_error(done.stderr, f"model.directory: {self.path('model')}", says)
 
+    def test_keys_beyond_what_fp16_holds(self):
+        path = self.path("model/model.safetensors")
+        tensors = {name: (shape, values) for name, (_, shape, values) in read_safetensors(path).items()}
+        shape, values = tensors["layers.0.uvqk.weight"]
+        tensors["layers.0.uvqk.weight"] = (shape, [1e6 * value for value in values])
+        write_safetensors(path, tensors)
+        says = "keys or values are beyond 65504, the largest number of a cache in fp16"
+        done = self.run_program("replay", "--input", self.events, settings=self.settings(model__cache_precision="fp16"), expect=2)
+        self.assert_error(done.stderr, f"model.directory: {self.path('model')}", says)
+        self.assertIn(f"with a cache of fp16: {says}", self.run_program("model", "verify", self.path("model"), "--users", 3).stdout)
+        for precision in ("fp32", "int8"):
+            self.replay(self.events, output=f"{precision}.jsonl", state=precision, model__cache_precision=precision)
+
     def test_logs_with_nothing_to_evaluate(self):
         single = self.write("single.jsonl", as_lines([event("u1", "i1"), event("u2", "i2")]))
         done = self.run_program("evaluate", "--input", single, settings=self.settings(), expect=2)
