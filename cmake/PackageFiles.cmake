@@ -12,4 +12,6 @@ file(REMOVE ${documents}/LICENSE)  # `copyright` says where Debian has it
 string(TIMESTAMP now "%a, %d %b %Y %H:%M:%S +0000" UTC)
 file(WRITE ${documents}/changelog "freshet (${CPACK_PACKAGE_VERSION}) unstable; urgency=medium\n
   * See CHANGELOG.md.\n\n -- ${CPACK_PACKAGE_CONTACT}  ${now}\n")
+execute_process(COMMAND python3 -B ${package}/sbom.py ${tree}/usr/bin/freshet ${CPACK_PACKAGE_VERSION}
+  OUTPUT_FILE ${documents}/sbom.cdx.json COMMAND_ERROR_IS_FATAL ANY)
 execute_process(COMMAND gzip -9n ${documents}/changelog COMMAND_ERROR_IS_FATAL ANY)

@@ -6,6 +6,7 @@ it can be installed, started and purged is deploy/fresh-package.sh's to prove: i
 """
 
 import gzip
+import json
 import os
 import pathlib
 import re
@@ -56,13 +57,26 @@ class Package(unittest.TestCase):
         for library in ("librdkafka1", "librocksdb", "libdnnl", "libsimdjson", "libyaml-cpp", "libstdc++6", "libc6"):
             self.assertTrue([name for name in needed if name.startswith(library)], library)
 
+    def test_the_bill_of_materials_has_all_that_it_needs(self):
+        document = json.loads((self.tree / "usr/share/doc/freshet/sbom.cdx.json").read_text())
+        self.assertEqual((document["bomFormat"], document["specVersion"]), ("CycloneDX", "1.5"))
+        self.assertIn(document["metadata"]["component"]["version"], run(self.program, "--version"))
+        parts = {part["name"]: part for part in document["components"]}
+        needed = {word.split()[0].split(":")[0] for word in self.field("Depends").split(",")} - {"adduser"}
+        self.assertLessEqual(needed, set(parts))
+        self.assertLessEqual({"libjs-chart.js", "nlohmann-json3-dev"}, set(parts))  # inside of the program
+        for name, part in parts.items():
+            self.assertEqual(part["version"], run("dpkg-query", "-W", "-f", "${Version}", name).split("\n")[0])
+            self.assertRegex(part["purl"], rf"^pkg:deb/debian/{re.escape(name)}@[\w.%~-]+\?arch=(amd64|all)$")
+        self.assertEqual(document["dependencies"][0]["dependsOn"], [part["bom-ref"] for part in document["components"]])
+
     def test_what_is_in_it(self):
         files = {f"/{path.relative_to(self.tree)}" for path in self.tree.rglob("*") if path.is_file()}
         files = {path for path in files if not path.startswith("/DEBIAN/")}
         named = {
             "/etc/freshet/freshet.yaml", "/usr/bin/freshet", "/usr/bin/freshet-show",
             "/usr/lib/systemd/system/freshet.service", "/usr/share/bash-completion/completions/freshet",
-            "/usr/share/doc/freshet/copyright", "/usr/share/doc/freshet/changelog.gz",
+            "/usr/share/doc/freshet/copyright", "/usr/share/doc/freshet/changelog.gz", "/usr/share/doc/freshet/sbom.cdx.json",
             "/usr/share/doc/freshet/operations.md", "/usr/share/freshet/models/demo/model.safetensors",
             "/usr/share/man/man1/freshet.1.gz", "/usr/share/man/man1/freshet-show.1.gz",
         }  # fmt: skip
