@@ -109,7 +109,6 @@ Your own log: build/release/bin/freshet replay --help
 
 == Live, until Ctrl-C: a broker within the program, and shoppers who click
    http://127.0.0.1:8080/
-   recommendations as they come: kcat -C -t freshet.recommendations -b (the address below)
 
 END
 live --shoppers 50

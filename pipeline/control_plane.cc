@@ -168,6 +168,7 @@ class ControlPlaneImpl : public ControlPlane {
     if (!missing.empty()) status["missing"] = missing;
     status["uptime_seconds"] = uptime.count();
     status["top_k"] = options_.top_k;
+    status["embedded_broker"] = options_.embedded_broker;
     AddWorkers(status);
     respond(Json(status));
   }

@@ -35,8 +35,9 @@ struct ControlPlaneOptions : http::Endpoint {
   int top_k = 100;  // the default and the largest k
   std::string application;
   std::string freshet_version;
-  std::string source_topic;  // where take_event takes events
-  TakeEvent take_event;      // empty: there is no POST /v1/events
+  bool embedded_broker = false;  // all of it is for trying out
+  std::string source_topic;      // where take_event takes events
+  TakeEvent take_event;          // empty: there is no POST /v1/events
   // Both outlive the control plane. Null: /v1/dead-letters and /v1/items are empty.
   const DeadLetterSamples* dead_letters = nullptr;
   const ItemTitles* items = nullptr;

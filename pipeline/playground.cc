@@ -23,14 +23,15 @@ Result<std::unique_ptr<Playground>> Playground::Start(Config& config) {
     return broker.error();
   }
   config.kafka.bootstrap_servers = (*broker)->address();
-  config.kafka.properties.emplace("fetch.wait.max.ms", "5");  // it answers after that, whatever comes meanwhile
+  // Encryption and the like are of another broker. This one answers a fetch after that long, whatever comes meanwhile.
+  config.kafka.properties = {{"fetch.wait.max.ms", "5"}};
   config.processing.guarantee = Guarantee::kAtLeastOnce;  // its readers would see open transactions
   config.snapshots.topic = "none";                        // which are made by an admin request
   config.state.directory = state;
   spdlog::warn(
       "--embedded-broker: a broker within this process, at {}, for trying out: not durable, not exactly once; state "
-      "in {} goes with it",
-      config.kafka.bootstrap_servers, state);
+      "in {} goes with it. To read along: kcat -C -t {} -b {}",
+      config.kafka.bootstrap_servers, state, config.sink.topic, config.kafka.bootstrap_servers);
   return std::unique_ptr<Playground>(new Playground(std::move(broker).value(), std::move(state)));
 }
 

@@ -12,7 +12,7 @@ namespace freshet {
 
 class Playground {
  public:
-  // Starts the broker, and makes `config` one of it: its address, its topics, at least once, no snapshots, and a new
+  // Starts the broker, and makes `config` one of it: its address, no properties, at least once, no snapshots, and a new
   // state directory, since the broker knows nothing of what an older one had.
   static Result<std::unique_ptr<Playground>> Start(Config& config);
   ~Playground();  // the state directory goes

@@ -236,6 +236,7 @@ Status Run(const RunFlags& flags) {
   ControlPlaneOptions plane_options = ControlPlaneOptionsFor(config, intake);
   plane_options.dead_letters = &samples;
   plane_options.items = &titles;
+  plane_options.embedded_broker = playground != nullptr;
   ASSIGN_OR_RETURN(const std::unique_ptr<ControlPlane> control_plane,
                    ControlPlane::Start(plane_options, readiness, *metrics, queries));
   spdlog::info("serving /healthz, /readyz, /metrics, /v1 and the dashboard on port {}", control_plane->port());

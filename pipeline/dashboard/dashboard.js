@@ -25,7 +25,7 @@ function showState(state, word, banner) {
 
 function showAnswered(status, restarted) {
   answeredAt = new Date();
-  at("application").textContent = status.application;
+  at("application").textContent = status.embedded_broker ? `${status.application} · for trying out, nothing is kept` : status.application;
   document.title = `${status.application} · freshet`;
   at("version").textContent = `freshet ${status.version}`;
   at("as-of").textContent = `as of ${clock(answeredAt)}`;

@@ -74,7 +74,7 @@ class Playground(CommandTest):
         self.assertEqual(list(self.path("tmp").iterdir()), [])
 
     def test_clicks_change_the_list_and_strangers_read_it(self):
-        process = self.start("--shoppers", "100")
+        process = self.start("--shoppers", "100", **{"kafka.properties.security.protocol": "ssl"})  # of another broker
         seen = self.kcat("-C", "-q", "-t", "freshet.recommendations", "-o", "beginning", "-c", "50").splitlines()
         shoppers = [json.loads(line) for line in seen]
         self.assertTrue(all(re.fullmatch(r"u\d+", record["user_id"]) and len(record["items"]) == 10 for record in shoppers))
@@ -97,7 +97,8 @@ class Playground(CommandTest):
         self.wait_for(lambda: self.recommended("stranger", 1), process)
         (letter,) = self.kcat("-C", "-q", "-t", "freshet.dead-letters", "-o", "beginning", "-c", "1").splitlines()
         self.assertEqual(letter, b"nothing")
-        self.assertTrue(self.ask("GET", "/v1/status")[1]["ready"])
+        status = self.ask("GET", "/v1/status")[1]
+        self.assertTrue(status["ready"] and status["embedded_broker"])
         self.stop(process)
 
     def test_each_start_is_a_beginning(self):
