@@ -238,13 +238,12 @@ Result<std::vector<Worker>> MakeWorkers(const ReplayFlags& flags, const Config& 
 }
 
 void PrintSummary(const PipelineCounts& counts, double seconds, double cpu_seconds) {
-  const double events = static_cast<double>(std::max<int64_t>(counts.events, 1));
+  const auto events = static_cast<double>(counts.events);
   spdlog::info(
       "replayed {} events: {} recommendations, {} dead letters, {} repeats dropped, {} without a known item, "
       "{} duplicates dropped; {:.1f} s, {:.0f} events/s, {:.1f} µs CPU per event",
       counts.events, counts.recommendations, counts.dead_letters, counts.repeats, counts.unknown_items,
-      counts.duplicates, seconds, static_cast<double>(counts.events) / std::max(seconds, 1e-9),
-      cpu_seconds / events * 1e6);
+      counts.duplicates, seconds, events / std::max(seconds, 1e-9), events > 0 ? cpu_seconds / events * 1e6 : 0.0);
 }
 
 // With progress until then: on a terminal its line ends before the summary.

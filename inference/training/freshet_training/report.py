@@ -127,6 +127,7 @@ def _draw_differences(axis: Any, differences: dict[str, Any], title: str) -> Non
     axis.set_ylim(len(labels) - 0.5, -0.5)
     axis.set(title=title)
     axis.grid(axis="x", alpha=0.3)
+    axis.locator_params(axis="x", nbins=4)  # labels of small numbers are wide
 
 
 def _draw_curve(
