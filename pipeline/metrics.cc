@@ -377,6 +377,8 @@ class MetricsImpl : public Metrics {
               {{"version", freshet_version_}, {"compiler", __VERSION__}});
     out.Gauge("freshet_model_info", "1; the model that every worker serves.", 1,
               {{"name", model_.name}, {"version", model_.version}});
+    out.Gauge("freshet_model_written_timestamp_seconds", "When the weights of the model were written.",
+              model_.written_s);
     out.Counter("freshet_model_swaps_total", "Models that took the place of another in this process.", model_swaps_);
     out.Counter("freshet_model_refusals_total", "Models that were not taken up; the one before went on serving.",
                 model_refusals_.load(std::memory_order_relaxed));

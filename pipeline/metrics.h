@@ -55,6 +55,7 @@ class WorkerMetrics {
 struct ModelLabels {
   std::string name;
   std::string version;
+  double written_s = 0;  // when its weights were written, since the epoch
   bool operator==(const ModelLabels&) const = default;
 };
 
@@ -89,8 +90,8 @@ class Metrics {
   virtual void SetReady(bool ready) = 0;         // freshet_ready
   virtual void AddRemovedPartition() = 0;        // freshet_removed_partitions_total
 
-  // The model that every worker serves from now on: freshet_model_info, freshet_model_swaps_total and
-  // freshet_model_last_swap_timestamp_seconds.
+  // The model that every worker serves from now on: freshet_model_info, freshet_model_written_timestamp_seconds,
+  // freshet_model_swaps_total and freshet_model_last_swap_timestamp_seconds.
   virtual void SwapModel(ModelLabels model) = 0;
   virtual void AddRefusedModel() = 0;  // freshet_model_refusals_total
   virtual ModelLabels Model() const = 0;

@@ -100,7 +100,7 @@ Result<std::shared_ptr<const ServingModel>> ModelReloader::LoadSuitable() const 
 void ModelReloader::HandOver(std::shared_ptr<const ServingModel> next, const std::stop_token& ended) {
   const auto began = SteadyClock::now();
   const ModelLabels before = metrics_.Model();
-  const ModelLabels labels{next->model->name, next->model->version};
+  const ModelLabels labels{next->model->name, next->model->version, next->written_s};
   current_.Replace(std::move(next));
   while (!current_.Settled()) {
     if (!Wait(ended, kLookForHandOver)) return;

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "inference/cached_rows.h"
+#include "inference/model_files.h"
 
 namespace freshet {
 
@@ -35,6 +36,14 @@ void WarnOfRecomputation(const Model& model, const Engine& engine) {
       "model {}: nothing of a SASRec model can be cached: each event computes its user's last {} events anew, in "
       "{:.2f} ms on this machine ({:.0f} events/s for each worker)",
       model.name, model.config.window, best.count(), 1000 / best.count());
+}
+
+// Since the epoch; 0 where the file system does not tell.
+double WrittenAt(const std::filesystem::path& path) {
+  std::error_code unknown;
+  const auto time = std::filesystem::last_write_time(path, unknown);
+  if (unknown) return 0;
+  return std::chrono::duration<double>(std::chrono::file_clock::to_sys(time).time_since_epoch()).count();
 }
 
 // Whether a key or value in a cache of fp16 is its largest number, so that what was beyond it is lost.
@@ -74,6 +83,7 @@ Result<ServingModel> ServingModel::Load(const std::filesystem::path& directory, 
   if (!finite.ok()) return finite.error().At("model.directory: " + directory.string());
   if (serving.model->config.recomputes()) WarnOfRecomputation(*serving.model, *serving.engine);
   serving.MakeEncoders(options.protobuf_schema_id);
+  serving.written_s = WrittenAt(directory / kWeightsFile);
   return serving;
 }
 

@@ -28,6 +28,8 @@ struct ServingModel {
   std::unique_ptr<const RecommendationEncoder> json;      // of answers over HTTP
   std::unique_ptr<const RecommendationEncoder> protobuf;  // of records; null: they are JSON, too
 
+  double written_s = 0;  // when the weights were written, since the epoch; 0: unknown
+
   const RecommendationEncoder& records() const { return protobuf != nullptr ? *protobuf : *json; }
   // Makes the encoders of the model.
   void MakeEncoders(std::optional<int> protobuf_schema_id);

@@ -9,6 +9,7 @@
 #include <string>
 #include <thread>
 
+#include "inference/model_files.h"
 #include "pipeline/setup.h"
 #include "tests/inference/model_files.h"
 #include "tests/support/temporary_directory.h"
@@ -107,10 +108,13 @@ TEST_F(ModelReloaderTest, ALinkThatLeadsElsewhereIsFollowed) {
   Start();
   EXPECT_EQ(Served(), "monday");
   EXPECT_EQ(Value("freshet_model_last_swap_timestamp_seconds"), 0);
+  constexpr std::chrono::sys_seconds kWritten(std::chrono::seconds(1'767'225'600));  // 2026-01-01
+  fs::last_write_time(models_ / "tuesday" / kWeightsFile, std::chrono::file_clock::from_sys(kWritten));
   PointTo("tuesday");
   AwaitSwaps(1);
   EXPECT_EQ(Served(), "tuesday");
   EXPECT_EQ(worker_->model->name, "tuesday");
+  EXPECT_EQ(Value("freshet_model_written_timestamp_seconds"), 1'767'225'600);
   EXPECT_GT(Value("freshet_model_last_swap_timestamp_seconds"), 1.7e9);
   PointTo("monday");
   AwaitSwaps(2);
