@@ -47,9 +47,7 @@ double WrittenAt(const std::filesystem::path& path) {
 }
 
 // Whether a key or value in a cache of fp16 is its largest number, so that what was beyond it is lost.
-bool SaturatedHalves(const ModelConfig& config, const KeyValueCache& cache) {
-  const AttentionShape shape{static_cast<size_t>(config.dim), static_cast<size_t>(config.heads), CachePrecision::kFp16};
-  if (cache.block_bytes != static_cast<size_t>(config.layers) * shape.layer_bytes()) return false;  // other numbers
+bool Saturated(const KeyValueCache& cache) {
   constexpr uint16_t kMagnitude = 0x7FFF, kLargest = 0x7BFF;
   std::vector<uint16_t> halves(cache.block_bytes / sizeof(uint16_t));
   return std::any_of(cache.blocks.begin(), cache.blocks.end(), [&](const AlignedBytes& block) {
@@ -79,7 +77,7 @@ Result<ServingModel> ServingModel::Load(const std::filesystem::path& directory, 
         "catalogue is scored in {}",
         NumberTypeName(*options.scoring), serving.model->config.dim, NumberTypeName(serving.ranker->precision()));
   }
-  Status finite = CheckFinite(*serving.model, *serving.engine, *serving.ranker);
+  Status finite = CheckFinite(*serving.model, *serving.engine, *serving.ranker, options.cache_precision);
   if (!finite.ok()) return finite.error().At("model.directory: " + directory.string());
   if (serving.model->config.recomputes()) WarnOfRecomputation(*serving.model, *serving.engine);
   serving.MakeEncoders(options.protobuf_schema_id);
@@ -87,7 +85,7 @@ Result<ServingModel> ServingModel::Load(const std::filesystem::path& directory, 
   return serving;
 }
 
-Status CheckFinite(const Model& model, const Engine& engine, const Ranker& ranker) {
+Status CheckFinite(const Model& model, const Engine& engine, const Ranker& ranker, CachePrecision precision) {
   constexpr size_t kEvents = 16;
   const auto dim = static_cast<size_t>(model.config.dim);
   const auto items = static_cast<size_t>(model.config.items);
@@ -102,7 +100,7 @@ Status CheckFinite(const Model& model, const Engine& engine, const Ranker& ranke
     rows.push_back({&cache, token, &vectors[i * dim]});
   }
   engine.Step(rows, *engine.MakeScratch(kEvents));
-  if (SaturatedHalves(model.config, cache)) {
+  if (precision == CachePrecision::kFp16 && Saturated(cache)) {
     return Error(ErrorCode::kInvalidArgument,
                  "keys or values are beyond 65504, the largest number of a cache in fp16: set model.cache_precision to "
                  "fp32 or int8");

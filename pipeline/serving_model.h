@@ -44,7 +44,8 @@ inline std::shared_ptr<const ServingModel> Borrowed(const ServingModel& serving)
 }
 
 // Takes some events through the model. kCorrupt where finite weights give vectors or scores that are not: it would
-// recommend nothing.
-Status CheckFinite(const Model& model, const Engine& engine, const Ranker& ranker);
+// recommend nothing. kInvalidArgument where a cache of the engine's `precision`, fp16, cannot hold the keys and values.
+Status CheckFinite(const Model& model, const Engine& engine, const Ranker& ranker,
+                   CachePrecision precision = CachePrecision::kFp32);
 
 }  // namespace freshet

@@ -141,7 +141,7 @@ Result<std::vector<Stepper>> MakeSteppers(const Model& model, const std::string&
   std::vector<Stepper> steppers;
   for (const auto& [name, precision] : kCachePrecisions) {
     ASSIGN_OR_RETURN(auto engine, Engine::Make(model, precision));
-    const Status finite = CheckFinite(model, *engine, *ranker);
+    const Status finite = CheckFinite(model, *engine, *ranker, precision);
     if (!finite.ok() && finite.error().code() == ErrorCode::kInvalidArgument) {  // nor would it be served so
       std::printf("with a cache of %s: %s\n", name, finite.error().message().c_str());
       continue;

@@ -365,7 +365,7 @@ class ConfigurationTest(SetupTest):
             'state.hot_cache: "1GB": expected a size such as 512MiB or 1GiB',
             'recommend.top_k: "many": expected a whole number from 1 to 10000; from bad.yaml:3',
             "processing.workers: a list: expected auto or a whole number from 1 to 1024; from bad.yaml:4",
-            'source.format: "xml": expected json, csv or tsv; from bad.yaml:5',
+            'source.format: "xml": expected json, csv, tsv or protobuf; from bad.yaml:5',
             'log: "loud": expected a map of settings; from bad.yaml:6',
             "state.directry: unknown key, the nearest known one is state.directory; from FRESHET_STATE__DIRECTRY",
             "kafka.properties.no.such: No such configuration property",

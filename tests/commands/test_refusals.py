@@ -126,7 +126,7 @@ class NumberTest(CommandTest):
         return re.findall(r"(?m)^ +(?:-\w,)?(--[\w-]+) (UINT|INT|FLOAT)\b", text)
 
     def test_what_is_no_number_in_bounds(self):
-        required = {"generate": ["--output", "x"], "evaluate": ["--input", "x"], "model verify": ["x"],
+        required = {"run": ["--embedded-broker"], "generate": ["--output", "x"], "evaluate": ["--input", "x"], "model verify": ["x"],
                     "model convert": ["x", "--output", "y", "--items", "z"]}  # fmt: skip
         found = {}
         for command in COMMANDS:
@@ -137,7 +137,7 @@ class NumberTest(CommandTest):
                     done = self.run_program(*command.split(), *required[command], f"{option}={text}", expect=2)
                     self.assert_error(done.stderr, option)
         self.assertEqual({command: len(options) for command, options in found.items()},
-                         {"generate": 5, "evaluate": 6, "model verify": 2, "model convert": 2})  # fmt: skip
+                         {"run": 1, "generate": 5, "evaluate": 6, "model verify": 2, "model convert": 2})  # fmt: skip
         self.assertEqual(list(self.directory.iterdir()), [])
 
     def test_numbers_are_decimal(self):
