@@ -165,7 +165,7 @@ class Instance:
 
     def get(self, path):
         """(status, body) of the control plane, or None where it is not there."""
-        port = re.search(r"/v1 on port (\d+)", self.said())
+        port = re.search(r"on port (\d+)", self.said())
         if port is None or not self.running:
             return None
         with contextlib.closing(http.client.HTTPConnection("127.0.0.1", int(port[1]), timeout=10)) as connection:
