@@ -53,7 +53,8 @@ class OpenApi(KafkaCase):
             connection.request(method, target, content, headers or {})
             answer = connection.getresponse()
             text = answer.read().decode()
-        if answer.status == 504 and tries > 1:
+        late = (503, 504) if status == 202 else (504,)  # an event that has an id may be sent again
+        if answer.status in late and tries > 1:
             return self.ask_as_documented(process, method, target, status, body, headers, tries - 1)
         where = f"{method} {target}: {answer.status} {text[:300]}"
         self.assertEqual(answer.status, status, where)
@@ -81,7 +82,7 @@ class OpenApi(KafkaCase):
         lines = self.log[:50]
         self.assertEqual(ask("GET", "/v1/dead-letters", 200), {"dead_letters": []})
         produce(self.events, ["not an event"] + [json.dumps(entry) for entry in lines[:-1]])
-        ask("POST", "/v1/events", 202, lines[-1])
+        ask("POST", "/v1/events", 202, {**lines[-1], "event_id": "e1"})
         self.wait_for_answers(len(lines))
         user = lines[-1]["user_id"]
         ask("GET", "/healthz", 200)
