@@ -27,12 +27,12 @@ packages() {  # group, Debian release -> its packages
   fi
   case $1 in
     build)
-      echo g++ cmake ninja-build ccache pkg-config "$boost" libcli11-dev libdnnl-dev libhwy-dev libjs-bootstrap5 libjs-chart.js libprotobuf-dev \
+      echo g++ cmake curl ninja-build ccache pkg-config "$boost" libcli11-dev libdnnl-dev libhwy-dev libjs-bootstrap5 libjs-chart.js libprotobuf-dev \
         librdkafka-dev librocksdb-dev libsimdjson-dev libspdlog-dev libssl-dev libxxhash-dev libyaml-cpp-dev libzstd-dev nlohmann-json3-dev \
         prometheus-cpp-dev protobuf-compiler zlib1g-dev
       ;;
     test)
-      echo libgtest-dev libgmock-dev libbenchmark-dev kcat prometheus maven "$java" curl openssl ca-certificates chromium python3-venv "$onnx" \
+      echo libgtest-dev libgmock-dev libbenchmark-dev kcat prometheus maven "$java" openssl ca-certificates chromium python3-venv "$onnx" \
         python3-confluent-kafka python3-jsonschema python3-protobuf python3-yaml
       packages package "$2"
       packages train "$2"

@@ -75,7 +75,8 @@ once() {
   local log=$sample/run.log port i next
   (live --shoppers 50 --set http.listen=127.0.0.1:0) 2>"$log" &
   local process=$!
-  trap 'kill $process 2>/dev/null' EXIT
+  # shellcheck disable=SC2064  # the number as it is now: on the way out the function's variables are gone
+  trap "kill $process 2>/dev/null" EXIT
   for ((i = 0; i < 300; ++i)); do
     port=$(sed -n 's/.* on port \([0-9]*\).*/\1/p' "$log")
     [[ -n $port ]] && curl -sf "http://127.0.0.1:$port/readyz" >/dev/null && break

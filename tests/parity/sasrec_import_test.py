@@ -22,13 +22,17 @@ def write_log(path: pathlib.Path) -> dict[str, list[int]]:
     """Histories of 1 to 40 events, so that windows of 12 are part-empty, just full, and passed."""
     numbers = random.Random(5)
     histories = {f"u{user}": [numbers.randint(1, ITEMS) for _ in range(numbers.randint(1, 40))] for user in range(USERS)}
+    write_events(path, histories)
+    return histories
+
+
+def write_events(path: pathlib.Path, histories: dict[str, list[int]]) -> None:
     lines = [
         json.dumps({"user_id": user, "item_id": f"item {item}", "event_type": "view", "timestamp": 1_500_000_000_000 + at})
         for user, items in histories.items()
         for at, item in enumerate(items)
     ]
     path.write_text("\n".join(lines) + "\n")
-    return histories
 
 
 def expectation(model, user: int, history: list[int]) -> dict:
