@@ -4,6 +4,7 @@ $FRESHET names the program, $FRESHET_KAFKA_PROBE the one of bench/kafka_probe.h.
 """
 
 import argparse
+import collections
 import contextlib
 import http.client
 import itertools
@@ -273,6 +274,51 @@ def snapshots(bench):
     tell("snapshots on over off: CPU", spread(ratios(found, "on", "off"), "{:.2f}"))
 
 
+@contextlib.contextmanager
+def http_load(application, kind, users):
+    """What bench/http_load.py finds meanwhile is in the dictionary that this gives, afterwards."""
+    port = re.search(r"on port (\d+)", application.said())[1]
+    load = subprocess.Popen([sys.executable, ROOT / "bench" / "http_load.py", kind, port, str(users)],
+                            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)  # fmt: skip
+    found = {}
+    try:
+        time.sleep(1)  # connections are there
+        yield found
+        found |= json.loads(load.communicate()[0])
+    finally:
+        load.kill()
+
+
+def clients(bench):
+    """What look-ups and scrapes, and connections that are of no use, cost a worker at full speed."""
+    flags = bench.flags
+    log = bench.log("clicks", flags.clickers, flags.backlog)
+    kinds = {"lookups": "500 look-ups/s and a scrape a second", "siege": "1,000 idle connections and 100 that never end a header"}
+    flows, loads = {name: [] for name in ("alone", *kinds)}, {name: [] for name in kinds}
+    for _ in range(flags.repetitions):
+        for name, found in flows.items():
+            with bench.application() as application:
+                application.start()
+                with http_load(application, name, flags.clickers) if name in kinds else contextlib.nullcontext({}) as load:
+                    found.append(application.measure(log, flags.backlog))
+                application.stop()
+            if name in kinds:
+                loads[name].append(load)
+    for name, what in kinds.items():
+        speed = [b["seconds"] / a["seconds"] for a, b in zip(flows[name], flows["alone"])]
+        tell(f"{what}: events/s beside none", spread(speed, "{:.3f}"), "≥ 0.97", statistics.median(speed) >= 0.97)
+        cpu = [a["cpu_us"] / b["cpu_us"] for a, b in zip(flows[name], flows["alone"])]
+        tell(f"{what}: CPU of the process beside none", spread(cpu, "{:.3f}"))
+        answered, wrong = sum(load["answers"] for load in loads[name]), collections.Counter()
+        for load in loads[name]:
+            wrong.update({status: count for status, count in load["statuses"].items() if status not in ("200", "404", "closed")})
+        p99 = [load["p99_ms"] for load in loads[name]]
+        tell(f"{'look-ups' if name == 'lookups' else '/healthz'} meanwhile, {answered} answers: p99, ms", spread(p99),
+             "" if name == "lookups" else "≤ 50", None if name == "lookups" else statistics.median(p99) <= 50)  # fmt: skip
+        if wrong.total() > answered // 1000:  # a connection that was due to be closed as it asked
+            raise Failure(f"{what}: answered with {dict(wrong)}")
+
+
 class Feeding(threading.Thread):
     """A flow beside what is done to the process."""
 
@@ -380,7 +426,7 @@ def restore(bench):
 
 
 CASES = {"steady": steady, "backlog": backlog, "restart": restart, "kills": kills, "snapshots": snapshots,
-         "restore": restore}  # fmt: skip
+         "restore": restore, "clients": clients}  # fmt: skip
 
 
 def parse_flags():
