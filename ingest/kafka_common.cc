@@ -21,12 +21,13 @@ constexpr std::array<std::string_view, 8> kOwnProperties = {
     "enable.auto.commit", "enable.auto.offset.store", "auto.offset.reset", "transactional.id",
     "enable.idempotence", "enable.partition.eof",     "isolation.level",   "group.id"};
 
-// librdkafka's own lines. Lost connections are Health's to tell, once; and a property that only consumers or only
-// producers know is no news, since both get all of kafka.properties.
+// librdkafka's own lines. Lost connections are Health's to tell, once; a property that only consumers or only producers
+// know is no news, since both get all of kafka.properties; and AUTOCREATE is of brokers without transactions, which only
+// its own in-process one is here.
 void OnLog(const rd_kafka_t* client, int level, const char* facility, const char* text) {
   const std::string_view topic = facility;
   auto severity = level <= 3 ? spdlog::level::err : level == 4 ? spdlog::level::warn : spdlog::level::debug;
-  if (topic == "FAIL" || topic == "ERROR") severity = spdlog::level::debug;
+  if (topic == "FAIL" || topic == "ERROR" || topic == "AUTOCREATE") severity = spdlog::level::debug;
   if (topic == "CONFWARN" && std::strstr(text, "will be ignored by this") != nullptr) severity = spdlog::level::debug;
   spdlog::log(severity, "{}: {}: {}", rd_kafka_name(client), facility, text);
 }

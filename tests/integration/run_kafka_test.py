@@ -56,7 +56,10 @@ class KafkaCase(CommandTest):
         return self.start_command("run", *flags, **settings)
 
     def start_command(self, *words, **settings):
-        command = self.command(words, self.kafka_settings(**settings))
+        return self.start_program(*words, settings=self.kafka_settings(**settings))
+
+    def start_program(self, *words, settings):
+        command = self.command(words, settings)
         log = open(self.path(f"log-{len(self.processes)}"), "w+b")  # closed by kill_all
         process = subprocess.Popen(command, stderr=log, cwd=self.directory, env=self.environment)
         process.log = log
