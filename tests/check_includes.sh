@@ -28,5 +28,5 @@ own 'librdkafka/' 'ingest/kafka[a-z_]*\.cc'
 own 'rocksdb/' 'state/[a-z_]+\.cc'
 own '(oneapi/|dnnl)' 'inference/[a-z_]+\.cc'
 own 'hwy/' 'inference/([a-z_]+\.cc|kernels-inl\.h)'
-own '(boost/(asio|beast)|openssl/)' 'pipeline/http/([a-z_]+\.cc|transport-inl\.h)'
+own '(boost/(asio|beast)|openssl/)' 'pipeline/http/[a-z_]+(\.cc|-inl\.h)'
 exit $bad

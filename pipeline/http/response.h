@@ -1,10 +1,13 @@
 // What is answered.
 #pragma once
 
+#include <memory>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
+
+#include "pipeline/http/event_stream.h"
 
 namespace freshet::http {
 
@@ -13,6 +16,7 @@ struct Response {
   std::string body;
   std::string content_type = "application/json";
   std::vector<std::pair<std::string, std::string>> headers = {};
+  std::shared_ptr<EventStream> stream = {};  // in place of a body
 };
 
 // An error as application/problem+json (RFC 9457): type, title, status, detail.

@@ -6,8 +6,10 @@
 // connection that has waited longest for (the rest of) a request gives way to the new one; where all are being
 // answered, the new one is closed. The server itself answers 400 (not HTTP), 401 and 403 (credentials.h), 413, 414, 431
 // and 504 (no answer in time), as application/problem+json, and HEAD like GET without the body. A request that stays
-// incomplete past its time is closed without an answer. Threads: the handler runs on the server's thread and must not
-// block; the answer may come from any thread.
+// incomplete past its time is closed without an answer. An answer that is a stream (event_stream.h) keeps its
+// connection until the client goes away, sends something, or does not take what is sent within write_timeout; at
+// max_streams a further one is 503. Threads: the handler runs on the server's thread and must not block; the answer may
+// come from any thread.
 #pragma once
 
 #include <chrono>
@@ -35,6 +37,7 @@ struct Request {
   std::string origin = {};  // the page that a browser sends this for
   std::string authorization = {};
   std::string if_none_match = {};
+  std::string last_event_id = {};  // of the event that a stream's client had last
 };
 
 // Answers the request that it came with. Call it once, at any time, from any thread: late calls, after the timeout or
@@ -44,15 +47,17 @@ using Handler = std::function<void(const Request&, Respond)>;
 
 struct ServerOptions : Endpoint {
   size_t max_connections = 256;
+  size_t max_streams = 128;  // of the connections, so that some are left for other requests
   uint32_t max_header_bytes = 8 * 1024;
   size_t max_body_bytes = 64 * 1024;
   std::chrono::milliseconds read_timeout{
       10'000};  // a TLS handshake; a request, from its first byte (or the connection) to its last
-  std::chrono::milliseconds idle_timeout{60'000};      // between an answer and the next request's first byte
-  std::chrono::milliseconds write_timeout{10'000};     // an answer
-  std::chrono::milliseconds answer_timeout{2'000};     // from request to the handler's answer
-  std::chrono::milliseconds refresh_interval{10'000};  // looks whether tokens or certificate have changed
-  std::function<void(int status)> on_response;         // told of every answer, on the server's thread; may be empty
+  std::chrono::milliseconds idle_timeout{60'000};         // between an answer and the next request's first byte
+  std::chrono::milliseconds write_timeout{10'000};        // an answer, or a part of a stream
+  std::chrono::milliseconds keep_alive_interval{15'000};  // a stream without events sends a comment
+  std::chrono::milliseconds answer_timeout{2'000};        // from request to the handler's answer
+  std::chrono::milliseconds refresh_interval{10'000};     // looks whether tokens or certificate have changed
+  std::function<void(int status)> on_response;            // told of every answer, on the server's thread; may be empty
 };
 
 class Server {
@@ -61,7 +66,8 @@ class Server {
   // file and what is wrong with it. Other machines are let in as Endpoint says, or not at all: kInvalidArgument.
   static Result<std::unique_ptr<Server>> Start(ServerOptions options, Handler handler);
 
-  // Closes every connection, answered or not, and joins at once. The handler is not called afterwards.
+  // Ends streams, waiting up to 200 ms for clients to take that, closes every connection, answered or not, and joins.
+  // The handler is not called afterwards.
   virtual ~Server() = default;
 
   virtual uint16_t port() const = 0;

@@ -1,4 +1,4 @@
-// A connection's bytes, in TLS or as they are; for server.cc alone.
+// A connection's bytes, in TLS or as they are; for connection-inl.h alone.
 #pragma once
 
 #include <boost/asio/ssl/context.hpp>

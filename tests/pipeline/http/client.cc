@@ -82,6 +82,18 @@ std::optional<HttpAnswer> HttpClient::Get(const std::string& target) {
   return Receive();
 }
 
+std::optional<std::string> HttpClient::ReceiveUntil(std::string_view mark) {
+  size_t searched = 0;
+  size_t found = 0;
+  while ((found = input_.find(mark, searched)) == std::string::npos) {
+    searched = input_.size() - std::min(input_.size(), mark.size());
+    if (!Fill()) return std::nullopt;
+  }
+  const std::string text = input_.substr(0, found + mark.size());
+  input_.erase(0, text.size());
+  return text;
+}
+
 bool HttpClient::WaitForClose() {
   char bytes[4096];
   ssize_t count = 0;

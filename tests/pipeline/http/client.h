@@ -32,6 +32,9 @@ class HttpClient {
   std::optional<HttpAnswer> Receive(bool head = false);
   std::optional<HttpAnswer> Get(const std::string& target);
 
+  // What comes up to and with `mark`; nothing where the server closed first.
+  std::optional<std::string> ReceiveUntil(std::string_view mark);
+
   // Whether the server has closed, waiting for it; what it sends until then is dropped.
   bool WaitForClose();
 
