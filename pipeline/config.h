@@ -84,6 +84,7 @@ struct Config {
   http::Endpoint http;
   struct {
     std::string directory = "var/serve";
+    int max_streams = 400;
   } serve;
   struct {
     std::string level = "info";

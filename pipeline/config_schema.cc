@@ -291,6 +291,10 @@ std::vector<Setting> MakeSchema() {
            FIELD(http.allow_plaintext)),
       Text("serve.directory", "a path", "Where `serve` keeps the newest recommendation of each user.",
            FIELD(serve.directory), NotEmpty),
+      Whole("serve.max_streams",
+            "Clients of `serve` that are sent each new recommendation of a user, at most; each takes a connection. "
+            "Beyond some 700 the limit of open files has to be above 1024.",
+            FIELD(serve.max_streams), 0, 100'000),
       Word("log.level", "How much is logged.", FIELD(log.level), {"trace", "debug", "info", "warn", "error", "off"}),
       Word("log.format", "Log lines as text, or as one JSON object each.", FIELD(log.format), {"text", "json"}),
   };

@@ -10,6 +10,7 @@
 #include "pipeline/commands/commands.h"
 #include "pipeline/readiness.h"
 #include "pipeline/serve/recommendation_server.h"
+#include "pipeline/serve/recommendation_streams.h"
 #include "pipeline/serve/topic_follower.h"
 #include "pipeline/version.h"
 #include "state/recommendation_store.h"
@@ -49,10 +50,12 @@ Status Serve(const ConfigFlags& flags) {
   ASSIGN_OR_RETURN(TopicRange ends, SettleRange(kafka, "earliest", "latest", wait));
   ASSIGN_OR_RETURN(const std::unique_ptr<EventSource> source, MakeKafkaSource(kafka));
   Readiness readiness;
-  TopicFollower follower(*source, *store, std::move(ends), readiness);
-  ASSIGN_OR_RETURN(
-      const std::unique_ptr<RecommendationServer> server,
-      RecommendationServer::Start({config.http, config.sink.topic, kVersion}, *store, follower, readiness));
+  RecommendationStreams streams(*store);
+  TopicFollower follower(*source, *store, streams, std::move(ends), readiness);
+  ASSIGN_OR_RETURN(const std::unique_ptr<RecommendationServer> server,
+                   RecommendationServer::Start(
+                       {config.http, config.sink.topic, kVersion, static_cast<size_t>(config.serve.max_streams)},
+                       *store, streams, follower, readiness));
   spdlog::info("serving topic {} from {} on port {}; {}", config.sink.topic, config.serve.directory, server->port(),
                KafkaClientDescription());
   return follower.Run(stop);

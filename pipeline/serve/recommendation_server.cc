@@ -24,6 +24,8 @@ using http::Response;
 using Json = nlohmann::ordered_json;
 
 constexpr std::string_view kRecommendations = "/v1/recommendations/";
+constexpr std::string_view kStream = "/stream";
+constexpr size_t kConnections = 256;  // beside those of streams
 
 Response JsonResponse(const Json& body) { return {200, body.dump()}; }
 
@@ -31,15 +33,6 @@ Response TryAgain(const std::string& reason) {
   Response response = Problem(503, reason);
   response.headers.emplace_back("Retry-After", "1");
   return response;
-}
-
-// The record with its best `k` items only; they are in order.
-std::string WithBest(const std::string& record, size_t k) {
-  Json parsed = Json::parse(record, nullptr, /*allow_exceptions=*/false);
-  if (parsed.is_discarded() || parsed["items"].size() <= k) return record;
-  Json& items = parsed["items"];
-  items.erase(items.begin() + static_cast<std::ptrdiff_t>(k), items.end());
-  return parsed.dump();
 }
 
 // Nothing where the query has a k that is no number above 0; the largest where it has none.
@@ -54,8 +47,8 @@ std::optional<size_t> AskedItems(std::string_view query) {
 class RecommendationServerImpl final : public RecommendationServer {
  public:
   RecommendationServerImpl(RecommendationServerOptions options, const RecommendationStore& store,
-                           const TopicFollower& follower, const Readiness& readiness)
-      : options_(std::move(options)), store_(store), follower_(follower), readiness_(readiness) {
+                           RecommendationStreams& streams, const TopicFollower& follower, const Readiness& readiness)
+      : options_(std::move(options)), store_(store), streams_(streams), follower_(follower), readiness_(readiness) {
     const auto gauge = [this](const char* name, const char* help) -> prometheus::Gauge& {
       return prometheus::BuildGauge().Name(name).Help(help).Register(registry_).Add({});
     };
@@ -63,10 +56,13 @@ class RecommendationServerImpl final : public RecommendationServer {
     lag_ = &gauge("freshet_serve_lag_records", "Records of the topic that are not taken in yet.");
     records_ = &gauge("freshet_serve_records_total", "Records taken in since the start.");
     bad_records_ = &gauge("freshet_serve_bad_records_total", "Records that are no recommendation, left out.");
+    open_streams_ = &gauge("freshet_serve_streams", "Clients that are sent each new recommendation of a user.");
   }
 
   Status Serve() {
     http::ServerOptions options{options_};
+    options.max_streams = options_.max_streams;
+    options.max_connections = kConnections + options_.max_streams;
     options.on_response = [this](int status) { responses_.Add({{"status", std::to_string(status)}}).Increment(); };
     auto server = http::Server::Start(options, [this](const Request& request, const Respond& respond) {
       respond(request.method == "GET" ? Answer(request) : NotAllowed(request));
@@ -98,23 +94,39 @@ class RecommendationServerImpl final : public RecommendationServer {
   }
 
   Response Recommend(const Request& request) {
-    const auto user = http::PercentDecode(std::string_view(request.path).substr(kRecommendations.size()));
+    std::string_view encoded = std::string_view(request.path).substr(kRecommendations.size());
+    const bool stream = encoded.ends_with(kStream);
+    if (stream) encoded.remove_suffix(kStream.size());
+    const auto user = http::PercentDecode(encoded);
     if (!user) return Problem(400, "the user has a % without two hexadecimal digits");
     const std::optional<size_t> k = AskedItems(request.query);
     if (!k) return Problem(400, "k: expected a whole number above 0");
-    const auto found = store_.Find(*user);
+    if (stream && user->empty()) return Problem(404, "nothing is at " + request.path);
+    return stream ? OpenStream(*user, *k, request.last_event_id) : LookUp(*user, *k, request.if_none_match);
+  }
+
+  Response OpenStream(const std::string& user, size_t k, const std::string& last_event_id) {
+    Response response;
+    response.content_type = "text/event-stream";
+    response.headers.emplace_back("X-Accel-Buffering", "no");  // nginx would keep events back
+    response.stream = streams_.Open(user, k, last_event_id);
+    return response;
+  }
+
+  Response LookUp(const std::string& user, size_t k, const std::string& known) {
+    const auto found = store_.Find(user);
     if (!found.ok()) return Problem(500, found.error().message());
     if (!*found) {
       const std::string missing = readiness_.Missing();
-      return missing.empty() ? Problem(404, "nothing was recommended to user \"" + *user + "\"") : TryAgain(missing);
+      return missing.empty() ? Problem(404, "nothing was recommended to user \"" + user + "\"") : TryAgain(missing);
     }
     const StoredRecommendation& stored = **found;
     const std::string tag = '"' + std::to_string(stored.sequence_number) + '"';
     Response response;
-    if (request.if_none_match == tag) {
+    if (known == tag) {
       response.status = 304;
     } else {
-      response.body = *k == std::string::npos ? stored.record : WithBest(stored.record, *k);
+      response.body = WithBest(stored.record, k);
     }
     response.headers = {{"ETag", tag}, {"Cache-Control", "no-cache"}};
     return response;
@@ -125,6 +137,7 @@ class RecommendationServerImpl final : public RecommendationServer {
     lag_->Set(static_cast<double>(follower_.lag()));
     records_->Set(static_cast<double>(follower_.records()));
     bad_records_->Set(static_cast<double>(follower_.bad_records()));
+    open_streams_->Set(static_cast<double>(streams_.open()));
     return {200, prometheus::TextSerializer().Serialize(registry_.Collect()),
             "text/plain; version=0.0.4; charset=utf-8"};
   }
@@ -135,12 +148,14 @@ class RecommendationServerImpl final : public RecommendationServer {
     if (!missing.empty()) status["missing"] = missing;
     status["records"] = follower_.records();
     status["bad_records"] = follower_.bad_records();
+    status["streams"] = streams_.open();
     status["lag"] = follower_.lag();
     return JsonResponse(status);
   }
 
   const RecommendationServerOptions options_;
   const RecommendationStore& store_;
+  RecommendationStreams& streams_;
   const TopicFollower& follower_;
   const Readiness& readiness_;
   prometheus::Registry registry_;
@@ -152,6 +167,7 @@ class RecommendationServerImpl final : public RecommendationServer {
   prometheus::Gauge* lag_;
   prometheus::Gauge* records_;
   prometheus::Gauge* bad_records_;
+  prometheus::Gauge* open_streams_;
   std::unique_ptr<http::Server> server_;  // the last: its thread uses the others
 };
 
@@ -159,9 +175,10 @@ class RecommendationServerImpl final : public RecommendationServer {
 
 Result<std::unique_ptr<RecommendationServer>> RecommendationServer::Start(const RecommendationServerOptions& options,
                                                                           const RecommendationStore& store,
+                                                                          RecommendationStreams& streams,
                                                                           const TopicFollower& follower,
                                                                           const Readiness& readiness) {
-  auto server = std::make_unique<RecommendationServerImpl>(options, store, follower, readiness);
+  auto server = std::make_unique<RecommendationServerImpl>(options, store, streams, follower, readiness);
   RETURN_IF_ERROR(server->Serve());
   return std::unique_ptr<RecommendationServer>(std::move(server));
 }

@@ -1,4 +1,5 @@
-// The HTTP face of `freshet serve`: /v1/recommendations/{user}?k=, /healthz, /readyz, /metrics, /v1/status.
+// The HTTP face of `freshet serve`: /v1/recommendations/{user}?k= and its /stream, /healthz, /readyz, /metrics,
+// /v1/status.
 //
 // A look-up is answered on the server's own thread, which reads the store: from memory where the user's block is there.
 #pragma once
@@ -10,6 +11,7 @@
 #include "core/result.h"
 #include "pipeline/http/endpoint.h"
 #include "pipeline/readiness.h"
+#include "pipeline/serve/recommendation_streams.h"
 #include "pipeline/serve/topic_follower.h"
 #include "state/recommendation_store.h"
 
@@ -18,6 +20,7 @@ namespace freshet {
 struct RecommendationServerOptions : http::Endpoint {
   std::string topic;
   std::string freshet_version;
+  size_t max_streams = 400;
 };
 
 class RecommendationServer {
@@ -25,6 +28,7 @@ class RecommendationServer {
   // Binds and begins to serve. The collaborators outlive it.
   static Result<std::unique_ptr<RecommendationServer>> Start(const RecommendationServerOptions& options,
                                                              const RecommendationStore& store,
+                                                             RecommendationStreams& streams,
                                                              const TopicFollower& follower, const Readiness& readiness);
   virtual ~RecommendationServer() = default;  // stops serving and joins
 

@@ -39,8 +39,9 @@ std::optional<int64_t> SequenceNumberOf(std::string_view value, std::string_view
 
 }  // namespace
 
-TopicFollower::TopicFollower(EventSource& source, RecommendationStore& store, TopicRange ends, Readiness& readiness)
-    : source_(source), store_(store), ends_(std::move(ends)), readiness_(readiness) {
+TopicFollower::TopicFollower(EventSource& source, RecommendationStore& store, RecommendationStreams& streams,
+                             TopicRange ends, Readiness& readiness)
+    : source_(source), store_(store), streams_(streams), ends_(std::move(ends)), readiness_(readiness) {
   readiness_.NotReady(kPart, "its records up to now are being read");
 }
 
@@ -52,6 +53,7 @@ Status TopicFollower::Run(const std::atomic<bool>& stop) {
     if (const auto polled = source_.Poll(batch, kMaxRecords, kWait); !polled.ok()) return polled.error();
     if (!batch.positions.empty()) {
       RETURN_IF_ERROR(TakeIn(batch));
+      streams_.Tell(batch.records);
       RETURN_IF_ERROR(source_.Commit(batch.positions));  // for those who watch the group's lag
     }
     int64_t lag = 0;

@@ -13,6 +13,7 @@
 #include "ingest/event_source.h"
 #include "ingest/kafka_range.h"
 #include "pipeline/readiness.h"
+#include "pipeline/serve/recommendation_streams.h"
 #include "state/recommendation_store.h"
 
 namespace freshet {
@@ -20,7 +21,8 @@ namespace freshet {
 class TopicFollower final : public AssignmentListener {
  public:
   // `ends`: where the topic ended at the start; from there on this is ready. All outlive it.
-  TopicFollower(EventSource& source, RecommendationStore& store, TopicRange ends, Readiness& readiness);
+  TopicFollower(EventSource& source, RecommendationStore& store, RecommendationStreams& streams, TopicRange ends,
+                Readiness& readiness);
 
   // Reads until `stop`, then leaves. One thread.
   Status Run(const std::atomic<bool>& stop);
@@ -43,6 +45,7 @@ class TopicFollower final : public AssignmentListener {
 
   EventSource& source_;
   RecommendationStore& store_;
+  RecommendationStreams& streams_;
   const TopicRange ends_;
   Readiness& readiness_;
   std::atomic<int64_t> lag_{0};

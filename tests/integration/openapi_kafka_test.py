@@ -1,4 +1,5 @@
-"""docs/openapi.yaml against running instances: each path and status in it is met, and what comes has its schema.
+"""docs/openapi.yaml and openapi-serve.yaml against running instances: each path and status in them is met, and what comes
+has its schema.
 
 Needs yaml and jsonschema (deploy/install-dependencies.sh test).
 """
@@ -10,31 +11,41 @@ import json
 import os
 import re
 import sys
+import time
 
-from kafka_support import ROOT, produce
+from kafka_support import ROOT, WAIT_S, kcat, produce
 from run_kafka_test import KafkaCase
 from support import main
 
 METHODS = ("get", "put", "post", "delete", "patch")
 
 
-class OpenApi(KafkaCase):
+class Documented(KafkaCase):
     guarantee = "exactly_once"
+    name = None
+    other_paths = None  # of the document that this one names parts of
 
     def setUp(self):
         super().setUp()
         self.document = yaml.safe_load((ROOT / "docs/openapi.yaml").read_text())
+        if self.name != "openapi.yaml":  # whose parts it names
+            text = (ROOT / "docs" / self.name).read_text().replace('"openapi.yaml#', '"#')
+            other, self.document = self.document, yaml.safe_load(text)
+            self.other_paths = other["paths"]
+            for kind, parts in other["components"].items():
+                self.document["components"].setdefault(kind, {}).update(parts)
         self.met = set()
 
     def resolve(self, node):
         while "$ref" in node:
-            reference, node = node["$ref"], self.document
+            reference, node = node["$ref"], {**self.document, "paths": self.other_paths}
             for name in reference.removeprefix("#/").split("/"):
-                node = node[name]
+                node = node[name.replace("~1", "/")]
         return node
 
     def operations(self):
         for path, methods in self.document["paths"].items():
+            methods = self.resolve(methods)
             for method in METHODS:
                 if method in methods:
                     yield method.upper(), path, methods[method]
@@ -52,7 +63,8 @@ class OpenApi(KafkaCase):
             content = body if isinstance(body, str) or body is None else json.dumps(body)
             connection.request(method, target, content, headers or {})
             answer = connection.getresponse()
-            text = answer.read().decode()
+            streamed = answer.headers["Content-Type"] == "text/event-stream"
+            text = (b"".join(answer.readline() for _ in range(4)) if streamed else answer.read()).decode()
         late = (503, 504) if status == 202 else (504,)  # an event that has an id may be sent again
         if answer.status in late and tries > 1:
             return self.ask_as_documented(process, method, target, status, body, headers, tries - 1)
@@ -64,15 +76,30 @@ class OpenApi(KafkaCase):
         response = self.resolve(operation["responses"][str(status)])
         for name in response.get("headers", ()):
             self.assertIn(name, answer.headers, where)
+        if "content" not in response:
+            return self.assertEqual(text, "", where)
         ((kind, content),) = response["content"].items()
         self.assertEqual(answer.headers["Content-Type"].split(";")[0], kind, where)
-        if kind == "text/plain":
+        if kind.startswith("text/"):
             return text
         schema = {**content["schema"], "components": self.document["components"]}
         jsonschema.Draft202012Validator.check_schema(schema)
         errors = list(jsonschema.Draft202012Validator(schema).iter_errors(json.loads(text)))
         self.assertEqual(errors, [], where)
         return json.loads(text)
+
+    def assert_all_met(self):
+        documented = {
+            (method, path, status)
+            for method, path, operation in self.operations()
+            for status in operation["responses"]
+            if status != "default"
+        }
+        self.assertEqual(documented - self.met, set())
+
+
+class Run(Documented):
+    name = "openapi.yaml"
 
     def ask_what_works(self):
         self.write("items.jsonl", '{"item_id":"i1","title":"One","category":"numbers"}\n{"item_id":"i2"}\n')
@@ -121,13 +148,7 @@ class OpenApi(KafkaCase):
     def test_each_path_and_status_is_as_documented(self):
         self.ask_what_works()
         self.ask_without_a_broker()
-        documented = {
-            (method, path, status)
-            for method, path, operation in self.operations()
-            for status in operation["responses"]
-            if status != "default"
-        }
-        self.assertEqual(documented - self.met, set())
+        self.assert_all_met()
 
     def test_schemas_are_those_of_the_records(self):
         schemas = self.document["components"]["schemas"]
@@ -139,6 +160,59 @@ class OpenApi(KafkaCase):
         for line in (line for file in golden for line in file.read_text().splitlines()):
             schema = {**schemas["Recommendation"], "components": self.document["components"]}
             self.assertEqual(list(jsonschema.Draft202012Validator(schema).iter_errors(json.loads(line))), [], line)
+
+
+class Serve(Documented):
+    name = "openapi-serve.yaml"
+
+    def serve(self, **settings):
+        return self.start_command("serve", **{"serve__directory": str(self.path("served")), **settings})
+
+    def test_each_path_and_status_is_as_documented(self):
+        record = {"user_id": "u1", "generated_at": 1, "sequence_number": 7, "model": {"name": "m", "version": "v"},
+                  "source": {"topic": "t", "partition": 0, "offset": 9, "event_time": 1},
+                  "items": [{"item_id": f"i{n}", "score": 1 / n} for n in range(1, 6)]}  # fmt: skip
+        kcat("-P", "-t", self.answers, "-K", "\t", input=f"u1\t{json.dumps(record)}\n".encode())
+        process = self.serve(serve__max_streams=1)
+        self.wait_until_ready(process)
+        ask = lambda *question, **more: self.ask_as_documented(process, *question, **more)
+        ask("GET", "/healthz", 200)
+        ask("GET", "/readyz", 200)
+        self.assertIn("freshet_serve_streams 0", ask("GET", "/metrics", 200))
+        self.assertEqual(ask("GET", "/v1/status", 200)["records"], 1)
+        path = "/v1/recommendations/u1"
+        self.assertEqual(ask("GET", path, 200), record)
+        ask("GET", path, 304, headers={"If-None-Match": '"7"'})
+        ask("GET", "/v1/recommendations/nobody", 404)
+        event = dict(line.split(": ", 1) for line in ask("GET", f"{path}/stream?k=3", 200).splitlines() if line)
+        self.assertEqual((event["id"], event["event"]), ("7", "recommendations"))
+        self.assertEqual(json.loads(event["data"]), {**record, "items": record["items"][:3]})
+        for suffix in ("?k=0", "/stream?k=0"):
+            ask("GET", path + suffix, 400)
+        self.stop(process)
+        full = self.serve(serve__max_streams=0)
+        self.wait_for(lambda: "on port" in self.said(full), "it does not serve")
+        self.ask_as_documented(full, "GET", f"{path}/stream", 503)
+        self.stop(full)
+        for target in ("/readyz", "/v1/recommendations/nobody"):
+            self.ask_at_the_start(target)
+        self.assert_all_met()
+
+    def ask_at_the_start(self, target, tries=20):
+        """Before the past is read, which may take a moment only."""
+        process = self.serve(serve__directory=str(self.path(f"early-{len(self.processes)}")))
+        deadline = time.monotonic() + WAIT_S
+        while "on port" not in self.said(process) and time.monotonic() < deadline:
+            time.sleep(0.002)
+        try:
+            self.ask_as_documented(process, "GET", target, 503)
+        except AssertionError:
+            if tries == 1:
+                raise
+            self.ask_at_the_start(target, tries - 1)
+        finally:
+            process.kill()
+            process.wait()
 
 
 if __name__ == "__main__":

@@ -4,6 +4,10 @@ import contextlib
 import http.client
 import json
 import re
+import ssl
+import statistics
+import subprocess
+import time
 import urllib.parse
 
 from kafka_support import kcat, new_topics, produce
@@ -11,16 +15,45 @@ from run_kafka_test import KafkaCase
 from support import main
 
 
+class Events:
+    """What an EventSource makes of an answer: (id, name, data) by data."""
+
+    def __init__(self, answer):
+        self.answer = answer
+
+    def __iter__(self):
+        fields = {}
+        while line := self.answer.readline():
+            name, _, value = line.decode().rstrip("\n").partition(": ")
+            if name:
+                fields[name] = value
+            elif fields:  # a comment has none
+                yield fields["id"], fields["event"], json.loads(fields["data"])
+                fields = {}
+
+
 class Serve(KafkaCase):
     guarantee = "exactly_once"
 
-    def serve(self):
-        return self.start_command("serve", serve__directory=str(self.path("served")))
+    def serve(self, **settings):
+        return self.start_command("serve", serve__directory=str(self.path("served")), **settings)
+
+    def port(self, process):
+        return int(re.search(r"on port (\d+)", self.said(process))[1])
+
+    def stream(self, process, user, context=None, **headers):
+        """The events of a user's stream."""
+        connect = http.client.HTTPConnection if context is None else http.client.HTTPSConnection
+        connection = connect("localhost", self.port(process), timeout=60, **({"context": context} if context else {}))
+        self.addCleanup(connection.close)
+        connection.request("GET", f"/v1/recommendations/{urllib.parse.quote(user, safe='')}/stream", headers=headers)
+        answer = connection.getresponse()
+        self.assertEqual((answer.status, answer.getheader("Content-Type")), (200, "text/event-stream"))
+        return iter(Events(answer))
 
     def look_up(self, process, user, query="", tag=None, **headers):
         """(status, ETag, record)"""
-        port = int(re.search(r"on port (\d+)", self.said(process))[1])
-        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=5)) as connection:
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", self.port(process), timeout=5)) as connection:
             path = f"/v1/recommendations/{urllib.parse.quote(user, safe='')}{query}"
             connection.request("GET", path, headers={**headers, **({"If-None-Match": tag} if tag else {})})
             answer = connection.getresponse()
@@ -76,6 +109,57 @@ class Serve(KafkaCase):
         self.publish(user, "")  # a tombstone
         self.wait_for(lambda: self.look_up(process, user)[0] == 404, "it is not removed")
         self.stop(process)
+
+    def test_a_click_reaches_the_page(self):
+        run, serve = self.start(), self.serve()
+        self.wait_until_ready(run)
+        self.wait_until_ready(serve)
+        events = self.stream(serve, "u1")  # nobody knows the user yet
+        seconds = []
+        for number in range(1, 31):
+            click = {"user_id": "u1", "item_id": f"i{number}", "timestamp": int(time.time() * 1000), "event_id": f"e{number}"}
+            began = time.monotonic()
+            while self.post(run, "/v1/events", click)[0] != 202:  # on a busy machine
+                began = time.monotonic()
+            tag, name, record = next(events)
+            seconds.append(time.monotonic() - began)
+            self.assertEqual((tag, name, record["user_id"]), (str(number), "recommendations", "u1"))
+            self.assertEqual(self.look_up(serve, "u1"), (200, f'"{number}"', record))
+        ordered = sorted(seconds)
+        print(f"click to event: median {1e3 * statistics.median(ordered):.0f} ms, slowest {1e3 * ordered[-1]:.0f} ms of {len(ordered)}")
+        again = self.stream(serve, "u1", **{"Last-Event-ID": "29"})
+        self.assertEqual(next(again)[0], "30")
+        self.stop(serve)
+        self.assertEqual((list(events), list(again)), ([], []))  # the answers are whole
+        self.stop(run)
+
+    def test_streams_over_tls_with_a_token(self):
+        tokens = self.write("tokens", f"read {'r' * 32}\nwrite {'w' * 32}\n")
+        pair = self.path("own.pem"), self.path("own.key")
+        subprocess.run(
+            ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=localhost",
+             "-addext", "subjectAltName=DNS:localhost", "-days", "30", "-out", pair[0], "-keyout", pair[1]],
+            check=True, capture_output=True,
+        )  # fmt: skip
+        for path in (tokens, pair[1]):
+            path.chmod(0o600)
+        process = self.serve(
+            http__tokens_file=str(tokens), http__tls__certificate=str(pair[0]), http__tls__key=str(pair[1])
+        )
+        self.wait_for(lambda: "on port" in self.said(process), "it does not serve")
+        context = ssl.create_default_context(cafile=pair[0])
+        for token, status in ((None, 401), ("w" * 32, 403)):
+            connection = http.client.HTTPSConnection("localhost", self.port(process), timeout=20, context=context)
+            with contextlib.closing(connection):
+                headers = {"Authorization": f"Bearer {token}"} if token else {}
+                connection.request("GET", "/v1/recommendations/u1/stream", headers=headers)
+                self.assertEqual(connection.getresponse().status, status)
+        events = self.stream(process, "u1", context, authorization=f"Bearer {'r' * 32}")
+        for number in range(1, 6):
+            self.publish("u1", json.dumps(self.record("u1", number, [f"i{n}" for n in range(500)])))
+            self.assertEqual(next(events)[2]["sequence_number"], number)
+        self.stop(process)
+        self.assertEqual(list(events), [])
 
     def test_tokens(self):
         tokens = self.write("tokens", f"read {'r' * 32}\nwrite {'w' * 32}\n")
