@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from freshet_training import model_directory, sequences, vocabulary
+from freshet_training.evaluation import user_vectors
 from freshet_training.finetuning import draw, grow
 from freshet_training.vocabulary import Vocabulary
 from tests.command_line import ITEMS, CommandLine, forget_digests, write_export, write_vocabulary
@@ -20,7 +21,7 @@ class Growing(unittest.TestCase):
     def test_what_it_says_of_known_items_stays(self) -> None:
         model = random_model(1).float()
         names = Vocabulary([f"i{row}" for row in range(37)], [f"t{row}" for row in range(5)])
-        larger = grow(model, names, seed=1)
+        larger = grow(model, names, [], seed=1)
         self.assertEqual((larger.config.items, larger.config.event_types), (37, 5))
         history = columns(random_history(np.random.default_rng(1), 20))
         with torch.no_grad():
@@ -29,11 +30,24 @@ class Growing(unittest.TestCase):
         new = larger.item_embedding.weight[30:]
         self.assertLess(new.abs().max(), 0.1)
         self.assertEqual(len(torch.unique(new, dim=0)), 7)
-        self.assertTrue(torch.equal(grow(model, names, seed=1).item_embedding.weight, larger.item_embedding.weight))
+        self.assertTrue(torch.equal(grow(model, names, [], seed=1).item_embedding.weight, larger.item_embedding.weight))
+
+    def test_new_items_begin_among_those_that_users_like_least(self) -> None:
+        for similarity in ("cosine", "dot"):
+            random = np.random.default_rng(4)
+            model = random_model(4, items=200, similarity=similarity).float()
+            with torch.no_grad():  # what all users have in common
+                model.item_embedding.weight[:100] += 0.3
+            histories = [random_history(random, 20, items=100) for _ in range(40)]
+            names = Vocabulary([f"i{row}" for row in range(220)], [f"t{row}" for row in range(3)])
+            larger = grow(model, names, histories, seed=1)
+            with torch.no_grad():
+                scores = (user_vectors(larger, histories) @ larger.candidates().T).mean(dim=0)
+            self.assertLess(scores[200:].max(), scores[1:200].quantile(0.3), similarity)
 
     def test_a_model_that_knows_nothing_grows(self) -> None:
         model = random_model(2, items=1, event_types=1).float()
-        larger = grow(model, Vocabulary(["[unknown]", "a"], ["[unknown]", "view"]), seed=1)
+        larger = grow(model, Vocabulary(["[unknown]", "a"], ["[unknown]", "view"]), [], seed=1)
         self.assertTrue(torch.isfinite(larger.item_embedding.weight).all())
 
     def test_draws_a_share(self) -> None:
