@@ -1,6 +1,7 @@
 #include "ingest/kafka_common.h"
 
 #include <librdkafka/rdkafka.h>
+#include <openssl/x509_vfy.h>
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
@@ -22,8 +23,8 @@ constexpr std::array<std::string_view, 8> kOwnProperties = {
     "enable.idempotence", "enable.partition.eof",     "isolation.level",   "group.id"};
 
 // librdkafka's own lines. Lost connections are Health's to tell, once; a property that only consumers or only producers
-// know is no news, since both get all of kafka.properties; and AUTOCREATE is of brokers without transactions, which only
-// its own in-process one is here.
+// know is no news, since both get all of kafka.properties; and AUTOCREATE is of brokers without transactions, which
+// only its own in-process one is here.
 void OnLog(const rd_kafka_t* client, int level, const char* facility, const char* text) {
   const std::string_view topic = facility;
   auto severity = level <= 3 ? spdlog::level::err : level == 4 ? spdlog::level::warn : spdlog::level::debug;
@@ -34,6 +35,15 @@ void OnLog(const rd_kafka_t* client, int level, const char* facility, const char
 
 void OnClientError(rd_kafka_t* client, int code, const char* reason, void* health) {
   static_cast<Health*>(health)->OnError(client, code, reason);
+}
+
+// What OpenSSL decided stands: false ends the handshake, and librdkafka logs the certificate and `reason`. Without
+// this, a certificate that has expired, of another host, or of a stranger is one and the same "could not be verified".
+int OnCertificate(rd_kafka_t*, const char*, int32_t, int* x509_error, int, const char*, size_t, char* reason,
+                  size_t reason_bytes, void*) {
+  if (*x509_error == X509_V_OK) return 1;
+  snprintf(reason, reason_bytes, "%s", X509_verify_cert_error_string(*x509_error));
+  return 0;
 }
 
 using Conf = std::unique_ptr<rd_kafka_conf_t, decltype(&rd_kafka_conf_destroy)>;
@@ -68,6 +78,15 @@ std::string GetProperty(const rd_kafka_conf_t* conf, const std::string& name) {
   return value.data();
 }
 
+// librdkafka would take Kerberos, and complain of a keytab.
+Status CheckMechanism(const rd_kafka_conf_t* conf, const KafkaOptions& options) {
+  if (!GetProperty(conf, "security.protocol").starts_with("sasl")) return {};
+  if (options.properties.contains("sasl.mechanism") || options.properties.contains("sasl.mechanisms")) return {};
+  return Error(ErrorCode::kInvalidArgument,
+               "kafka.properties.sasl.mechanism: expected with security.protocol sasl_ssl or sasl_plaintext, such as "
+               "SCRAM-SHA-512 or PLAIN");
+}
+
 }  // namespace
 
 void ClientDeleter::operator()(rd_kafka_s* client) const { rd_kafka_destroy(client); }
@@ -87,12 +106,16 @@ Result<Client> MakeClient(ClientKind kind, const KafkaOptions& options, const Pr
   all.insert(all.end(), defaults.begin(), defaults.end());
   for (const auto& [name, value] : all) RETURN_IF_ERROR(SetProperty(conf.get(), name, value));
   for (const auto& [name, value] : options.properties) RETURN_IF_ERROR(SetGivenProperty(conf.get(), name, value));
+  RETURN_IF_ERROR(CheckMechanism(conf.get(), options));
   if (effective != nullptr) {
     for (auto& [name, value] : *effective) value = GetProperty(conf.get(), name);
   }
   rd_kafka_conf_set_opaque(conf.get(), &health);
   rd_kafka_conf_set_error_cb(conf.get(), &OnClientError);
   rd_kafka_conf_set_log_cb(conf.get(), &OnLog);
+  if (GetProperty(conf.get(), "enable.ssl.certificate.verification") == "true") {
+    rd_kafka_conf_set_ssl_cert_verify_cb(conf.get(), &OnCertificate);
+  }
   set_callbacks(conf.get());
 
   std::array<char, 512> message{};

@@ -4,6 +4,8 @@
 #include <spdlog/spdlog.h>
 
 #include <array>
+#include <string>
+#include <string_view>
 
 namespace freshet::kafka {
 namespace {
@@ -24,6 +26,14 @@ bool IsRefusal(int code) {
   }
 }
 
+// librdkafka sends a nonce twice, which brokers have minded again since Kafka 4.0 (librdkafka #4895, fixed in 2.6.1).
+std::string MaybeScram(std::string_view reason) {
+  if (rd_kafka_version() >= 0x02060100 || reason.find("SCRAM") == std::string_view::npos) return "";
+  return std::string("; or the password is right: librdkafka ") + rd_kafka_version_str() +
+         " cannot do SCRAM with brokers of Kafka 4.0 and later, 2.6.1 (Debian 13) can. PLAIN and client certificates "
+         "work";
+}
+
 }  // namespace
 
 void Health::OnError(rd_kafka_s* client, int code, const char* reason) {
@@ -37,7 +47,7 @@ void Health::OnError(rd_kafka_s* client, int code, const char* reason) {
   } else if (fatal != RD_KAFKA_RESP_ERR_NO_ERROR) {
     status_ = Error(ErrorCode::kUnavailable, "kafka: " + name_ + ": " + message.data());
   } else if (IsRefusal(code)) {
-    status_ = Error(ErrorCode::kIo, "kafka: " + name_ + ": " + reason);
+    status_ = Error(ErrorCode::kIo, "kafka: " + name_ + ": " + reason + MaybeScram(reason));
   } else if (code == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN) {
     if (!down_) spdlog::warn("kafka: {}: no broker answers ({}); waiting", name_, reason_);
     down_ = true;
