@@ -18,7 +18,9 @@ WAIT_S = 120
 CLICKS = 20
 
 
-class Playground(CommandTest):
+class PlaygroundCase(CommandTest):
+    """A process of freshet run --embedded-broker."""
+
     def setUp(self):
         super().setUp()
         self.path("tmp").mkdir()
@@ -55,6 +57,13 @@ class Playground(CommandTest):
             answer = connection.getresponse()
             return answer.status, json.loads(answer.read() or "{}")
 
+    def stop(self, process):
+        process.send_signal(signal.SIGINT)
+        self.assertEqual(process.wait(WAIT_S), 0, self.said())
+        self.assertEqual(list(self.path("tmp").iterdir()), [])
+
+
+class Playground(PlaygroundCase):
     def click(self, process, user, item):
         """Again where a busy machine did not acknowledge it in time, as docs/http.md has it."""
         event = {"user_id": user, "item_id": item, "timestamp": int(time.time() * 1000), "event_id": str(next(self.ids))}
@@ -67,11 +76,6 @@ class Playground(CommandTest):
 
     def kcat(self, *arguments, **options):
         return subprocess.run(["kcat", "-b", self.broker, *arguments], check=True, capture_output=True, timeout=WAIT_S, **options).stdout
-
-    def stop(self, process):
-        process.send_signal(signal.SIGINT)
-        self.assertEqual(process.wait(WAIT_S), 0, self.said())
-        self.assertEqual(list(self.path("tmp").iterdir()), [])
 
     def test_clicks_change_the_list_and_strangers_read_it(self):
         process = self.start("--shoppers", "100", **{"kafka.properties.security.protocol": "ssl"})  # of another broker
