@@ -49,7 +49,12 @@ class StageCosts final : public WorkerMetrics {
   void AddRestored(int64_t) override {}
   void AddSnapshots(int64_t) override {}
   void SetLagSeconds(double) override {}
-  void SetRestoring(int64_t) override {}
+  void SetRestoring(int64_t, double) override {}
+  void AddLists(int64_t, int64_t) override {}
+  void ObserveCommit(double) override {}
+  void AddCommitPart(CommitPart, double) override {}
+  void SetRebalances(int64_t) override {}
+  void SetDisk(const DiskStats&) override {}
   void AddDeadLetter(std::string_view) override {}
   void ObserveLatency(double) override {}
   void SetLag(std::string_view, int32_t, int64_t) override {}

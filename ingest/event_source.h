@@ -83,6 +83,9 @@ class EventSource {
   // Whether this member has its share of the input by now, be it empty (more workers than partitions).
   virtual bool Joined() const { return true; }
 
+  // How often this member was given its share, the first time included. Kafka only: 0 of others.
+  virtual int64_t Rebalances() const { return 0; }
+
   // Records the input holds beyond what was delivered, where that is known: {partition, records}.
   virtual std::vector<std::pair<PartitionId, int64_t>> Lag() const { return {}; }
   // Share of the input that was delivered, 0..1, where it ends; for progress.

@@ -45,6 +45,7 @@ class KafkaSource final : public EventSource, public kafka::GroupMember {
   Status Rewind() override;
   Status Close() override;
   bool Joined() const override { return joined_ && joining_.empty(); }
+  int64_t Rebalances() const override { return rebalances_; }
   kafka::GroupMetadata Metadata() const override;
   Offset Origin(PartitionId partition) const override;
   std::vector<std::pair<PartitionId, int64_t>> Lag() const override;
@@ -109,10 +110,11 @@ class KafkaSource final : public EventSource, public kafka::GroupMember {
   std::map<PartitionId, Newcomer> waiting_;      // asked about, not yet taken up by the listener
   std::set<PartitionId> told_;                   // the listener has them, or is getting ready for them
   bool any_stalled_ = false;
-  bool topic_gone_ = false;       // deleted while we read it
-  bool lost_ = false;             // the partitions are others' by now; the revocation is on its way
-  bool assignment_due_ = false;   // the group waits for our answer to `joining_`
-  Patience joining_patience_;     // since then
+  bool topic_gone_ = false;      // deleted while we read it
+  bool lost_ = false;            // the partitions are others' by now; the revocation is on its way
+  bool assignment_due_ = false;  // the group waits for our answer to `joining_`
+  Patience joining_patience_;    // since then
+  int64_t rebalances_ = 0;
   bool joined_ = false;           // it has our answer, and nothing was revoked since
   bool cooperative_ = false;      // as the group's protocol was when last asked
   RecordBatch* batch_ = nullptr;  // of the running Poll()
@@ -286,6 +288,7 @@ Status KafkaSource::CheckPartitions() {
 void KafkaSource::Rebalance(rd_kafka_resp_err_t code, const rd_kafka_topic_partition_list_t& partitions) {
   if (code == RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS) {
     // Answered by Join(), which may have to ask the brokers more than once.
+    ++rebalances_;
     assignment_due_ = true;
     joining_patience_ = {};
     lost_ = false;

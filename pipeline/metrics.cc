@@ -7,7 +7,6 @@
 #include <algorithm>
 #include <atomic>
 #include <ctime>
-#include <deque>
 #include <filesystem>
 #include <fstream>
 #include <initializer_list>
@@ -18,6 +17,7 @@
 #include <vector>
 
 #include "core/clock.h"
+#include "pipeline/worker_instruments.h"
 
 namespace freshet {
 namespace {
@@ -25,131 +25,6 @@ namespace {
 using prometheus::ClientMetric;
 using prometheus::MetricFamily;
 using prometheus::MetricType;
-
-constexpr std::array kStageBounds = {1e-6,   2.5e-6, 5e-6, 1e-5,   2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3,
-                                     2.5e-3, 5e-3,   1e-2, 2.5e-2, 5e-2,   0.1,  0.25, 0.5,    1.0};
-constexpr std::array kLatencyBounds = {1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25,
-                                       0.5,  1.0,    2.5,  5.0,  10.0,   30.0, 60.0};
-
-// A number with one writer: a load and a store instead of a locked read-modify-write.
-template <typename T>
-class Cell {
- public:
-  void Add(T amount) { Set(Get() + amount); }
-  void Set(T value) { value_.store(value, std::memory_order_relaxed); }
-  T Get() const { return value_.load(std::memory_order_relaxed); }
-
- private:
-  std::atomic<T> value_{0};
-};
-
-template <const auto& kBounds>
-struct Histogram {
-  std::array<Cell<uint64_t>, kBounds.size() + 1> counts;  // by bucket, not cumulative; the last is beyond all bounds
-  Cell<double> sum;
-
-  void Observe(double value) {
-    const double seconds = value > 0 ? value : 0;  // also takes NaN to 0
-    counts[static_cast<size_t>(std::lower_bound(kBounds.begin(), kBounds.end(), seconds) - kBounds.begin())].Add(1);
-    sum.Add(seconds);
-  }
-
-  void AddTo(ClientMetric::Histogram& total) const {
-    total.bucket.resize(kBounds.size());
-    uint64_t cumulative = 0;
-    for (size_t i = 0; i < kBounds.size(); ++i) {
-      cumulative += counts[i].Get();
-      total.bucket[i].upper_bound = kBounds[i];
-      total.bucket[i].cumulative_count += cumulative;
-    }
-    total.sample_count += cumulative + counts.back().Get();
-    total.sample_sum += sum.Get();
-  }
-};
-
-struct LagCell {
-  std::string topic;
-  int32_t partition;
-  Cell<int64_t> records;
-  Cell<bool> assigned;
-};
-
-struct ReasonCell {
-  std::string code;
-  Cell<int64_t> count;
-};
-
-struct StageCells {
-  Histogram<kStageBounds> seconds;
-  Cell<int64_t> events;
-};
-
-class alignas(64) WorkerInstruments : public WorkerMetrics {
- public:
-  void AddEvents(int64_t count) override { events.Add(count); }
-  void AddRepeats(int64_t count) override { repeats.Add(count); }
-  void AddDuplicates(int64_t count) override { duplicates.Add(count); }
-  void AddUnknownItems(int64_t count) override { unknown_items.Add(count); }
-  void AddAborts(int64_t count) override { aborts.Add(count); }
-  void AddRecommendations(int64_t count) override { recommendations.Add(count); }
-  void AddDeadLetter(std::string_view code) override { Reason(code).count.Add(1); }
-  void ObserveStage(Stage stage, double seconds, int64_t stage_events) override {
-    StageCells& cells = stages[static_cast<size_t>(stage)];
-    cells.seconds.Observe(seconds);
-    cells.events.Add(stage_events);
-  }
-  void ObserveLatency(double seconds) override { latency.Observe(seconds); }
-  void SetHotCache(int64_t users, int64_t bytes, int64_t hits, int64_t misses, int64_t evictions) override {
-    cache_users.Set(users);
-    cache_bytes.Set(bytes);
-    cache_hits.Set(hits);
-    cache_misses.Set(misses);
-    cache_evictions.Set(evictions);
-  }
-  void SetLag(std::string_view topic, int32_t partition, int64_t records) override {
-    LagCell* cell = FindLag(topic, partition);
-    if (cell == nullptr) {
-      const std::lock_guard lock(growth);
-      cell = &lags.emplace_back(std::string(topic), partition);
-    }
-    cell->records.Set(records);
-    cell->assigned.Set(true);
-  }
-  void DropLag(std::string_view topic, int32_t partition) override {
-    if (LagCell* const cell = FindLag(topic, partition)) cell->assigned.Set(false);
-  }
-  void SetLagSeconds(double seconds) override { lag_seconds.Set(seconds); }
-  void SetRestoring(int64_t partitions) override { restoring.Set(partitions); }
-  void AddRestored(int64_t records) override { restored.Add(records); }
-  void AddSnapshots(int64_t records) override { snapshots.Add(records); }
-  void SetAssigned(int64_t partitions) override { assigned.Set(partitions); }
-  void SetSnapshotAge(double seconds) override { snapshot_age.Set(seconds); }
-
-  Cell<int64_t> events, repeats, duplicates, unknown_items, recommendations, aborts, restored, snapshots, restoring,
-      assigned;
-  Cell<int64_t> cache_users, cache_bytes, cache_hits, cache_misses, cache_evictions;
-  Cell<double> snapshot_age, lag_seconds;
-  std::array<StageCells, kStageNames.size()> stages;
-  Histogram<kLatencyBounds> latency;
-  // The worker alone adds cells, under `growth`, and looks them up without it; a scrape walks them under it.
-  std::mutex growth;
-  std::deque<ReasonCell> reasons;
-  std::deque<LagCell> lags;
-
- private:
-  ReasonCell& Reason(std::string_view code) {
-    const auto found = std::ranges::find(reasons, code, &ReasonCell::code);
-    if (found != reasons.end()) return *found;
-    if (reasons.size() > kMaxReasons) return reasons.back();
-    const std::lock_guard lock(growth);
-    return reasons.emplace_back(reasons.size() < kMaxReasons ? std::string(code) : "other");
-  }
-  LagCell* FindLag(std::string_view topic, int32_t partition) {
-    const auto found = std::ranges::find_if(
-        lags, [&](const LagCell& cell) { return cell.partition == partition && cell.topic == topic; });
-    return found == lags.end() ? nullptr : &*found;
-  }
-};
 
 using Labels = std::vector<ClientMetric::Label>;
 
@@ -262,7 +137,9 @@ class MetricsImpl : public Metrics {
     AddFlow(out);
     AddDeadLetters(out);
     AddStages(out);
+    AddCommits(out);
     AddCache(out);
+    AddRocksDb(out);
     AddLag(out);
     AddInstance(out);
     AddProcess(out, start_time_);
@@ -276,8 +153,9 @@ class MetricsImpl : public Metrics {
     return sum;
   }
 
-  double Highest(Cell<double> WorkerInstruments::*cell) const {
-    double highest = 0;
+  template <typename Number>
+  Number Highest(Cell<Number> WorkerInstruments::*cell) const {
+    Number highest = 0;
     for (const auto& [_, worker] : workers_) highest = std::max(highest, (worker.get()->*cell).Get());
     return highest;
   }
@@ -293,6 +171,8 @@ class MetricsImpl : public Metrics {
                 Sum(&W::aborts));
     out.Counter("freshet_unknown_items_total", "Events whose item the model does not know.", Sum(&W::unknown_items));
     out.Counter("freshet_recommendations_total", "Recommendations published.", Sum(&W::recommendations));
+    out.Counter("freshet_lists_total", "Events of users whose newest list is in memory.", Sum(&W::lists));
+    out.Counter("freshet_list_hits_total", "Those of them whose item is in that list.", Sum(&W::list_hits));
   }
 
   void AddDeadLetters(Exposition& out) const {
@@ -326,6 +206,30 @@ class MetricsImpl : public Metrics {
     for (const auto& [_, worker] : workers_) worker->latency.AddTo(latency.histogram);
   }
 
+  void AddCommits(Exposition& out) const {
+    out.Family(MetricType::Histogram, "freshet_commit_seconds", "Time of a commit, also of one that came to nothing.");
+    ClientMetric& time = out.Sample();
+    for (const auto& [_, worker] : workers_) worker->commits.AddTo(time.histogram);
+    out.Family(MetricType::Counter, "freshet_commit_part_seconds_total", "Time that commits spent on their parts.");
+    for (size_t part = 0; part < kCommitPartNames.size(); ++part) {
+      ClientMetric& sample = out.Sample({{"part", std::string(kCommitPartNames[part])}});
+      for (const auto& [_, worker] : workers_) sample.counter.value += worker->commit_parts[part].Get();
+    }
+  }
+
+  void AddRocksDb(Exposition& out) const {
+    using W = WorkerInstruments;
+    out.Gauge("freshet_rocksdb_table_bytes", "State on disk, in tables.", Sum(&W::table_bytes));
+    out.Gauge("freshet_rocksdb_memtable_bytes", "Memory of state that is in no table yet.", Sum(&W::memtable_bytes));
+    out.Gauge("freshet_rocksdb_block_cache_bytes", "Memory of the block cache.", Highest(&W::block_cache_bytes));
+    out.Gauge("freshet_rocksdb_pending_compaction_bytes", "What compactions that are due have to rewrite.",
+              Sum(&W::pending_compaction_bytes));
+    out.Gauge("freshet_rocksdb_stalled_partitions", "Partitions whose writes are slowed down or stopped.",
+              Sum(&W::stalled));
+    out.Counter("freshet_rocksdb_stall_seconds_total", "Time that writes waited for compactions.",
+                static_cast<double>(Sum(&W::stall_us)) / 1e6);
+  }
+
   void AddCache(Exposition& out) const {
     using W = WorkerInstruments;
     out.Gauge("freshet_hot_cache_users", "Users in the hot cache.", Sum(&W::cache_users));
@@ -356,6 +260,10 @@ class MetricsImpl : public Metrics {
     }
     out.Gauge("freshet_restoring_partitions", "Assigned partitions whose state is being restored from a snapshot.",
               Sum(&WorkerInstruments::restoring));
+    out.Gauge("freshet_restore_remaining_ratio", "Share of a snapshot still to be read, where the most is left.",
+              Highest(&WorkerInstruments::restore_remaining));
+    out.Counter("freshet_rebalances_total", "How often the group gave workers their partitions.",
+                Sum(&WorkerInstruments::rebalances));
     out.Gauge("freshet_assigned_partitions", "Partitions assigned to this instance.",
               Sum(&WorkerInstruments::assigned));
     out.Gauge("freshet_consumer_lag_seconds", "Age of the newest event read, of the partition that is furthest behind.",

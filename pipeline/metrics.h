@@ -14,11 +14,18 @@
 #include <string_view>
 #include <vector>
 
+#include "state/store.h"
+
 namespace freshet {
 
 enum class Stage { kPoll, kDecode, kLoad, kAttention, kRank, kEncode, kPublish, kCommit };
 inline constexpr std::array<std::string_view, 8> kStageNames = {"poll", "decode", "load",    "attention",
                                                                 "rank", "encode", "publish", "commit"};
+
+// A commit's: outputs with the input's positions, as far as one transaction takes both, and the snapshots before them;
+// state; positions.
+enum class CommitPart { kOutputs, kState, kPositions };
+inline constexpr std::array<std::string_view, 3> kCommitPartNames = {"outputs", "state", "positions"};
 
 class WorkerMetrics {
  public:
@@ -27,28 +34,34 @@ class WorkerMetrics {
 
   virtual ~WorkerMetrics() = default;
 
-  virtual void AddEvents(int64_t count) = 0;              // freshet_events_total: accepted
-  virtual void AddRepeats(int64_t count) = 0;             // freshet_repeated_events_total: dropped by applied_offset
-  virtual void AddDuplicates(int64_t count) = 0;          // freshet_duplicates_total: dropped by event_id
-  virtual void AddUnknownItems(int64_t count) = 0;        // freshet_unknown_items_total
-  virtual void AddRecommendations(int64_t count) = 0;     // freshet_recommendations_total
-  virtual void AddAborts(int64_t count) = 0;              // freshet_transaction_aborts_total
-  virtual void AddDeadLetter(std::string_view code) = 0;  // freshet_dead_letters_total{reason}
+  virtual void AddEvents(int64_t count) = 0;               // freshet_events_total: accepted
+  virtual void AddRepeats(int64_t count) = 0;              // freshet_repeated_events_total: dropped by applied_offset
+  virtual void AddDuplicates(int64_t count) = 0;           // freshet_duplicates_total: dropped by event_id
+  virtual void AddUnknownItems(int64_t count) = 0;         // freshet_unknown_items_total
+  virtual void AddLists(int64_t count, int64_t hits) = 0;  // freshet_lists_total, freshet_list_hits_total
+  virtual void AddRecommendations(int64_t count) = 0;      // freshet_recommendations_total
+  virtual void AddAborts(int64_t count) = 0;               // freshet_transaction_aborts_total
+  virtual void AddDeadLetter(std::string_view code) = 0;   // freshet_dead_letters_total{reason}
   // A micro-batch's time in a stage: freshet_stage_seconds{stage}, and its events: freshet_stage_events_total{stage}.
   virtual void ObserveStage(Stage stage, double seconds, int64_t events) = 0;
   // freshet_event_latency_seconds: event time to committed, where the clock allows; negative counts as 0.
   virtual void ObserveLatency(double seconds) = 0;
+  virtual void ObserveCommit(double seconds) = 0;                   // freshet_commit_seconds
+  virtual void AddCommitPart(CommitPart part, double seconds) = 0;  // freshet_commit_part_seconds_total{part}
   // From the worker's last look: users and bytes held now; hits, misses and evictions since the start.
   virtual void SetHotCache(int64_t users, int64_t bytes, int64_t hits, int64_t misses, int64_t evictions) = 0;
   // freshet_consumer_lag{topic,partition}
   virtual void SetLag(std::string_view topic, int32_t partition, int64_t records) = 0;
   virtual void DropLag(std::string_view topic, int32_t partition) = 0;  // the partition left this instance
   virtual void SetLagSeconds(double seconds) = 0;                       // freshet_consumer_lag_seconds
-  virtual void SetRestoring(int64_t partitions) = 0;                    // freshet_restoring_partitions
-  virtual void AddRestored(int64_t records) = 0;                        // freshet_restored_records_total
-  virtual void AddSnapshots(int64_t records) = 0;                       // freshet_snapshot_records_total
-  virtual void SetAssigned(int64_t partitions) = 0;                     // freshet_assigned_partitions
-  virtual void SetSnapshotAge(double seconds) = 0;                      // freshet_snapshot_watermark_age_seconds
+  // freshet_restoring_partitions, freshet_restore_remaining_ratio
+  virtual void SetRestoring(int64_t partitions, double remaining) = 0;
+  virtual void AddRestored(int64_t records) = 0;     // freshet_restored_records_total
+  virtual void AddSnapshots(int64_t records) = 0;    // freshet_snapshot_records_total
+  virtual void SetAssigned(int64_t partitions) = 0;  // freshet_assigned_partitions
+  virtual void SetSnapshotAge(double seconds) = 0;   // freshet_snapshot_watermark_age_seconds
+  virtual void SetRebalances(int64_t count) = 0;     // freshet_rebalances_total, since the start
+  virtual void SetDisk(const DiskStats& disk) = 0;   // freshet_rocksdb_*
 };
 
 // As recommendations name it.

@@ -21,9 +21,10 @@ namespace {
 
 using SteadyClock = std::chrono::steady_clock;
 
-// What waits for a commit stays bounded, whatever the commit interval: it pins its users and its outputs in memory.
-constexpr int64_t kMaxUncommittedEvents = 8192;
-constexpr size_t kMaxUncommittedBytes = size_t{32} << 20;
+// Of a user's newest list: what a long one would take of the hot cache is worth more there.
+constexpr size_t kRememberedItems = 100;
+constexpr size_t kListsAhead = 4;  // users whose lists are on their way from memory
+constexpr size_t kRowsInALine = 64 / sizeof(ItemRow);
 
 }  // namespace
 
@@ -63,6 +64,7 @@ Result<PollState> Pipeline::Step(std::chrono::milliseconds wait) {
   Append();                    // events → tokens → sequences; repeats and duplicates drop out
   Attend();                    // one attention step for each token → user vectors
   Rank();                      // catalogue scores, seen items out → top-k
+  JudgeLists();                // events against the lists that they follow → hit rate
   Encode();                    // recommendations → bytes
   RETURN_IF_ERROR(Publish());  // I/O: not final before the commit
   RETURN_IF_ERROR(MaybeCommit(state == PollState::kEnd));  // I/O: outputs and positions, then state
@@ -166,6 +168,7 @@ bool Pipeline::Take(Work& work, bool attend) {
     return false;
   }
   ++counts_.events;
+  work.row = row;
   work.sequence_number = user.profile().events;
   if (work.record->offset < work.partition->emit_from) ++counts_.silent;
   if (!attend) return true;
@@ -211,14 +214,50 @@ void Pipeline::Rank() {
   const auto k = static_cast<size_t>(options_.top_k);
   b.top.resize(b.works.size() * k);
   b.requests.clear();
-  for (const Work& work : b.works) {
+  for (Work& work : b.works) {
     if (work.user_vector == nullptr) continue;
+    work.request = b.requests.size();
     const std::span<const ItemRow> excluded(b.excluded.data() + work.excluded_begin,
                                             work.excluded_end - work.excluded_begin);
     b.requests.push_back({work.user_vector, excluded, {&b.top[b.requests.size() * k], k}});
   }
   serving_->ranker->TopK(b.requests, *ranker_scratch_);
   ReportStage(Stage::kRank);
+}
+
+// Whether each event's item is in the list that its user got before, and remembers the list that answers it. By user
+// and in order, so that it does not matter which events share a batch.
+void Pipeline::JudgeLists() {
+  Buffers& b = *buffers_;
+  if (options_.emit != Emit::kEvery && options_.emit != Emit::kLatest) return;
+  const auto list_of = [&](size_t i) {
+    UserState* const user = i < b.by_user.size() ? b.works[b.by_user[i].second].user : nullptr;
+    return user == nullptr ? nullptr : &user->last_list();
+  };
+  for (size_t i = 0; i < b.by_user.size(); ++i) {
+    // Scoring the catalogue left none of them in the processor's cache.
+    if (const auto* const header = list_of(i + 2 * kListsAhead)) __builtin_prefetch(header, 1);
+    if (const auto* const ahead = list_of(i + kListsAhead)) {
+      for (size_t n = 0; n < ahead->size(); n += kRowsInALine) __builtin_prefetch(ahead->data() + n, 1);
+    }
+    const Work& work = b.works[b.by_user[i].second];
+    if (work.user == nullptr) continue;  // dropped
+    std::vector<ItemRow>& list = work.user->last_list();
+    if (work.record->offset < work.partition->emit_from) {  // counted and answered before a crash, or elsewhere
+      list.clear();
+      continue;
+    }
+    if (!list.empty()) {
+      ++counts_.lists;
+      bool hit = false;
+      for (const ItemRow row : list) hit |= row == work.row;  // to the end, and so several at a time
+      counts_.list_hits += hit;
+    }
+    if (work.user_vector == nullptr) continue;
+    const RankRequest& request = b.requests[work.request];
+    list.resize(std::min(request.found, kRememberedItems));
+    for (size_t n = 0; n < list.size(); ++n) list[n] = request.top[n].row;
+  }
 }
 
 void Pipeline::Encode() {
@@ -264,96 +303,6 @@ Status Pipeline::Publish() {
   b.uncommitted_records += std::ssize(b.batch.records);
   ReportStage(Stage::kPublish);
   return {};
-}
-
-Status Pipeline::MaybeCommit(bool ended) {
-  if (rewind_due_) return {};
-  const bool due = SteadyClock::now() - last_commit_ >= options_.commit_interval;
-  const bool full =
-      buffers_->uncommitted_bytes >= kMaxUncommittedBytes || buffers_->uncommitted_events >= kMaxUncommittedEvents;
-  if (!due && !full && !ended && !HotCacheIsPinned()) return {};
-  return Commit(true);
-}
-
-// Whether users that wait for a commit, which cannot be evicted, fill half of the hot cache.
-bool Pipeline::HotCacheIsPinned() const {
-  const size_t half = options_.hot_cache_bytes / 2;
-  const auto events = static_cast<size_t>(buffers_->uncommitted_events);
-  const size_t most_for_user = serving_->engine->CacheBytes(serving_->model->config.window);
-  if (events * most_for_user < half) return false;  // cannot be; asking the stores is dearer
-  size_t unsaved = 0;
-  for (const auto& [id, partition] : partitions_)
-    unsaved += static_cast<size_t>(partition->store->Stats().unsaved_bytes);
-  return unsaved >= half;
-}
-
-Status Pipeline::Commit(bool snapshots) {
-  stage_began_ = SteadyClock::now();
-  if (snapshots) RETURN_IF_ERROR(OrRewind(PublishSnapshots()));
-  if (rewind_due_) return {};
-  std::vector<PartitionPosition> positions;
-  bool anything = false;
-  for (const auto& [id, partition] : partitions_) {
-    if (partition->next == partition->committed && !partition->snapshot_due) continue;
-    anything = true;
-    // During a silent replay the outputs' position stays where it was: it must never go back. That of a snapshot is
-    // always there: it is what tells the brokers that this member may still write.
-    if (partition->next > partition->emit_from || partition->snapshot_due) {
-      positions.push_back({id, std::max(partition->next, partition->emit_from)});
-    }
-  }
-  last_commit_ = stage_began_;
-  if (!anything) return {};
-  if (Mutated("state_first")) RETURN_IF_ERROR(ApplyStates());
-  RETURN_IF_ERROR(OrRewind(sink_.Commit(positions)));  // I/O: outputs and dead letters
-  if (rewind_due_) return {};
-  ReportLatencies();
-  RETURN_IF_ERROR(ApplyStates());
-  RETURN_IF_ERROR(source_.Commit(positions));  // I/O
-  aborts_in_a_row_ = 0;
-  ReportCommitted();
-  committed_ = counts_;
-  buffers_->NothingUncommitted();
-  return {};
-}
-
-// I/O: the part of the snapshots that is due, as the stores are: without what this commit is about to make durable.
-Status Pipeline::PublishSnapshots() {
-  std::vector<SnapshotRecord> records;
-  std::vector<OutputRecord> outputs;
-  for (auto& [id, partition] : partitions_) {
-    // What another member wrote while the partition was its own is newer than a store that has not caught up.
-    if (!partition->snapshot || partition->committed < partition->emit_from) continue;
-    records.clear();
-    outputs.clear();
-    RETURN_IF_ERROR(partition->snapshot->Next(*partition->store, stage_began_, records));
-    if (records.empty()) continue;
-    for (const SnapshotRecord& record : records) {
-      outputs.push_back({.stream = Stream::kSnapshots, .key = record.key, .value = record.value, .partition = id});
-    }
-    partition->snapshot_due = true;
-    buffers_->uncommitted_events += std::ssize(outputs);
-    buffers_->uncommitted_snapshots += std::ssize(outputs);
-    RETURN_IF_ERROR(FailPoint("before_snapshot"));
-    RETURN_IF_ERROR(sink_.Publish(outputs));
-    RETURN_IF_ERROR(FailPoint("after_snapshot"));
-  }
-  return {};
-}
-
-// I/O: a WriteBatch for each partition, of its users and its position.
-Status Pipeline::ApplyStates() {
-  RETURN_IF_ERROR(OrRewind(FailPoint("before_write_batch")));
-  for (auto& [id, partition] : partitions_) {
-    if (rewind_due_ || (partition->next == partition->committed && !partition->snapshot_due)) continue;
-    RETURN_IF_ERROR(partition->store->Apply(partition->next));
-    partition->committed = partition->next;
-    empty_snapshots_.erase(id);
-    if (std::exchange(partition->snapshot_due, false) && partition->snapshot->Committed()) {
-      partition->behind_since = stage_began_;
-    }
-  }
-  return OrRewind(FailPoint("after_write_batch"));
 }
 
 Status Pipeline::Close() {

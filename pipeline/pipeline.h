@@ -12,6 +12,7 @@
 #include <memory>
 #include <optional>
 #include <set>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -76,6 +77,9 @@ struct PipelineCounts {
   int64_t duplicates = 0;     // dropped: the user's last RecentIds::kKept events hold their event_id
   int64_t recommendations = 0;
   int64_t dead_letters = 0;
+  // Events of users whose newest list is still in memory, and those of them whose item is in it.
+  int64_t lists = 0;
+  int64_t list_hits = 0;
   int64_t silent = 0;  // changed state without an answer: they were answered before a crash
   int64_t aborts = 0;  // transactions that came to nothing; what they held is not counted above
 };
@@ -137,12 +141,14 @@ class Pipeline : public AssignmentListener {
   void WantAnswer(Work& work);
   void Attend();
   void Rank();
+  void JudgeLists();
   void Encode();
   Status Publish();
   Status MaybeCommit(bool ended);
 
   bool HotCacheIsPinned() const;
   Status Commit(bool snapshots);  // with the part of the snapshots that is due
+  Status Commit(std::span<const PartitionPosition> positions);
   Status ApplyStates();
   Status PublishSnapshots();
   Result<std::unique_ptr<UserStateStore>> OpenStore(const Assignment& assignment);
@@ -169,9 +175,13 @@ class Pipeline : public AssignmentListener {
   void ReportStage(Stage stage, int64_t events);
   void ReportLatencies();
   void ReportCommitted();
+  void ReportCommitPart(CommitPart part);
+  void ReportCommitTime();
   void ReportGauges();
+  double RestoreRemaining() const;
   StoreStats HotCache() const;
-  void CountHotCache(Partition& partition);
+  DiskStats Disk() const;
+  void CountStore(Partition& partition);
   double SnapshotAge(std::chrono::steady_clock::time_point now);
   void BringUpToDate(std::span<UserState* const> users);
   void AnswerFromState(PartitionId partition, std::span<UserState* const> users, int top_k,
@@ -208,8 +218,10 @@ class Pipeline : public AssignmentListener {
   PipelineCounts committed_;  // counts_ at the last commit
   std::chrono::steady_clock::time_point last_commit_;
   std::chrono::steady_clock::time_point stage_began_;
+  std::chrono::steady_clock::time_point part_began_;  // of a commit
   std::chrono::steady_clock::time_point next_gauges_;
   StoreStats closed_;  // hits, misses and evictions of partitions that went
+  int64_t closed_stall_us_ = 0;
 };
 
 }  // namespace freshet

@@ -1,4 +1,5 @@
-// What the files of class Pipeline share. Internal to pipeline/pipeline.cc, recovery.cc, answers.cc and reporting.cc.
+// What the files of class Pipeline share. Internal to pipeline/pipeline.cc, commit.cc, recovery.cc,
+// answers.cc and reporting.cc.
 #pragma once
 
 #include <cstdint>
@@ -32,6 +33,7 @@ struct Pipeline::Partition {
   // Since when the snapshot lacks something: its last watermark, or when it lacked nothing, or was opened.
   std::chrono::steady_clock::time_point behind_since = std::chrono::steady_clock::now();
   StoreStats counted;  // of the store's, what Pipeline::closed_ has
+  int64_t counted_stall_us = 0;
 };
 
 struct Pipeline::Restoring {
@@ -44,11 +46,13 @@ struct Pipeline::Work {
   const RawRecord* record = nullptr;
   Partition* partition = nullptr;
   Event event;
-  UserState* user = nullptr;  // null: nothing to do any more
+  UserState* user = nullptr;   // null: nothing to do any more
+  ItemRow row = kUnknownItem;  // the event's item
   int64_t sequence_number = 0;
   float* user_vector = nullptr;  // null: no answer wanted
   size_t excluded_begin = 0;     // of Buffers::excluded
   size_t excluded_end = 0;
+  size_t request = 0;  // its index, where an answer is wanted
 };
 
 struct Pipeline::Buffers {

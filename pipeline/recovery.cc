@@ -165,7 +165,7 @@ void Pipeline::Park(PartitionId partition) {
   parked.store->Discard();
   if (parked.snapshot) parked.snapshot->Discard();
   parked.snapshot_due = false;
-  CountHotCache(parked);
+  CountStore(parked);
   parked_[partition] = std::move(found->second);
   partitions_.erase(found);
 }

@@ -46,18 +46,36 @@ void Pipeline::ReportCommitted() {
   metrics_->AddRepeats(counts_.repeats - committed_.repeats);
   metrics_->AddDuplicates(counts_.duplicates - committed_.duplicates);
   metrics_->AddUnknownItems(counts_.unknown_items - committed_.unknown_items);
+  metrics_->AddLists(counts_.lists - committed_.lists, counts_.list_hits - committed_.list_hits);
   metrics_->AddRecommendations(counts_.recommendations - committed_.recommendations);
+}
+
+// The time since the last call, or the commit's beginning, belongs to `part`.
+void Pipeline::ReportCommitPart(CommitPart part) {
+  if (metrics_ == nullptr) return;
+  const SteadyClock::time_point now = SteadyClock::now();
+  const std::chrono::duration<double> took = now - std::exchange(part_began_, now);
+  metrics_->AddCommitPart(part, took.count());
+}
+
+// Of a commit that has just ended, one way or another.
+void Pipeline::ReportCommitTime() {
+  if (metrics_ == nullptr) return;
+  const std::chrono::duration<double> took = SteadyClock::now() - last_commit_;
+  metrics_->ObserveCommit(took.count());
 }
 
 // About once a second, whatever becomes of the commits: a scrape needs no finer grain.
 void Pipeline::ReportGauges() {
   if (metrics_ == nullptr) return;
-  metrics_->SetRestoring(std::ssize(restoring_));
+  metrics_->SetRestoring(std::ssize(restoring_), RestoreRemaining());
   const SteadyClock::time_point now = SteadyClock::now();
   if (now < next_gauges_) return;
   next_gauges_ = now + kGaugeInterval;
   const StoreStats cache = HotCache();
   metrics_->SetHotCache(cache.hot_users, cache.hot_bytes, cache.hits, cache.misses, cache.evictions);
+  metrics_->SetDisk(Disk());
+  metrics_->SetRebalances(source_.Rebalances());
   metrics_->SetAssigned(std::ssize(partitions_));
   metrics_->SetSnapshotAge(SnapshotAge(now));
   int64_t lag_ms = 0;
@@ -96,13 +114,47 @@ StoreStats Pipeline::HotCache() const {
   return sum;
 }
 
+// What is left to read of the snapshot of which the most is left, 0 to 1; 0 where none is read.
+double Pipeline::RestoreRemaining() const {
+  double remaining = 0;
+  for (const auto& [id, restoring] : restoring_) {
+    const double done = restoring->restore == nullptr ? 0 : restoring->restore->Progress();
+    remaining = std::max(remaining, 1 - done);
+  }
+  return remaining;
+}
+
+// Sums over the open partitions, and those that are being restored; stalls of the former and of those that went.
+DiskStats Pipeline::Disk() const {
+  DiskStats sum;
+  const auto add = [&](const DiskStats& stats) {
+    sum.table_bytes += stats.table_bytes;
+    sum.memtable_bytes += stats.memtable_bytes;
+    sum.pending_compaction_bytes += stats.pending_compaction_bytes;
+    sum.stalled += stats.stalled;
+    sum.block_cache_bytes = std::max(sum.block_cache_bytes, stats.block_cache_bytes);  // they share it
+  };
+  sum.stall_us = closed_stall_us_;
+  for (const auto& [id, partition] : partitions_) {
+    const DiskStats stats = partition->store->Disk();
+    add(stats);
+    sum.stall_us += stats.stall_us - partition->counted_stall_us;
+  }
+  for (const auto& [id, restoring] : restoring_) {
+    if (restoring->store != nullptr) add(restoring->store->Disk());
+  }
+  return sum;
+}
+
 // Of a partition that goes, since it came.
-void Pipeline::CountHotCache(Partition& partition) {
+void Pipeline::CountStore(Partition& partition) {
   const StoreStats stats = partition.store->Stats();
   closed_.hits += stats.hits - partition.counted.hits;
   closed_.misses += stats.misses - partition.counted.misses;
   closed_.evictions += stats.evictions - partition.counted.evictions;
   partition.counted = stats;
+  const int64_t stall_us = partition.store->Disk().stall_us;
+  closed_stall_us_ += stall_us - std::exchange(partition.counted_stall_us, stall_us);
 }
 
 }  // namespace freshet

@@ -79,7 +79,7 @@ void SnapshotReader::LogProgress() {
   const auto now = steady_clock::now();
   if (now < next_log_) return;
   next_log_ = now + kLogInterval;
-  spdlog::info("{}, {:.0f} % of the snapshot, {} records", doing_, 100 * records_->Progress().value_or(0), read_);
+  spdlog::info("{}, {:.0f} % of the snapshot, {} records", doing_, 100 * Progress(), read_);
 }
 
 WatermarkSearch::WatermarkSearch(std::unique_ptr<EventSource> records, const std::string& name, std::string whose)

@@ -27,6 +27,8 @@ class SnapshotReader {
 
   // Works for about `budget`, at least for one batch. True: all were given to `take`.
   Result<bool> Step(std::chrono::milliseconds budget, const std::function<Status(const RecordBatch&)>& take);
+  // How much of it was read, 0 to 1.
+  double Progress() const { return records_->Progress().value_or(0); }
 
  private:
   class Listener;
@@ -73,6 +75,8 @@ class SnapshotRestore {
 
   // Records of users so far.
   int64_t restored() const { return restored_; }
+  // How much of the snapshot was read, 0 to 1.
+  double Progress() const { return reader_.Progress(); }
 
   // Works for about `budget`. True: done; the store has the watermark's position, or none where there was no watermark
   // (users restored without one only spare later work). Errors name the record: kCorrupt for damage, kInvalidArgument

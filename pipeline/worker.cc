@@ -26,6 +26,8 @@ void Add(PipelineCounts& sum, const PipelineCounts& counts) {
   sum.duplicates += counts.duplicates;
   sum.recommendations += counts.recommendations;
   sum.dead_letters += counts.dead_letters;
+  sum.lists += counts.lists;
+  sum.list_hits += counts.list_hits;
   sum.silent += counts.silent;
   sum.aborts += counts.aborts;
 }

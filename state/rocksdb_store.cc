@@ -15,7 +15,9 @@
 #include <algorithm>
 #include <cstdarg>
 #include <cstdio>
+#include <cstdlib>
 #include <ctime>
+#include <map>
 #include <mutex>
 
 #include "core/hash.h"
@@ -170,7 +172,7 @@ rocksdb::Options DefaultOptions(const StateOptions& state) {
   options.allow_concurrent_memtable_write = false;  // a store has one writer
   options.level_compaction_dynamic_level_bytes = true;
   options.max_background_jobs = 2;
-  options.max_open_files = 64;  // a partition's, of 64 MiB each
+  options.max_open_files = 64;           // a partition's, of 64 MiB each
   options.max_file_opening_threads = 1;  // there is little to open, and RocksDB aborts where such a thread is refused
   options.bytes_per_sync = size_t{1} << 20;
   options.stats_dump_period_sec = 0;
@@ -368,6 +370,20 @@ class RocksDbStore final : public UserStateStore {
     stats.evictions = evictions_;
     stats.estimated_users = Property("rocksdb.estimate-num-keys");
     stats.disk_bytes = Property("rocksdb.total-sst-files-size");
+    return stats;
+  }
+
+  DiskStats Disk() const override {
+    DiskStats stats;
+    stats.table_bytes = Property("rocksdb.live-sst-files-size");
+    stats.memtable_bytes = Property("rocksdb.size-all-mem-tables");
+    stats.pending_compaction_bytes = Property("rocksdb.estimate-pending-compaction-bytes");
+    stats.stalled = Property("rocksdb.is-write-stopped") > 0 || Property("rocksdb.actual-delayed-write-rate") > 0;
+    stats.block_cache_bytes = Property("rocksdb.block-cache-usage");
+    std::map<std::string, std::string> totals;  // kept without rocksdb::Statistics, which every write would pay for
+    if (db_->GetMapProperty(rocksdb::DB::Properties::kDBStats, &totals)) {
+      stats.stall_us = std::strtoll(totals["db.user_write_stall_micros"].c_str(), nullptr, 10);
+    }
     return stats;
   }
 

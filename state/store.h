@@ -3,7 +3,8 @@
 //
 // Guarantees: Apply() is atomic: after a crash of the process either all of a batch's states and its position are
 // there, or none.
-//   A user read back equals the user applied, except what is a cache (key_values, item_rows), which is then empty.
+//   A user read back equals the user applied, except what is a cache (key_values, item_rows, last_list), which is then
+//   empty.
 // Threads: one caller. Instances of different partitions share a block cache and a write-buffer manager
 // (StateDirectory). Limits: users changed since the last Apply() stay in memory whatever the budget; the others are
 // evicted, least recently used first, at the call after the one that went over it.
@@ -36,6 +37,16 @@ struct StoreStats {
   int64_t evictions = 0;
   int64_t estimated_users = 0;  // on disk; an estimate
   int64_t disk_bytes = 0;
+};
+
+// How a store does on its disk; all 0 of one in memory.
+struct DiskStats {
+  int64_t table_bytes = 0;               // live tables on disk
+  int64_t memtable_bytes = 0;            // memory of what is in no table yet
+  int64_t pending_compaction_bytes = 0;  // what compactions that are due have to rewrite; an estimate
+  int64_t stalled = 0;                   // 1: writes are slowed down or stopped, until compactions catch up
+  int64_t stall_us = 0;                  // that writers waited for this since the store was opened
+  int64_t block_cache_bytes = 0;         // memory of the cache that all stores of a directory share
 };
 
 // A durable user as it is stored, for snapshots.
@@ -90,6 +101,9 @@ class UserStateStore {
 
   // Some microseconds: fit for once a micro-batch.
   virtual StoreStats Stats() const = 0;
+
+  // Some tens of microseconds, under RocksDB's lock: fit for about once a second.
+  virtual DiskStats Disk() const { return {}; }
 };
 
 struct StateOptions {

@@ -83,7 +83,7 @@ size_t UserState::Bytes() const {
   const size_t key_values = key_values_.Bytes() + key_values_.blocks.capacity() * sizeof(AlignedBytes) +
                             key_values_.blocks.size() * kAlignedExtraBytes;
   return sizeof(*this) + kAllocationBytes + HeapBytes(user_id_) + HeapBytes(tokens_) + HeapBytes(item_rows_) +
-         recent_ids_.Bytes() + key_values;
+         HeapBytes(last_list_) + recent_ids_.Bytes() + key_values;
 }
 
 }  // namespace freshet

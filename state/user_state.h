@@ -90,14 +90,18 @@ class UserState {
   }
   // True where item_rows() are those of `model`; else fill them through ResetRows().
   bool RowsAreOf(ModelTag model) const { return rows_model_ == model; }
-  // Replaces item_rows() by `row_of(token)` for each of tokens().
+  // Replaces item_rows() by `row_of(token)` for each of tokens(), and forgets last_list().
   template <typename RowOf>
   void ResetRows(ModelTag model, RowOf row_of) {
     Trim();
     item_rows_.clear();
     for (const Token& token : tokens_) item_rows_.push_back(row_of(token));
+    last_list_.clear();
     rows_model_ = model;
   }
+  // The newest list that was published to the user, as far as it is remembered: rows of the same model, best first;
+  // empty: not known. A cache, never written to disk.
+  std::vector<ItemRow>& last_list() { return last_list_; }
   KeyValueCache& key_values() { return key_values_; }
   const KeyValueCache& key_values() const { return key_values_; }
 
@@ -120,6 +124,7 @@ class UserState {
   size_t unsaved_ids_ = 0;  // newest of recent_ids_ that no Apply() has made durable; may exceed what is kept
   ModelTag rows_model_{};
   std::vector<ItemRow> item_rows_;
+  std::vector<ItemRow> last_list_;
   KeyValueCache key_values_;
 };
 

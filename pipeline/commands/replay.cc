@@ -244,6 +244,10 @@ void PrintSummary(const PipelineCounts& counts, double seconds, double cpu_secon
       "{} duplicates dropped; {:.1f} s, {:.0f} events/s, {:.1f} µs CPU per event",
       counts.events, counts.recommendations, counts.dead_letters, counts.repeats, counts.unknown_items,
       counts.duplicates, seconds, events / std::max(seconds, 1e-9), events > 0 ? cpu_seconds / events * 1e6 : 0.0);
+  if (counts.lists > 0) {
+    spdlog::info("{} of {} events ({:.1f} %) were of an item in the list that their user got before", counts.list_hits,
+                 counts.lists, 100 * static_cast<double>(counts.list_hits) / static_cast<double>(counts.lists));
+  }
 }
 
 // With progress until then: on a terminal its line ends before the summary.

@@ -221,7 +221,8 @@ Status Run(const RunFlags& flags) {
 
   Readiness readiness;
   readiness.NotReady("kafka", "not connected yet");
-  const std::unique_ptr<Metrics> metrics = Metrics::Make(kVersion, {serving.model->name, serving.model->version, serving.written_s});
+  const std::unique_ptr<Metrics> metrics =
+      Metrics::Make(kVersion, {serving.model->name, serving.model->version, serving.written_s});
   LiveQueries queries(WorkersFor(config, 0));
   for (int worker = 0; worker < WorkersFor(config, 0); ++worker) {
     queries.Close(worker);  // nobody is there to answer yet

@@ -81,6 +81,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void Dispatch();
   void Misread(std::string_view detail);
   Request ToRequest();
+  std::string Joined(const char* name);
 
   // Answering them.
   Respond Responder();

@@ -175,6 +175,19 @@ class EvaluateTest(CommandTest):
             return done.stderr
         return json.loads(self.path("report.json").read_text()), done.stdout
 
+    def test_the_hit_rate_that_replay_prints_is_that_of_a_prequential_evaluation(self):
+        events = self.write("events.jsonl", as_lines(self.log))
+        settings = {"recommend__top_k": 10, "recommend__exclude_seen": "false"}
+        words = ("evaluate", "--input", events, "--protocol", "prequential", "--json", "report.json")
+        self.run_program(*words, settings=self.settings(**settings))
+        later = json.loads(self.path("report.json").read_text())["model"]["slices"]["later_events"]
+        self.assertEqual(later["n"], len(self.log) - len(self.users))
+        self.assertGreater(later["hr@10"], 0)
+        hits = round(later["hr@10"] * later["n"])
+        said = self.replay(events, **settings)
+        self.assertIn(f" {hits} of {later['n']} events ({100 * later['hr@10']:.1f} %) were of an item in the list", said)
+        self.assertNotIn("in the list", self.replay(events, state="none", emit="none", output=None))
+
     def test_prequential(self):
         """Each click's rank, from the answer that `replay` gives to the user's click before it."""
         numbers = random.Random(SEED)

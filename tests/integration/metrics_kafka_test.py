@@ -70,6 +70,8 @@ class Metrics(KafkaCase):
         command = ["promtool", "check", "metrics"]
         done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=WAIT_S)
         self.assertEqual((done.returncode, done.stdout, done.stderr), (0, "", ""))
+        self.assertRegex(text, r"\nfreshet_rebalances_total [1-9]")
+        self.assertRegex(text, r"\nfreshet_rocksdb_memtable_bytes [1-9]")
         served = set(re.findall(r"(?m)^# TYPE (\S+)", text))
         self.assertEqual(metric_names(RULES.read_text()) - served, set())
 

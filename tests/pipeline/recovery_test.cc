@@ -36,6 +36,7 @@ class SilentSource : public MemorySource {
     std::this_thread::sleep_for(wait);
     return PollState::kMore;
   }
+  std::optional<double> Progress() const override { return 0.25; }
 
  private:
   const bool& silent_;
@@ -243,6 +244,23 @@ TEST_F(RecoveryTest, ManyRestoresTakeOneSliceOfAPoll) {
   const auto took = Clock::now() - began;
   EXPECT_GE(took, std::chrono::milliseconds(200));
   EXPECT_LT(took, 4 * options_.snapshots.slice) << "alone, each takes one";
+}
+
+TEST_F(RecoveryTest, WhatIsLeftOfARestoreIsTold) {
+  const bool silent = true;
+  ReadSilently(silent);
+  options_.snapshots.read = [this, silently = options_.snapshots.read](PartitionId partition) {
+    return partition == kOnly ? snapshots_.options().read(partition) : silently(partition);
+  };
+  const auto metrics = Metrics::Make("1", {"demo", "1"});
+  Processor processor(temporary_.path() / "state", serving_, std::make_unique<MemorySource>(topic_), sink_, options_,
+                      &metrics->Worker(0));
+  EXPECT_EQ(processor.pipeline->OnAssigned({PartitionId{1}, End()}).error().code(), ErrorCode::kUnavailable);
+  processor.Run(1);
+  EXPECT_THAT(metrics->Render(), HasSubstr("\nfreshet_restore_remaining_ratio 0.75\n"));
+  ASSERT_TRUE(processor.pipeline->OnRevoked(PartitionId{1}, true).ok());
+  processor.Run(1);
+  EXPECT_THAT(metrics->Render(), HasSubstr("\nfreshet_restore_remaining_ratio 0\n"));
 }
 
 // A walk through all users takes more commits than there are from one abort to the next.

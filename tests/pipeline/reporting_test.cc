@@ -27,6 +27,12 @@ class ToldSource : public MemorySource {
   }
   std::vector<std::pair<PartitionId, int64_t>> Lag() const override { return {{PartitionId{1}, waiting}}; }
 
+  Status Commit(std::span<const PartitionPosition> positions) override {
+    std::this_thread::sleep_for(commit_takes);
+    return MemorySource::Commit(positions);
+  }
+
+  std::chrono::milliseconds commit_takes{0};
   int64_t waiting = 42;
   bool ended = false;
   std::optional<PartitionId> lose;
@@ -39,9 +45,11 @@ class ToldSink : public MemorySink {
  public:
   Status Commit(std::span<const PartitionPosition> positions) override {
     if (aborts > 0 && aborts-- > 0) return Error(ErrorCode::kAborted, "test: commit");
+    std::this_thread::sleep_for(commit_takes);
     return MemorySink::Commit(positions);
   }
   int aborts = 0;
+  std::chrono::milliseconds commit_takes{0};
 };
 
 class ReportingTest : public PipelineTest {
@@ -112,6 +120,26 @@ TEST_F(ReportingTest, AbortsAreToldAlthoughNothingIsCommitted) {
   Run(5);
   EXPECT_EQ(Metric("freshet_transaction_aborts_total"), 5);
   EXPECT_EQ(Metric("freshet_events_total"), 0);
+  EXPECT_EQ(Metric("freshet_commit_seconds_count"), 5) << "their time is told as well";
+  EXPECT_EQ(Metric(R"(freshet_commit_part_seconds_total{part="state"})"), 0);
+}
+
+TEST_F(ReportingTest, ACommitsTimeIsThatOfItsParts) {
+  Start(std::chrono::milliseconds(0));
+  sink_.commit_takes = std::chrono::milliseconds(20);
+  source_->commit_takes = std::chrono::milliseconds(30);
+  Run(3);
+  EXPECT_EQ(Metric("freshet_commit_seconds_count"), 3);
+  EXPECT_EQ(Metric(R"(freshet_commit_seconds_bucket{le="0.025"})"), 0);
+  const double outputs = Metric(R"(freshet_commit_part_seconds_total{part="outputs"})");
+  const double state = Metric(R"(freshet_commit_part_seconds_total{part="state"})");
+  const double positions = Metric(R"(freshet_commit_part_seconds_total{part="positions"})");
+  EXPECT_GE(outputs, 0.06);
+  EXPECT_GT(state, 0);
+  EXPECT_GE(positions, 0.09);
+  EXPECT_NEAR(Metric("freshet_commit_seconds_sum"), outputs + state + positions, 0.02);
+  EXPECT_GT(Metric("freshet_rocksdb_memtable_bytes"), 0);
+  EXPECT_EQ(Metric("freshet_rocksdb_stalled_partitions"), 0);
 }
 
 TEST_F(ReportingTest, ACommitCountsTheEventsSinceTheOneBeforeAndTheirLatencies) {

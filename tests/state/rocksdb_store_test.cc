@@ -41,6 +41,31 @@ Status LoadOne(UserStateStore& store, std::string_view user) {
   return loaded.ok() ? Status() : Status(loaded.error());
 }
 
+// Tables that are never compacted slow writes down at the third, to 100 kB a second. A start makes one of the log.
+TEST(RocksDbStore, TellsOfItsDiskAndOfWritesThatWait) {
+  const TemporaryDirectory directory;
+  StateOptions options = SmallOptions(directory.path());
+  options.rocksdb_options =
+      "compaction_style=kCompactionStyleNone;level0_file_num_compaction_trigger=3;level0_slowdown_writes_trigger=3;"
+      "level0_stop_writes_trigger=100;delayed_write_rate=100000";
+  OnePartition partition(options);
+  const DiskStats empty = partition.store().Disk();
+  EXPECT_EQ(empty.table_bytes, 0);
+  EXPECT_EQ(empty.stalled, 0);
+  for (int table = 0; table < 3; ++table) {
+    Fill(partition.store(), 1);
+    partition.Reopen();
+  }
+  const DiskStats slow = partition.store().Disk();
+  EXPECT_GT(slow.table_bytes, 0);
+  EXPECT_GT(slow.memtable_bytes, 0);
+  EXPECT_GT(slow.block_cache_bytes, 0);
+  EXPECT_EQ(slow.stalled, 1);
+  EXPECT_EQ(slow.stall_us, 0) << "nobody wrote yet";
+  Fill(partition.store(), 300);
+  EXPECT_GT(partition.store().Disk().stall_us, 10'000);
+}
+
 // Where snapshots go elsewhere, they need everybody there; and where they come back, all that changed meanwhile.
 TEST(RocksDbStore, EachSnapshotTopicHasAPositionOfItsOwn) {
   const TemporaryDirectory directory;

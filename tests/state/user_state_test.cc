@@ -147,6 +147,8 @@ TEST(UserState, BytesCountTheCachesAndStayBounded) {
     ASSERT_LE(user.recent_ids().Bytes(), (64 + 16) * sizeof(EventIdHash) + 16);
   }
   EXPECT_GE(user.Bytes(), without_ids + 64 * sizeof(EventIdHash));
+  user.last_list().resize(100);
+  EXPECT_GE(user.Bytes(), without_ids + 64 * sizeof(EventIdHash) + 100 * sizeof(ItemRow));
   const size_t without = user.Bytes();
   user.key_values().block_bytes = 4096;
   user.key_values().blocks.push_back(AllocateAlignedBytes(4096));

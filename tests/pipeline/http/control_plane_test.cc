@@ -172,7 +172,7 @@ TEST_F(ControlPlaneTest, StatusShowsPartitionsAndCaches) {
     metrics.SetAssigned(1);
     metrics.SetHotCache(10, 2000, 3, 2, 1);
   }
-  metrics_->Worker(1).SetRestoring(2);
+  metrics_->Worker(1).SetRestoring(2, 0.5);
   metrics_->Worker(1).AddRestored(77);
   status = json::parse(Get("/v1/status").body);
   EXPECT_EQ(status.at("partitions"), json::parse(R"([{"topic":"clicks","partition":0,"lag":5},

@@ -70,6 +70,7 @@ TEST(Metrics, SumsOverWorkers) {
     mine.AddDuplicates(7);
     mine.AddUnknownItems(3);
     mine.AddRecommendations(10);
+    mine.AddLists(8, 1 + worker);
     mine.AddDeadLetter("invalid_json");
     mine.SetHotCache(5, 1000, 70, 30, 4);
     mine.SetHotCache(6, 1001, 71, 31, 5);
@@ -77,6 +78,16 @@ TEST(Metrics, SumsOverWorkers) {
     mine.SetAssigned(1);
     mine.SetSnapshotAge(20.5 - worker);
     mine.SetLagSeconds(3.5 + worker);
+    mine.SetRestoring(1 + worker, 0.25 * worker);
+    mine.SetRebalances(2 + worker);
+    mine.AddCommitPart(CommitPart::kOutputs, 0.5);
+    mine.AddCommitPart(CommitPart::kState, 0.25 * worker);
+    mine.SetDisk({.table_bytes = 100,
+                  .memtable_bytes = 10,
+                  .pending_compaction_bytes = 7,
+                  .stalled = worker,
+                  .stall_us = 1'500'000,
+                  .block_cache_bytes = 1000 + worker});
   }
   metrics->Worker(1).AddDeadLetter("missing_user_id");
   const Scrape scrape(metrics->Render());
@@ -85,6 +96,8 @@ TEST(Metrics, SumsOverWorkers) {
   EXPECT_EQ(scrape["freshet_duplicates_total"], 14);
   EXPECT_EQ(scrape["freshet_unknown_items_total"], 6);
   EXPECT_EQ(scrape["freshet_recommendations_total"], 20);
+  EXPECT_EQ(scrape["freshet_lists_total"], 16);
+  EXPECT_EQ(scrape["freshet_list_hits_total"], 3);
   EXPECT_EQ(scrape[R"(freshet_dead_letters_total{reason="invalid_json"})"], 2);
   EXPECT_EQ(scrape[R"(freshet_dead_letters_total{reason="missing_user_id"})"], 1);
   EXPECT_EQ(scrape["freshet_hot_cache_users"], 12);
@@ -97,6 +110,18 @@ TEST(Metrics, SumsOverWorkers) {
   EXPECT_EQ(scrape["freshet_assigned_partitions"], 2);
   EXPECT_EQ(scrape["freshet_snapshot_watermark_age_seconds"], 20.5) << "the highest";
   EXPECT_EQ(scrape["freshet_consumer_lag_seconds"], 4.5) << "likewise";
+  EXPECT_EQ(scrape["freshet_restoring_partitions"], 3);
+  EXPECT_EQ(scrape["freshet_restore_remaining_ratio"], 0.25) << "likewise";
+  EXPECT_EQ(scrape["freshet_rebalances_total"], 5);
+  EXPECT_EQ(scrape[R"(freshet_commit_part_seconds_total{part="outputs"})"], 1);
+  EXPECT_EQ(scrape[R"(freshet_commit_part_seconds_total{part="state"})"], 0.25);
+  EXPECT_EQ(scrape[R"(freshet_commit_part_seconds_total{part="positions"})"], 0);
+  EXPECT_EQ(scrape["freshet_rocksdb_table_bytes"], 200);
+  EXPECT_EQ(scrape["freshet_rocksdb_memtable_bytes"], 20);
+  EXPECT_EQ(scrape["freshet_rocksdb_pending_compaction_bytes"], 14);
+  EXPECT_EQ(scrape["freshet_rocksdb_stalled_partitions"], 1);
+  EXPECT_EQ(scrape["freshet_rocksdb_stall_seconds_total"], 3);
+  EXPECT_EQ(scrape["freshet_rocksdb_block_cache_bytes"], 1001) << "they share it";
 }
 
 TEST(Metrics, HistogramsAreCumulative) {
