@@ -106,7 +106,8 @@ class EventWriter {
   // Waits for nobody. `done` is called once: with the record's place, once all in-sync replicas have it; or with an
   // error: kInvalidArgument where the record is too large, else kUnavailable, and then it may come to be there all the
   // same. It runs here or on the writer's own thread, which it must not keep.
-  virtual void Write(std::string_view key, std::string_view value,
+  // `trace` becomes the record's headers.
+  virtual void Write(std::string_view key, std::string_view value, const TraceContext& trace,
                      std::function<void(Result<PartitionPosition>)> done) = 0;
 };
 

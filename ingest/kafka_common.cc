@@ -90,6 +90,7 @@ Status CheckMechanism(const rd_kafka_conf_t* conf, const KafkaOptions& options) 
 }  // namespace
 
 void ClientDeleter::operator()(rd_kafka_s* client) const { rd_kafka_destroy(client); }
+void HeadersDeleter::operator()(rd_kafka_headers_s* headers) const { rd_kafka_headers_destroy(headers); }
 void MessageDeleter::operator()(rd_kafka_message_s* message) const { rd_kafka_message_destroy(message); }
 
 std::string MemberName(const KafkaOptions& options) {
@@ -227,7 +228,31 @@ std::string_view Bytes(const void* bytes, size_t size, Arena& arena) {
   return size == 0 ? std::string_view(kEmpty, 0) : arena.Copy({static_cast<const char*>(bytes), size});
 }
 
+TraceContext TraceOf(const rd_kafka_message_t& message, Arena& arena) {
+  rd_kafka_headers_t* headers = nullptr;
+  if (rd_kafka_message_headers(&message, &headers) != RD_KAFKA_RESP_ERR_NO_ERROR) return {};
+  const auto value = [&](std::string_view name) -> std::string_view {
+    const void* text = nullptr;
+    size_t size = 0;
+    const auto code = rd_kafka_header_get_last(headers, name.data(), &text, &size);
+    if (code != RD_KAFKA_RESP_ERR_NO_ERROR || text == nullptr) return {};
+    return {static_cast<const char*>(text), size};
+  };
+  const TraceContext trace = ValidTraceContext(value(kTraceParent), value(kTraceState));
+  return {arena.Copy(trace.traceparent), arena.Copy(trace.tracestate)};
+}
+
 }  // namespace
+
+void AddTrace(const TraceContext& trace, rd_kafka_headers_s* headers) {
+  const auto add = [&](std::string_view name, std::string_view value) {
+    if (value.empty()) return;
+    rd_kafka_header_add(headers, name.data(), static_cast<ssize_t>(name.size()), value.data(),
+                        static_cast<ssize_t>(value.size()));
+  };
+  add(kTraceParent, trace.traceparent);
+  add(kTraceState, trace.tracestate);
+}
 
 void AppendRecord(const rd_kafka_message_s& message, std::string_view topic, RecordBatch& batch) {
   const PartitionId partition{message.partition};
@@ -240,7 +265,8 @@ void AppendRecord(const rd_kafka_message_s& message, std::string_view topic, Rec
                            .shown_partition = partition,
                            .shown_offset = offset,
                            .header = {},
-                           .damage = {}});
+                           .damage = {},
+                           .trace = TraceOf(message, batch.arena)});
 }
 
 Assignor ChooseAssignor() {

@@ -17,6 +17,7 @@
 
 struct rd_kafka_s;
 struct rd_kafka_conf_s;
+struct rd_kafka_headers_s;
 struct rd_kafka_message_s;
 
 namespace freshet::kafka {
@@ -25,6 +26,11 @@ struct ClientDeleter {
   void operator()(rd_kafka_s* client) const;
 };
 using Client = std::unique_ptr<rd_kafka_s, ClientDeleter>;
+
+struct HeadersDeleter {
+  void operator()(rd_kafka_headers_s* headers) const;
+};
+using Headers = std::unique_ptr<rd_kafka_headers_s, HeadersDeleter>;
 
 struct MessageDeleter {
   void operator()(rd_kafka_message_s* message) const;
@@ -85,6 +91,9 @@ Status OnErrorMessage(rd_kafka_s* client, Health& health, const std::string& top
 Status CloseConsumer(rd_kafka_s* client);
 // The end of a closed consumer. `gone`: its topic was deleted.
 void Destroy(Client client, bool gone);
+
+// Adds a trace's headers, as far as it has them.
+void AddTrace(const TraceContext& trace, rd_kafka_headers_s* headers);
 
 // Copies a message into `batch`. `topic` outlives it.
 void AppendRecord(const rd_kafka_message_s& message, std::string_view topic, RecordBatch& batch);

@@ -58,7 +58,6 @@ bool IsOverWithTheTransaction(int code) {
 }  // namespace
 
 void TopicDeleter::operator()(rd_kafka_topic_s* topic) const { rd_kafka_topic_destroy(topic); }
-void HeadersDeleter::operator()(rd_kafka_headers_s* headers) const { rd_kafka_headers_destroy(headers); }
 
 Producer::Wait::Wait(const Producer& producer)
     : producer_(producer), left_(producer.Undelivered()), since_(steady_clock::now()) {}
@@ -176,6 +175,12 @@ Status Producer::Publish(std::span<const OutputRecord> records) {
 }
 
 Status Producer::PublishRecommendation(const OutputRecord& record) {
+  if (!record.trace.traceparent.empty()) {
+    Headers headers(rd_kafka_headers_new(2));
+    AddTrace(record.trace, headers.get());
+    return WhileFull(options_.recommendations_topic,
+                     [&] { return ProduceWith(headers, *recommendations_, record.key, record.value); });
+  }
   return WhileFull(options_.recommendations_topic, [&] {
     // librdkafka takes a pointer to non-const, but copies.
     const int refused = rd_kafka_produce(recommendations_.get(), RD_KAFKA_PARTITION_UA, RD_KAFKA_MSG_F_COPY,
@@ -205,13 +210,14 @@ Status Producer::PublishDeadLetter(const OutputRecord& record) {
                         static_cast<ssize_t>(text.size()));
   }
   const auto kept = Cut(room, record.key, record.value, headers.get());
-  return WhileFull(options_.dead_letters_topic, [&] { return ProduceDeadLetter(kept.first, kept.second, headers); });
+  return WhileFull(options_.dead_letters_topic,
+                   [&] { return ProduceWith(headers, *dead_letters_, kept.first, kept.second); });
 }
 
 // An rd_kafka_resp_err_t. Takes `headers` if it is none.
-int Producer::ProduceDeadLetter(std::string_view key, std::string_view value, Headers& headers) {
-  const auto code = rd_kafka_producev(client_.get(), RD_KAFKA_V_RKT(dead_letters_.get()),
-                                      RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_KEY(key.data(), key.size()),
+int Producer::ProduceWith(Headers& headers, rd_kafka_topic_s& topic, std::string_view key, std::string_view value) {
+  const auto code = rd_kafka_producev(client_.get(), RD_KAFKA_V_RKT(&topic), RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY),
+                                      RD_KAFKA_V_KEY(key.data(), key.size()),
                                       RD_KAFKA_V_VALUE(const_cast<char*>(value.data()), value.size()),
                                       RD_KAFKA_V_HEADERS(headers.get()), RD_KAFKA_V_END);
   if (code == RD_KAFKA_RESP_ERR_NO_ERROR) (void)headers.release();  // the message's now
@@ -278,8 +284,8 @@ void Producer::PublishShortened() {
   for (; !shortened_.empty() && failure_.ok(); shortened_.pop_front()) {
     Shortened& letter = shortened_.front();
     // Nothing, as most that are empty were: null.
-    const int code = ProduceDeadLetter(letter.key.empty() ? std::string_view() : letter.key,
-                                       letter.value.empty() ? std::string_view() : letter.value, letter.headers);
+    const int code = ProduceWith(letter.headers, *dead_letters_, letter.key.empty() ? std::string_view() : letter.key,
+                                 letter.value.empty() ? std::string_view() : letter.value);
     if (code == RD_KAFKA_RESP_ERR__QUEUE_FULL) return;
     if (code != RD_KAFKA_RESP_ERR_NO_ERROR) failure_ = MakeError(options_.dead_letters_topic, code);
   }

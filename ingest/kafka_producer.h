@@ -19,16 +19,12 @@
 #include "ingest/record.h"
 
 struct rd_kafka_topic_s;
-struct rd_kafka_headers_s;
 struct rd_kafka_message_s;
 
 namespace freshet::kafka {
 
 struct TopicDeleter {
   void operator()(rd_kafka_topic_s* topic) const;
-};
-struct HeadersDeleter {
-  void operator()(rd_kafka_headers_s* headers) const;
 };
 
 class Producer {
@@ -65,7 +61,6 @@ class Producer {
 
  private:
   using Topic = std::unique_ptr<rd_kafka_topic_s, TopicDeleter>;
-  using Headers = std::unique_ptr<rd_kafka_headers_s, HeadersDeleter>;
 
   struct Shortened {  // a dead letter that was refused
     std::string key;
@@ -80,7 +75,7 @@ class Producer {
   Status PublishRecommendation(const OutputRecord& record);
   Status PublishSnapshot(const OutputRecord& record);
   Status PublishDeadLetter(const OutputRecord& record);
-  int ProduceDeadLetter(std::string_view key, std::string_view value, Headers& headers);
+  int ProduceWith(Headers& headers, rd_kafka_topic_s& topic, std::string_view key, std::string_view value);
   void Shorten(const rd_kafka_message_s& message);
   void PublishShortened();
   int Undelivered() const;

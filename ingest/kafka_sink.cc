@@ -119,8 +119,11 @@ class TransactionalSink final : public RecordSink {
   bool worn_ = false;    // the producer is not fit for another transaction
   steady_clock::time_point began_;
   bool holding_ = false;
-  std::vector<std::pair<std::string, std::string>> held_;  // recommendations: key, value
-  int aborts_ = 0;                                         // since the last commit
+  struct Held {
+    std::string key, value, traceparent, tracestate;
+  };
+  std::vector<Held> held_;  // recommendations
+  int aborts_ = 0;          // since the last commit
   kafka::Fences fences_;
 };
 
@@ -161,7 +164,10 @@ bool TransactionalSink::Hold(std::span<const OutputRecord> records) {
       std::any_of(records.begin(), records.end(), other)) {
     return false;
   }
-  for (const OutputRecord& record : records) held_.emplace_back(record.key, record.value);
+  for (const OutputRecord& record : records) {
+    held_.push_back({std::string(record.key), std::string(record.value), std::string(record.trace.traceparent),
+                     std::string(record.trace.tracestate)});
+  }
   return true;
 }
 
@@ -170,8 +176,12 @@ Status TransactionalSink::Release() {
   if (held_.empty()) return {};
   std::vector<OutputRecord> records;
   records.reserve(held_.size());
-  for (const auto& [key, value] : held_)
-    records.push_back({.stream = Stream::kRecommendations, .key = key, .value = value});
+  for (const Held& held : held_) {
+    OutputRecord& record = records.emplace_back();
+    record.key = held.key;
+    record.value = held.value;
+    record.trace = {held.traceparent, held.tracestate};
+  }
   RETURN_IF_ERROR(Produce(records));
   held_.clear();
   return {};

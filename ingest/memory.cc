@@ -72,6 +72,9 @@ Status MemorySink::Publish(std::span<const OutputRecord> records) {
   for (const OutputRecord& record : records) {
     pending_.push_back(
         {record.stream, std::string(record.key), std::string(record.value), record.headers, record.partition});
+    auto& headers = pending_.back().headers;
+    if (!record.trace.traceparent.empty()) headers.emplace_back(kTraceParent, record.trace.traceparent);
+    if (!record.trace.tracestate.empty()) headers.emplace_back(kTraceState, record.trace.tracestate);
   }
   return {};
 }

@@ -8,6 +8,7 @@
 
 #include "core/arena.h"
 #include "core/ids.h"
+#include "core/trace_context.h"
 
 namespace freshet {
 
@@ -30,6 +31,7 @@ struct RawRecord {
   int64_t oversize_bytes = 0;  // > 0: the record has this many bytes and `value` only its beginning
   // Not empty: the input broke off here (a truncated or damaged compressed file); says where. `value` is what is left.
   std::string_view damage;
+  TraceContext trace = {};  // of its headers, as far as it is valid; Kafka only
 };
 
 // Where consumption of a partition goes on.
@@ -62,6 +64,7 @@ struct OutputRecord {
   std::string_view value;
   std::vector<std::pair<std::string, std::string>> headers;  // dead letters only
   PartitionId partition{-1};                                 // snapshots only; the others go by their key
+  TraceContext trace = {};                                   // recommendations only: of the event that caused it
 };
 
 }  // namespace freshet

@@ -255,16 +255,19 @@ class ControlPlaneImpl : public ControlPlane {
 
   void AddEvent(const Request& request, Respond respond) {
     if (!options_.take_event) return respond(Problem(404, "this instance takes no events"));
-    options_.take_event(request.body, [respond = std::move(respond),
-                                       topic = options_.source_topic](const Result<EventReceipt>& receipt) {
-      if (receipt.ok()) {
-        Response response = Json({{"topic", topic}, {"partition", receipt->partition}, {"offset", receipt->offset}});
-        response.status = 202;
-        return respond(std::move(response));
-      }
-      const Error& error = receipt.error();
-      respond(error.retriable() ? TryAgain(error.message()) : Problem(400, error.message()));
-    });
+    const TraceContext trace{request.traceparent, request.tracestate};
+    options_.take_event(
+        request.body, trace,
+        [respond = std::move(respond), topic = options_.source_topic](const Result<EventReceipt>& receipt) {
+          if (receipt.ok()) {
+            Response response =
+                Json({{"topic", topic}, {"partition", receipt->partition}, {"offset", receipt->offset}});
+            response.status = 202;
+            return respond(std::move(response));
+          }
+          const Error& error = receipt.error();
+          respond(error.retriable() ? TryAgain(error.message()) : Problem(400, error.message()));
+        });
   }
 
   // Asks about the user whose id follows `prefix`.

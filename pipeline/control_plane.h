@@ -29,7 +29,8 @@ struct EventReceipt {
 // Takes an event's bytes to the input topic, waiting for nobody, and calls `done` once, from any thread:
 // kInvalidArgument for what is no event, kUnavailable where nobody acknowledged it. Called on the control plane's
 // thread.
-using TakeEvent = std::function<void(std::string_view body, std::function<void(Result<EventReceipt>)> done)>;
+using TakeEvent = std::function<void(std::string_view body, const TraceContext& trace,
+                                     std::function<void(Result<EventReceipt>)> done)>;
 
 struct ControlPlaneOptions : http::Endpoint {
   int top_k = 100;  // the default and the largest k

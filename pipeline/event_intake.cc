@@ -5,7 +5,8 @@
 
 namespace freshet {
 
-void EventIntake::Take(std::string_view body, std::function<void(Result<PartitionPosition>)> done) {
+void EventIntake::Take(std::string_view body, const TraceContext& trace,
+                       std::function<void(Result<PartitionPosition>)> done) {
   arena_.Reset();
   RawRecord record;
   record.value = arena_.Copy(body);
@@ -13,7 +14,8 @@ void EventIntake::Take(std::string_view body, std::function<void(Result<Partitio
   if (const auto* const failure = std::get_if<DecodeFailure>(&decoded)) {
     return done(Error(ErrorCode::kInvalidArgument, std::string(failure->code) + ": " + failure->message));
   }
-  writer_.Write(std::get<Event>(decoded).user_id, body, std::move(done));
+  writer_.Write(std::get<Event>(decoded).user_id, body, ValidTraceContext(trace.traceparent, trace.tracestate),
+                std::move(done));
 }
 
 }  // namespace freshet

@@ -21,7 +21,8 @@ class EventIntake {
       : decoder_(std::move(decoder)), writer_(writer) {}
 
   // `done` as EventWriter::Write() has it; kInvalidArgument also for what would become a dead letter, with its code.
-  void Take(std::string_view body, std::function<void(Result<PartitionPosition>)> done);
+  // The record gets what of `trace` is valid.
+  void Take(std::string_view body, const TraceContext& trace, std::function<void(Result<PartitionPosition>)> done);
 
  private:
   const std::unique_ptr<EventDecoder> decoder_;

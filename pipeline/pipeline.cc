@@ -289,7 +289,11 @@ void Pipeline::Encode() {
     if (work.user_vector == nullptr) continue;
     const size_t begin = answer == 0 ? 0 : b.encoded_ends[answer - 1];
     const std::string_view value = std::string_view(b.encoded).substr(begin, b.encoded_ends[answer++] - begin);
-    b.outputs.push_back({Stream::kRecommendations, work.event.user_id, value, {}});
+    b.outputs.push_back({.stream = Stream::kRecommendations,
+                         .key = work.event.user_id,
+                         .value = value,
+                         .headers = {},
+                         .trace = work.record->trace});
   }
   ReportStage(Stage::kEncode);
 }

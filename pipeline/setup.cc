@@ -210,7 +210,8 @@ Status CheckRecordSizes(const Config& config, const KafkaOptions& kafka, const S
   const size_t dim = config.sink.include_user_vector ? static_cast<size_t>(serving.model->config.dim) : 0;
   RETURN_IF_ERROR(check(
       "recommend.top_k: " + std::to_string(top_k) + " items of model " + serving.model->name + " make a recommendation",
-      id_bytes + serving.records().MaxBytes(id_bytes, config.source.topic, top_k, dim), kafka.recommendations_topic));
+      id_bytes + serving.records().MaxBytes(id_bytes, config.source.topic, top_k, dim) + kMaxTraceBytes,
+      kafka.recommendations_topic));
   if (kafka.snapshots_topic.empty()) return {};
   return check("state.history: " + std::to_string(history) + " events kept for a user make a snapshot record",
                MaxSnapshotBytes(id_bytes, history), kafka.snapshots_topic);

@@ -46,7 +46,7 @@ void ClickAway(const std::stop_token& ended, double rate, uint32_t items, EventW
     click.time_ms = NowMs();
     event.clear();
     AppendJson(number, click, event);
-    writer.Write(UserOf(click), event, [&told](const Result<PartitionPosition>& place) {
+    writer.Write(UserOf(click), event, {}, [&told](const Result<PartitionPosition>& place) {
       if (!place.ok() && !told.exchange(true)) spdlog::warn("a shopper's click is lost: {}", place.error().message());
     });
   }

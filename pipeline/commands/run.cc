@@ -95,8 +95,9 @@ ControlPlaneOptions ControlPlaneOptionsFor(const Config& config, EventIntake& in
   options.application = config.application;
   options.freshet_version = kVersion;
   options.source_topic = config.source.topic;
-  options.take_event = [&intake](std::string_view body, std::function<void(Result<EventReceipt>)> done) {
-    intake.Take(body, [done = std::move(done)](const Result<PartitionPosition>& place) {
+  options.take_event = [&intake](std::string_view body, const TraceContext& trace,
+                                 std::function<void(Result<EventReceipt>)> done) {
+    intake.Take(body, trace, [done = std::move(done)](const Result<PartitionPosition>& place) {
       if (!place.ok()) return done(place.error());
       done(EventReceipt{Raw(place->partition), Raw(place->next)});
     });

@@ -176,7 +176,19 @@ Request Connection::ToRequest() {
           .origin = header(wire::field::origin),
           .authorization = header(wire::field::authorization),
           .if_none_match = header(wire::field::if_none_match),
-          .last_event_id = std::string(message["Last-Event-ID"])};
+          .last_event_id = std::string(message["Last-Event-ID"]),
+          .traceparent = message.count("traceparent") == 1 ? std::string(message["traceparent"]) : "",
+          .tracestate = Joined("tracestate")};
+}
+
+// The values of all headers of a name, as RFC 9110, 5.3 has it.
+std::string Connection::Joined(const char* name) {
+  std::string all;
+  const auto [begin, end] = parser_->get().equal_range(name);
+  for (auto header = begin; header != end; ++header) {
+    all += (all.empty() ? "" : ",") + std::string(header->value());
+  }
+  return all;
 }
 
 Respond Connection::Responder() {

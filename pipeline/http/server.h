@@ -38,6 +38,9 @@ struct Request {
   std::string authorization = {};
   std::string if_none_match = {};
   std::string last_event_id = {};  // of the event that a stream's client had last
+  // Valid or not; of several `traceparent` none, of several `tracestate` a list.
+  std::string traceparent = {};
+  std::string tracestate = {};
 };
 
 // Answers the request that it came with. Call it once, at any time, from any thread: late calls, after the timeout or

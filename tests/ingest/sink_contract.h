@@ -80,6 +80,26 @@ TEST_P(SinkContract, PublishedRecordsAreSeenAfterCommit) {
   EXPECT_THAT(fixture_->Read(), testing::ElementsAre(SeenAnswer("u1", R"({"n":1})")));
 }
 
+// In headers; a file has none.
+TEST_P(SinkContract, RecommendationsCarryTheTraceOfTheirEvent) {
+  const auto sink = fixture_->Make();
+  std::string parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", state = "congo=t61rcWkgMzE";
+  std::vector<OutputRecord> records(3, Answer("u", R"({"n":1})"));
+  records[0].trace.traceparent = records[1].trace.traceparent = parent;
+  records[0].trace.tracestate = state;
+  ASSERT_TRUE(sink->Publish(records).ok());
+  const std::map<std::string, std::string> whole = {{"traceparent", parent}, {"tracestate", state}};
+  parent.assign(parent.size(), 'X');  // the sink has copied what it keeps
+  state.assign(state.size(), 'Y');
+  ASSERT_TRUE(sink->Commit({}).ok());
+  std::vector<SeenOutput> expected(3, SeenAnswer("u", R"({"n":1})"));
+  if (fixture_->shows_keys()) {
+    expected[0].headers = whole;
+    expected[1].headers = {*whole.begin()};
+  }
+  EXPECT_EQ(fixture_->Read(), expected);
+}
+
 TEST_P(SinkContract, KeepsTheOrderOverSeveralCommits) {
   const auto sink = fixture_->Make();
   std::vector<SeenOutput> expected;

@@ -106,11 +106,11 @@ class KafkaCase(CommandTest):
             answer = connection.getresponse()
             return answer.status, answer.read().decode()
 
-    def post(self, process, path, body):
+    def post(self, process, path, body, headers=None):
         """(status, body) of its control plane."""
         port = int(re.search(r"on port (\d+)", self.said(process))[1])
         with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=5)) as connection:
-            connection.request("POST", path, json.dumps(body))
+            connection.request("POST", path, json.dumps(body), headers or {})
             answer = connection.getresponse()
             return answer.status, json.loads(answer.read())
 
@@ -229,6 +229,36 @@ class RunKafka(KafkaCase):
         self.assertEqual(shown["assigned_partitions"], PARTITIONS)
         self.stop(process)
         self.assertEqual(len(self.found()), len(sent))
+
+    def test_a_trace_goes_from_the_event_to_its_recommendation(self):
+        trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-{:016x}-01"
+        process = self.start()
+        self.wait_until_ready(process)
+        posted = (
+            {"traceparent": trace.format(1), "tracestate": "congo=t61rcWkgMzE"},
+            {"traceparent": trace.format(2)}, {"traceparent": trace.format(3) + "-00"}, {"tracestate": "a=1"}, {},
+        )  # fmt: skip
+        for number, headers in enumerate(posted):
+            event = {**self.log[0], "user_id": f"posted-{number}", "event_id": f"e{number}"}
+            self.wait_for(lambda: self.post(process, "/v1/events", event, headers)[0] == 202, "nobody acknowledges")  # noqa: B023
+        for number, headers in enumerate(({"traceparent": trace.format(4), "other": "x"}, {"traceparent": "4"})):
+            event = {**self.log[0], "user_id": f"produced-{number}"}
+            words = [word for header in headers.items() for word in ("-H", "=".join(header))]
+            kcat("-P", "-t", self.events, "-K", "\t", *words, input=f"{event['user_id']}\t{json.dumps(event)}\n".encode())
+        self.wait_for_answers(len(posted) + 2)
+        found = {}
+        for topic in (self.events, self.answers):
+            for record in read(topic):
+                headers = record.get("headers", [])
+                found[topic, record["key"]] = dict(zip(headers[::2], headers[1::2], strict=True))
+        for topic in (self.events, self.answers):
+            self.assertEqual(found[topic, "posted-0"], posted[0])
+            self.assertEqual(found[topic, "posted-1"], posted[1])
+            for key in ("posted-2", "posted-3", "posted-4"):
+                self.assertEqual(found[topic, key], {}, key)
+        self.assertEqual(found[self.answers, "produced-0"], {"traceparent": trace.format(4)})
+        self.assertEqual(found[self.answers, "produced-1"], {})
+        self.stop(process)
 
     def test_a_kill_loses_nothing(self):
         produce(self.events, self.lines())

@@ -33,7 +33,7 @@ class KafkaEventWriterTest : public testing::Test {
   }
   static Result<PartitionPosition> Write(EventWriter& writer, std::string_view key, std::string_view value) {
     std::promise<Result<PartitionPosition>> promise;
-    writer.Write(key, value, [&](Result<PartitionPosition> place) { promise.set_value(std::move(place)); });
+    writer.Write(key, value, {}, [&](Result<PartitionPosition> place) { promise.set_value(std::move(place)); });
     return promise.get_future().get();
   }
 
@@ -66,6 +66,14 @@ TEST_F(KafkaEventWriterTest, TellsWhatWasNotAcknowledgedAndSendsItOnlyOnce) {
   EXPECT_EQ(Raw(next->next), 1) << "what was refused is not sent again";
 }
 
+// What it looks like on the topic is tests/integration/run_kafka_test.py's.
+TEST_F(KafkaEventWriterTest, TakesATraceAlong) {
+  std::promise<Result<PartitionPosition>> promise;
+  const TraceContext trace{"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "a=1"};
+  writer_->Write("u", "v", trace, [&](Result<PartitionPosition> place) { promise.set_value(std::move(place)); });
+  EXPECT_TRUE(promise.get_future().get().ok());
+}
+
 TEST_F(KafkaEventWriterTest, RefusesWhatIsTooLarge) {
   const auto refused = Write(*writer_, "u", std::string(2'000'000, 'x'));
   ASSERT_FALSE(refused.ok());
@@ -80,7 +88,7 @@ TEST_F(KafkaEventWriterTest, GivesUpInTimeAndWhenItEnds) {
   auto patient = MakeEventWriter(Options("127.0.0.1:1"), milliseconds(600'000)).value();
   int given_up = 0;
   for (int i = 0; i < 3; ++i)
-    patient->Write("u", "v", [&](const Result<PartitionPosition>& place) { given_up += !place.ok(); });
+    patient->Write("u", "v", {}, [&](const Result<PartitionPosition>& place) { given_up += !place.ok(); });
   patient.reset();
   EXPECT_EQ(given_up, 3);
 }

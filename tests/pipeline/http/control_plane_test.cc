@@ -29,9 +29,11 @@ class ControlPlaneTest : public testing::Test {
     options.application = "shop";
     options.freshet_version = "0.1.0";
     options.source_topic = "clicks";
-    options.take_event = [this](std::string_view body, const std::function<void(Result<EventReceipt>)>& done) {
+    options.take_event = [this](std::string_view body, const TraceContext& trace,
+                                const std::function<void(Result<EventReceipt>)>& done) {
       const std::lock_guard lock(mutex_);
       taken_.emplace_back(body);
+      traces_.push_back(std::string(trace.traceparent) + "|" + std::string(trace.tracestate));
       if (body == "bad") return done(Error(ErrorCode::kInvalidArgument, "invalid_json: expected an object"));
       if (body == "later") return done(Error(ErrorCode::kUnavailable, "clicks: timed out"));
       if (body == "throws") throw std::runtime_error("out of events");
@@ -103,7 +105,8 @@ class ControlPlaneTest : public testing::Test {
   std::thread worker_;
   std::atomic<bool> stop_{false};
   std::mutex mutex_;
-  std::vector<std::string> taken_;  // events
+  std::vector<std::string> taken_;   // events
+  std::vector<std::string> traces_;  // that they came with
 };
 
 TEST_F(ControlPlaneTest, TellsItsHealth) {
@@ -250,6 +253,15 @@ TEST_F(ControlPlaneTest, TakesEvents) {
   ExpectProblem(Post("/v1/events", "later"), "later", 503, "clicks: timed out");
   ExpectProblem(Post("/v1/events", "throws"), "throws", 500, "could not be handled");
   EXPECT_EQ(Get("/v1/events").headers.at("allow"), "POST");
+}
+
+TEST_F(ControlPlaneTest, EventsComeWithTheirTraces) {
+  for (const std::string headers :
+       {"", "traceparent: p\r\n", "TraceParent: p\r\nTracestate: a=1\r\ntracestate: b=2\r\n",
+        "traceparent: p\r\ntraceparent: p\r\ntracestate: a=1\r\n"}) {
+    EXPECT_EQ(Post("/v1/events", "{}", headers).status, 202) << headers;
+  }
+  EXPECT_EQ(traces_, (std::vector<std::string>{"|", "p|", "p|a=1,b=2", "|a=1"}));
 }
 
 TEST_F(ControlPlaneTest, DoesNothingForPagesOfOtherSites) {
