@@ -1,6 +1,5 @@
 #include "pipeline/setup.h"
 
-#include <spdlog/pattern_formatter.h>
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 #include <sys/resource.h>
@@ -14,7 +13,8 @@
 #include <thread>
 
 #include "core/thousands.h"
-#include "ingest/encoder.h"
+#include "core/trace_context.h"
+#include "pipeline/logging.h"
 #include "state/snapshot.h"
 
 extern char** environ;
@@ -73,30 +73,16 @@ void FindDefaultModel(Config& config) {
   if (fs::is_directory(installed, error)) config.model.directory = installed.lexically_normal().string();
 }
 
-// %*: the message as the inside of a JSON string.
-class EscapedMessage : public spdlog::custom_flag_formatter {
- public:
-  void format(const spdlog::details::log_msg& message, const std::tm&, spdlog::memory_buf_t& destination) override {
-    std::string escaped;
-    AppendJsonEscaped({message.payload.data(), message.payload.size()}, escaped);
-    destination.append(escaped.data(), escaped.data() + escaped.size());
-  }
-  std::unique_ptr<custom_flag_formatter> clone() const override { return std::make_unique<EscapedMessage>(); }
-};
-
 }  // namespace
 
 void SetUpLogging(const Config& config) {
-  auto formatter = std::make_unique<spdlog::pattern_formatter>();
-  formatter->add_flag<EscapedMessage>('*').set_pattern(
-      config.log.format == "json" ? R"({"time":"%Y-%m-%dT%H:%M:%S.%e%z","level":"%l","message":"%*"})"
-                                  : "%Y-%m-%dT%H:%M:%S.%e %l %v");
-  auto logger = spdlog::stderr_logger_mt("freshet");
+  auto logger = MakeLogger(config.log.format, std::make_shared<spdlog::sinks::stderr_sink_mt>());
   logger->set_level(spdlog::level::from_str(config.log.level));
-  logger->set_formatter(std::move(formatter));
   logger->flush_on(spdlog::level::info);
   spdlog::set_default_logger(std::move(logger));
 }
+
+void FlushLogRegularly() { spdlog::flush_every(std::chrono::seconds(5)); }
 
 Result<Config> LoadEffectiveConfig(const ConfigFlags& flags) {
   ConfigInput input;

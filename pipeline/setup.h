@@ -24,6 +24,8 @@ struct ConfigFlags {
 
 // Logs to stderr as `config` says; until then the log goes to stdout. Call once: here, or through LoadEffectiveConfig.
 void SetUpLogging(const Config& config);
+// For what runs on and on: within seconds the log tells how many lines were held back (pipeline/logging.h).
+void FlushLogRegularly();
 
 // The effective configuration, with logging set up as it says. The error holds every problem, a line each.
 Result<Config> LoadEffectiveConfig(const ConfigFlags& flags);

@@ -203,6 +203,7 @@ Status Run(const RunFlags& flags) {
   const std::atomic<bool>& stop = StopOnSignals();
   const std::jthread watch([&stop](const std::stop_token& ended) { EndInTime(ended, stop); });
   ASSIGN_OR_RETURN(Config config, LoadEffectiveConfig(flags.config));
+  FlushLogRegularly();
   std::unique_ptr<Playground> playground;  // outlives all that uses its broker
   if (flags.embedded_broker) {
     ASSIGN_OR_RETURN(playground, Playground::Start(config));

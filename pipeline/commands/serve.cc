@@ -33,6 +33,7 @@ KafkaOptions ReaderOf(const Config& config, const std::string& instance) {
 Status Serve(const ConfigFlags& flags) {
   const std::atomic<bool>& stop = StopOnSignals();
   ASSIGN_OR_RETURN(const Config config, LoadEffectiveConfig(flags));
+  FlushLogRegularly();
   RecommendationStoreOptions store_options;
   store_options.directory = config.serve.directory;
   store_options.topic = config.sink.topic;
