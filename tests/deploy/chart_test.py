@@ -2,7 +2,7 @@
 Kubernetes knows.
 
 $FRESHET names the program. kubernetes-validate (PyPI) holds Kubernetes' own schemas against what is rendered, where it
-is installed.
+is installed. deploy/helm/check.sh brings both.
 """
 
 import os
