@@ -1,16 +1,17 @@
 #!/usr/bin/env bash
-# Installs the Debian packages that freshet needs: deploy/install-dependencies.sh [build|test|package|train]...
+# Installs the Debian packages that freshet needs: deploy/install-dependencies.sh [build|test|package|train|fuzz]...
 #
 #   build   what compiling and running freshet takes (the default)
 #   test    what tests/run.sh takes besides: GoogleTest, a Java runtime and Maven for a local Kafka, Python for the parity
 #           tests, Prometheus for the alert rules (where systemd runs, Debian starts it on port 9090)
 #   package what cpack takes besides, to make a .deb
 #   train   what inference/training takes besides: PyTorch
+#   fuzz    what tests/fuzz/run.sh takes besides: clang with libFuzzer
 #
 # Debian 12 and 13, as root or through sudo. Where nothing is missing it asks neither the network nor for a password.
 set -euo pipefail
 
-usage() { sed -n '2,10s/^# \{0,1\}//p' "$0"; }
+usage() { sed -n '2,11s/^# \{0,1\}//p' "$0"; }
 
 release() {  # the Debian release by its number; empty elsewhere
   (
@@ -39,6 +40,7 @@ packages() {  # group, Debian release -> its packages
       ;;
     package) echo dpkg-dev file python3 ;;
     train) echo python3 python3-numpy python3-matplotlib python3-torch libopenblas0-pthread ;;
+    fuzz) echo clang libclang-rt-dev libomp-dev ;;
   esac
 }
 
@@ -68,8 +70,8 @@ main() {
   local debian group wanted=() needed
   debian=$(release)
   for group in "$@"; do
-    if [[ $group != build && $group != test && $group != package && $group != train ]]; then
-      echo "deploy/install-dependencies.sh: \"$group\": expected build, test, package or train" >&2
+    if [[ $group != build && $group != test && $group != package && $group != train && $group != fuzz ]]; then
+      echo "deploy/install-dependencies.sh: \"$group\": expected build, test, package, train or fuzz" >&2
       exit 2
     fi
     # The list for Debian 13 names the libraries well enough for other systems, too.

@@ -53,8 +53,8 @@ Result<std::unique_ptr<Network>> Network::Make(const Model& model, CachePrecisio
     network->slot_biases.push_back(SlotBiases(config, layer.bias_pos, network->slot_bias_stride));
   }
   network->last_key_value = KeyValueColumns(model.layers.back().projection, d, network->columns);
-  const auto make = [](size_t inner, size_t columns, bool accumulate) {
-    return MatrixProduct::Make({.inner = inner, .columns = columns, .max_rows = kMaxRows, .accumulate = accumulate});
+  const auto make = [](size_t inner, size_t width, bool accumulate) {
+    return MatrixProduct::Make({.inner = inner, .columns = width, .max_rows = kMaxRows, .accumulate = accumulate});
   };
   ASSIGN_OR_RETURN(network->project, make(d, network->columns.all, false));
   ASSIGN_OR_RETURN(network->project_key_value, make(d, 2 * d, false));

@@ -257,7 +257,7 @@ Status KafkaSource::OnError(const rd_kafka_message_t& message) {
 void KafkaSource::ReportPositions(RecordBatch& batch) {
   for (auto& [id, partition] : partitions_) {
     if (!std::exchange(partition.advanced, false)) continue;
-    const auto same = [&](const PartitionPosition& position) { return position.partition == id; };
+    const auto same = [id = id](const PartitionPosition& position) { return position.partition == id; };
     const auto found = std::find_if(batch.positions.begin(), batch.positions.end(), same);
     if (found == batch.positions.end()) {
       batch.positions.push_back({id, partition.next});

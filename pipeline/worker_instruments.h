@@ -108,7 +108,9 @@ class alignas(64) WorkerInstruments : public WorkerMetrics {
     LagCell* cell = FindLag(topic, partition);
     if (cell == nullptr) {
       const std::lock_guard lock(growth);
-      cell = &lags.emplace_back(std::string(topic), partition);
+      cell = &lags.emplace_back();
+      cell->topic = topic;
+      cell->partition = partition;
     }
     cell->records.Set(records);
     cell->assigned.Set(true);
@@ -154,7 +156,10 @@ class alignas(64) WorkerInstruments : public WorkerMetrics {
     if (found != reasons.end()) return *found;
     if (reasons.size() > kMaxReasons) return reasons.back();
     const std::lock_guard lock(growth);
-    return reasons.emplace_back(reasons.size() < kMaxReasons ? std::string(code) : "other");
+    const bool full = reasons.size() == kMaxReasons;
+    ReasonCell& cell = reasons.emplace_back();
+    cell.code = full ? "other" : code;
+    return cell;
   }
   LagCell* FindLag(std::string_view topic, int32_t partition) {
     const auto found = std::ranges::find_if(

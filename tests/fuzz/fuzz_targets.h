@@ -4,10 +4,10 @@
 // time in every test run, with mutations of the same seeds.
 #pragma once
 
-#include <cstddef>
-#include <cstdint>
+#include <filesystem>
 #include <span>
 #include <string_view>
+#include <vector>
 
 namespace freshet {
 
@@ -17,9 +17,18 @@ struct FuzzTarget {
   std::span<const std::string_view> seeds;
 };
 
-// json_decoder, delimited_decoder (CSV and TSV, header line first), protobuf_decoder, protobuf_recommendation (as
-// `freshet serve` reads it), timestamp, log_lines (plain, gzip, zstd files),
-// snapshot_record (key and value).
-std::span<const FuzzTarget> FuzzTargets();
+// What comes with the stream and with models: records, log files, snapshots, checkpoints, model directories.
+std::span<const FuzzTarget> StreamTargets();
+// What comes from operators and clients: the configuration, token and item files, HTTP.
+std::span<const FuzzTarget> ServiceTargets();
+
+// All of them, by their names in the tables.
+std::vector<FuzzTarget> FuzzTargets();
+
+// Makes a file that only its owner reads and changes.
+void WriteFile(const std::filesystem::path& path, std::string_view begin, std::string_view rest = {});
+
+// Aborts where a promise is broken.
+void Require(bool condition, const char* promise);
 
 }  // namespace freshet

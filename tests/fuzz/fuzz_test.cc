@@ -70,7 +70,7 @@ TEST_P(Fuzz, SeedsAndTheirMutations) {
 
 std::string TargetName(const testing::TestParamInfo<FuzzTarget>& target) { return std::string(target.param.name); }
 
-INSTANTIATE_TEST_SUITE_P(Targets, Fuzz, testing::ValuesIn(FuzzTargets().begin(), FuzzTargets().end()), TargetName);
+INSTANTIATE_TEST_SUITE_P(Targets, Fuzz, testing::ValuesIn(FuzzTargets()), TargetName);
 
 }  // namespace
 }  // namespace freshet

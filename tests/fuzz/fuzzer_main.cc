@@ -1,4 +1,6 @@
 // The libFuzzer program. The environment's FRESHET_FUZZ_TARGET names the target; every run begins with its seeds.
+#include <cstddef>
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <string_view>
@@ -7,7 +9,7 @@
 
 namespace {
 
-const freshet::FuzzTarget& Start() {
+freshet::FuzzTarget Start() {
   const char* const name = std::getenv("FRESHET_FUZZ_TARGET");
   for (const freshet::FuzzTarget& target : freshet::FuzzTargets()) {
     if (name == nullptr || target.name != name) continue;
@@ -19,13 +21,13 @@ const freshet::FuzzTarget& Start() {
     std::fprintf(stderr, " %.*s", static_cast<int>(target.name.size()), target.name.data());
   }
   std::fputs("\n", stderr);
-  std::exit(2);
+  std::_Exit(2);  // libFuzzer would take exit() for a crash
 }
 
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  static const freshet::FuzzTarget& target = Start();
+  static const freshet::FuzzTarget target = Start();
   target.run({reinterpret_cast<const char*>(data), size});
   return 0;
 }

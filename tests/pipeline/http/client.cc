@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cctype>
+#include <cerrno>
 #include <cstring>
 
 namespace freshet {
@@ -100,6 +101,14 @@ bool HttpClient::WaitForClose() {
   while ((count = recv(socket_, bytes, sizeof bytes, 0)) > 0) {
   }
   return count == 0 || (errno != EAGAIN && errno != EWOULDBLOCK);
+}
+
+std::optional<std::string> HttpClient::ReceiveAll() {
+  shutdown(socket_, SHUT_WR);
+  errno = 0;  // which the end leaves as it is
+  while (Fill()) continue;
+  if (errno == EAGAIN || errno == EWOULDBLOCK) return std::nullopt;
+  return std::move(input_);
 }
 
 void HttpClient::Abort() {

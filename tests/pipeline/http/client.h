@@ -38,6 +38,9 @@ class HttpClient {
   // Whether the server has closed, waiting for it; what it sends until then is dropped.
   bool WaitForClose();
 
+  // Says that no more comes; all that the server sends until it closes, or nothing where it does not close.
+  std::optional<std::string> ReceiveAll();
+
   // Closes with a reset.
   void Abort();
 
