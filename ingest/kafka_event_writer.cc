@@ -15,6 +15,7 @@ namespace kafka {
 namespace {
 
 constexpr int kPollMs = 100;
+constexpr int kFirstAnswerMs = 500;
 
 using Done = std::function<void(Result<PartitionPosition>)>;
 
@@ -43,8 +44,13 @@ class Writer : public EventWriter {
     };
     const auto set_callbacks = [](rd_kafka_conf_t* conf) { rd_kafka_conf_set_dr_msg_cb(conf, &Writer::OnDelivery); };
     ASSIGN_OR_RETURN(client_, MakeClient(ClientKind::kProducer, options_, defaults, health_, set_callbacks));
+    topic_.reset(rd_kafka_topic_new(client_.get(), options_.source_topic.c_str(), nullptr));
+    if (topic_ == nullptr) return MakeError(options_.source_topic, rd_kafka_last_error());
     thread_ = std::thread([this] {
-      while (!stopping_) rd_kafka_poll(client_.get(), kPollMs);
+      for (bool found = false; !stopping_;) {
+        found = found || FindLeaders();
+        rd_kafka_poll(client_.get(), kPollMs);
+      }
     });
     return {};
   }
@@ -67,6 +73,15 @@ class Writer : public EventWriter {
   }
 
  private:
+  // Before the first event, whose patience might not last until a busy machine's brokers have said who takes it.
+  bool FindLeaders() {
+    const rd_kafka_metadata_t* metadata = nullptr;
+    const auto code = rd_kafka_metadata(client_.get(), 0, topic_.get(), &metadata, kFirstAnswerMs);
+    if (code != RD_KAFKA_RESP_ERR_NO_ERROR) return false;
+    rd_kafka_metadata_destroy(metadata);
+    return true;
+  }
+
   static void OnDelivery(rd_kafka_t*, const rd_kafka_message_t* message, void*) {
     const std::unique_ptr<Done> waiting(static_cast<Done*>(message->_private));
     if (message->err == RD_KAFKA_RESP_ERR_NO_ERROR) {
@@ -84,6 +99,7 @@ class Writer : public EventWriter {
   const KafkaOptions options_;
   Health health_;
   Client client_;
+  Owned<rd_kafka_topic_t> topic_{nullptr, &rd_kafka_topic_destroy};
   std::atomic<bool> stopping_{false};
   std::thread thread_;  // serves the client's callbacks
 };
