@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import pathlib
+import re
 import shutil
 import statistics
 import subprocess
@@ -14,7 +15,7 @@ import sys
 import threading
 import time
 
-from kafka_support import ADDRESS
+from kafka_support import ADDRESS, ROOT, kcat
 from run_kafka_test import ITEMS, KafkaCase
 from support import event, main
 
@@ -95,7 +96,7 @@ class Dashboard(KafkaCase):
 
     def port_of(self, process):
         self.wait_for(lambda: "on port" in self.said(process), "it does not serve")
-        return int(self.said(process).split("on port ")[1].split()[0])
+        return int(self.said(process).split("on port ")[1].split()[0].rstrip(";"))
 
     def wait_for_state(self, page, word):
         page.wait_for_function("word => document.querySelector('#state').textContent === word", arg=word)
@@ -114,6 +115,23 @@ class Dashboard(KafkaCase):
     def wait_for_new_list(self, page):
         """Milliseconds from the click to the new list, as the page has measured them."""
         return float(page.wait_for_selector("#live-message[data-took]").get_attribute("data-took"))
+
+    def test_the_page_of_consume_md_changes_with_each_record(self):
+        serve = self.start_command("serve", serve__directory=str(self.path("served")))
+        html = re.search(r"```html\n(.*?)```", (ROOT / "docs/consume.md").read_text(), re.S)[1]
+        page = self.browser.new_context().new_page()
+        page.set_default_timeout(WAIT_MS)
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.route("**/recommendations.html*", lambda route: route.fulfill(body=html, content_type="text/html"))
+        page.goto(f"http://127.0.0.1:{self.port_of(serve)}/recommendations.html?user=u1")
+        for number in range(1, 4):
+            items = [f"i{number}", "i9"]
+            record = {"user_id": "u1", "sequence_number": number, "items": [{"item_id": item, "score": 1} for item in items]}
+            kcat("-P", "-t", self.answers, "-K", "\t", input=f"u1\t{json.dumps(record)}\n".encode())
+            shown = "items => [...document.querySelectorAll('#items li')].map((item) => item.textContent).join() === items"
+            page.wait_for_function(shown, arg=",".join(items))
+        self.assertEqual(self.errors, [])
+        self.stop(serve)
 
     def test_it_shows_what_happens(self):
         process = self.run_it()
