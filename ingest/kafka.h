@@ -13,6 +13,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <string_view>
@@ -34,6 +35,9 @@ struct KafkaOptions {
   // member of the group, so that a restart moves no partition. Empty: an ordinary member, and no transactions.
   std::string instance;
   int worker = 0;  // of this process
+  // host:port where other instances send those who ask for this one's users, told by the members' client.id; empty:
+  // none.
+  std::string advertise;
   // How long a transaction may live; what a dead worker left open hides what follows it for as long.
   std::chrono::milliseconds transaction_timeout{10'000};
   std::string bootstrap_servers;
@@ -113,6 +117,25 @@ class EventWriter {
 
 // `patience`: for how long an event may wait for its acknowledgement.
 Result<std::unique_ptr<EventWriter>> MakeEventWriter(const KafkaOptions& options, std::chrono::milliseconds patience);
+
+// Which instance of the application has which users, of those that tell their address (KafkaOptions::advertise).
+// Threads: any.
+class PartitionOwners {
+ public:
+  struct Owner {
+    PartitionId partition;
+    std::string address;
+    std::chrono::milliseconds age;  // since the group's coordinator said so
+  };
+
+  virtual ~PartitionOwners() = default;
+
+  // Of the source partition where events with this key are, by the partitioner of EventWriter. Nothing where that is
+  // not known. Waits for nobody: a thread of its own asks every two seconds, one question at a time.
+  virtual std::optional<Owner> Find(std::string_view key) const = 0;
+};
+
+Result<std::unique_ptr<PartitionOwners>> MakePartitionOwners(const KafkaOptions& options);
 
 // Name and version of the client, e.g. "librdkafka 2.0.2", and why which assignor is used; for the log.
 std::string KafkaClientDescription();

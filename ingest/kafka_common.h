@@ -55,6 +55,11 @@ Result<Client> MakeClient(ClientKind kind, const KafkaOptions& options, const Pr
                           const std::function<void(rd_kafka_conf_s*)>& set_callbacks,
                           std::map<std::string, std::string>* effective = nullptr);
 
+// To tell an address in a member's client.id, which the others of its group can see, and nobody else reads.
+void TellAddress(rd_kafka_conf_s* conf, const std::string& address);
+// Empty: it tells none.
+std::string AddressIn(std::string_view client_id);
+
 // Of a consumer that reads the whole of its partitions, and knows itself where to go on.
 Properties ReadingDefaults(const KafkaOptions& options);
 

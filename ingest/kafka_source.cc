@@ -148,9 +148,11 @@ Status KafkaSource::Connect() {
   kafka::Properties defaults = kafka::ReadingDefaults(options_);
   defaults.emplace_back("partition.assignment.strategy", assignor.strategy);
   if (!options_.instance.empty()) defaults.emplace_back("group.instance.id", kafka::MemberName(options_));
-  ASSIGN_OR_RETURN(
-      client_, kafka::MakeClient(kafka::ClientKind::kConsumer, options_, defaults, *health_,
-                                 [](auto* conf) { rd_kafka_conf_set_rebalance_cb(conf, &KafkaSource::OnRebalance); }));
+  const auto prepare = [this](rd_kafka_conf_t* conf) {
+    rd_kafka_conf_set_rebalance_cb(conf, &KafkaSource::OnRebalance);
+    if (!options_.advertise.empty()) kafka::TellAddress(conf, options_.advertise);
+  };
+  ASSIGN_OR_RETURN(client_, kafka::MakeClient(kafka::ClientKind::kConsumer, options_, defaults, *health_, prepare));
   lookup_.emplace(client_.get(), options_.source_topic, start);
   commits_.emplace(client_.get(), options_.source_topic, *health_);
   rd_kafka_poll_set_consumer(client_.get());

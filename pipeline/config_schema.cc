@@ -35,6 +35,9 @@ Setting Text(std::string_view path, std::string expected, std::string_view descr
 
 bool Anything(std::string_view) { return true; }
 bool NotEmpty(std::string_view text) { return !text.empty(); }
+bool IsAddressOrNothing(std::string_view text) {
+  return text.empty() || (IsBrokerList(text) && text.find(',') == std::string_view::npos);
+}
 bool IsStart(std::string_view text) {
   return text == "earliest" || text == "latest" || ParseIso8601Ms(text).value_or(-1) >= 0;
 }
@@ -276,6 +279,11 @@ std::vector<Setting> MakeSchema() {
                    FIELD(processing.emit), {{"every", Emit::kEvery}, {"latest", Emit::kLatest}}),
       Text("http.listen", "host:port such as 127.0.0.1:8080, port 0 for any free one", "Address of the control plane.",
            FIELD(http.listen), IsHostAndPort),
+      Text("http.advertise", "host:port, or nothing",
+           "Where this instance of `run` is reached, for clients that ask another instance for a user of this one and "
+           "are "
+           "sent here. Nothing: they are told 404.",
+           FIELD(http.advertise), IsAddressOrNothing),
       Text("http.tokens_file", "a path, or nothing",
            "File of bearer tokens, a line each: scopes (read, write, admin, commas between them), a space, the token. "
            "Mode 0600 or 0640. Where it is set, whoever asks for `/metrics` or `/v1` needs a token.",

@@ -10,6 +10,7 @@
 #include <optional>
 #include <span>
 #include <utility>
+#include <vector>
 
 #include "pipeline/dashboard/files.h"
 #include "pipeline/http/server.h"
@@ -25,6 +26,7 @@ using http::Response;
 
 constexpr std::string_view kRecommendations = "/v1/recommendations/";
 constexpr std::string_view kUsers = "/v1/users/";
+constexpr std::string_view kRedirected = "redirected";  // in the query of a request that another instance sent here
 constexpr size_t kMaxRankItems = 1000;
 constexpr int kMaxTopK = 10'000;  // of recommend.top_k
 constexpr std::string_view kSeeLog = "the user's state could not be read or answered from; the log says why";
@@ -250,7 +252,7 @@ class ControlPlaneImpl : public ControlPlane {
   void Rank(const Request& request, Respond respond) {
     auto query = ParseRank(request.body);
     if (!query.ok()) return respond(Problem(400, query.error().message()));
-    Ask(std::move(query).value(), std::move(respond));
+    Ask(request, std::move(query).value(), respond);
   }
 
   void AddEvent(const Request& request, Respond respond) {
@@ -275,29 +277,56 @@ class ControlPlaneImpl : public ControlPlane {
     auto user = http::PercentDecode(std::string_view(request.path).substr(prefix.size()));
     if (!user) return respond(Problem(400, "the user has a % without two hexadecimal digits"));
     query.user_id = *std::move(user);
-    Ask(std::move(query), std::move(respond));
+    Ask(request, std::move(query), respond);
   }
 
   // A worker's thread runs what is passed on, maybe after the control plane is gone: it owns all that it touches.
-  void Ask(LiveQuery query, const Respond& respond) {
+  void Ask(const Request& request, LiveQuery query, const Respond& respond) {
     const std::string user = query.user_id;
-    const bool asked =
-        queries_.Ask(std::move(query), [respond, user, missing = readiness_.Missing()](LiveAnswer answer) {
-          respond(ToResponse(std::move(answer), user, missing));
-        });
-    if (!asked) respond(TryAgain("too many questions wait already"));
+    const auto answered = [respond, user, not_here = NotHere(request, user)](LiveAnswer answer) {
+      respond(ToResponse(std::move(answer), user, not_here));
+    };
+    if (!queries_.Ask(std::move(query), answered)) respond(TryAgain("too many questions wait already"));
   }
 
-  // `missing`: what this instance was waiting for when the question came; until it is ready, an unknown user may be one
-  // whose partition is still to come.
-  static Response ToResponse(LiveAnswer answer, const std::string& user, const std::string& missing) {
+  // What is known, when the question comes, in case this instance does not have the user.
+  struct Elsewhere {
+    std::string missing;   // until it is ready, an unknown user may be one whose partition is still to come
+    std::string location;  // where to ask; empty: here, or not known
+    std::string age_ms;    // of that
+    bool moving = false;   // there, too, it was said to be elsewhere
+  };
+  Elsewhere NotHere(const Request& request, const std::string& user) const {
+    Elsewhere elsewhere{.missing = readiness_.Missing()};
+    const auto owner = options_.find_owner ? options_.find_owner(user) : std::nullopt;
+    if (!owner || owner->address == options_.advertise || IsAssigned(owner->partition)) return elsewhere;
+    // One that was sent here is not sent on: two instances may each believe the other to have the user.
+    elsewhere.moving = http::Parameter(request.query, kRedirected).has_value();
+    if (elsewhere.moving) return elsewhere;
+    const std::string query = request.query.empty() ? "" : request.query + "&";
+    elsewhere.location = (options_.tls_certificate.empty() ? "http://" : "https://") + owner->address + request.path +
+                         "?" + query + std::string(kRedirected) + "=1";
+    elsewhere.age_ms = std::to_string(owner->age.count());
+    return elsewhere;
+  }
+
+  bool IsAssigned(int32_t partition) const {
+    const std::vector<WorkersStatus::Lag> lags = metrics_.Workers().lags;
+    return std::any_of(lags.begin(), lags.end(), [&](const auto& lag) { return lag.partition == partition; });
+  }
+
+  static Response ToResponse(LiveAnswer answer, const std::string& user, const Elsewhere& not_here) {
     if (!answer.ok()) {
       if (answer.error().retriable()) return TryAgain(answer.error().message());
       spdlog::error("http: user \"{}\": {}", user, answer.error().message());
       return Problem(500, kSeeLog);
     }
     if (answer.value()) return {200, *std::move(answer).value()};
-    return missing.empty() ? Problem(404, "no user \"" + user + "\" here") : TryAgain(missing);
+    if (not_here.moving) return TryAgain("user \"" + user + "\" is on the way from one instance to another");
+    if (!not_here.location.empty()) {
+      return {307, "", "text/plain", {{"Location", not_here.location}, {"Freshet-Owner-Age", not_here.age_ms}}};
+    }
+    return not_here.missing.empty() ? Problem(404, "no user \"" + user + "\" here") : TryAgain(not_here.missing);
   }
 
   const ControlPlaneOptions options_;

@@ -4,9 +4,11 @@
 // nothing.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -32,6 +34,16 @@ struct EventReceipt {
 using TakeEvent = std::function<void(std::string_view body, const TraceContext& trace,
                                      std::function<void(Result<EventReceipt>)> done)>;
 
+// The instance that has the users of a partition.
+struct UserOwner {
+  int32_t partition = 0;
+  std::string address;            // its http.advertise
+  std::chrono::milliseconds age;  // of this knowledge
+};
+
+// Of a user; nothing where that is not known. Called on the control plane's thread, which it must not keep.
+using FindOwner = std::function<std::optional<UserOwner>(std::string_view user)>;
+
 struct ControlPlaneOptions : http::Endpoint {
   int top_k = 100;  // the default and the largest k
   std::string application;
@@ -39,6 +51,7 @@ struct ControlPlaneOptions : http::Endpoint {
   bool embedded_broker = false;  // all of it is for trying out
   std::string source_topic;      // where take_event takes events
   TakeEvent take_event;          // empty: there is no POST /v1/events
+  FindOwner find_owner;          // empty: nobody is sent to another instance
   // Both outlive the control plane. Null: /v1/dead-letters and /v1/items are empty.
   const DeadLetterSamples* dead_letters = nullptr;
   const ItemTitles* items = nullptr;

@@ -51,6 +51,7 @@ struct Topics {
 KafkaOptions KafkaOptionsOf(const Config& config) {
   KafkaOptions options = KafkaOptionsFor(config);
   options.transaction_timeout += config.processing.commit_interval;
+  options.advertise = config.http.advertise;
   if (config.snapshots.topic != "none") options.snapshots_topic = config.snapshots.topic;
   return options;
 }
@@ -103,6 +104,12 @@ ControlPlaneOptions ControlPlaneOptionsFor(const Config& config, EventIntake& in
     });
   };
   return options;
+}
+
+std::optional<UserOwner> OwnerOf(const PartitionOwners& owners, std::string_view user) {
+  const auto owner = owners.Find(user);
+  if (!owner) return std::nullopt;
+  return UserOwner{Raw(owner->partition), owner->address, owner->age};
 }
 
 Result<ItemTitles> TitlesOf(const Config& config) {
@@ -236,7 +243,12 @@ Status Run(const RunFlags& flags) {
   const auto items = static_cast<uint32_t>(serving.model->config.items - 1);
   EventIntake intake(std::move(decoder), *writer);
   DeadLetterSamples samples;
+  std::unique_ptr<PartitionOwners> owners;
+  if (!config.http.advertise.empty()) {
+    ASSIGN_OR_RETURN(owners, MakePartitionOwners(KafkaOptionsOf(config)));
+  }
   ControlPlaneOptions plane_options = ControlPlaneOptionsFor(config, intake);
+  if (owners) plane_options.find_owner = [&owners](std::string_view user) { return OwnerOf(*owners, user); };
   plane_options.dead_letters = &samples;
   plane_options.items = &titles;
   plane_options.embedded_broker = playground != nullptr;

@@ -32,11 +32,12 @@ export async function ask(path, { method = "GET", body, patience = 4000 } = {}) 
   const headers = { ...(token && { Authorization: `Bearer ${token}` }), ...(body && { "Content-Type": "application/json" }) };
   let response;
   try {
-    response = await fetch(path, { method, body, headers, cache: "no-store", signal: AbortSignal.timeout(patience) });
+    response = await fetch(path, { method, body, headers, cache: "no-store", redirect: "manual", signal: AbortSignal.timeout(patience) });
     if (response.ok) return await response.text();
   } catch (error) {
     throw new ApiError(0, error.name === "TimeoutError" ? "no answer in time" : "no answer");
   }
+  if (response.type === "opaqueredirect") throw new ApiError(307, "another instance has this user: look at its dashboard");
   const detail = await problemOf(response);
   if (response.status === 401) askForToken(token ? "The token was not accepted." : undefined);
   if (response.status === 403 && token) askForToken(detail);

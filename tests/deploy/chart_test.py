@@ -47,7 +47,10 @@ class Chart(unittest.TestCase):
         given = dict(re.findall(r'\{name: (FRESHET_\w+), value: "?([^"}]*)"?\}', pod))
         self.assertEqual(len(given), 7)
         instance = re.search(r"name: (FRESHET_\w+INSTANCE__ID)", pod)[1]
-        self.check_config("", **given, **{instance: "freshet-0"})
+        advertise = re.search(r'name: (FRESHET_HTTP__ADVERTISE)\n +value: "(.*)"', pod)
+        address = re.sub(r"\{\{.*?\}\}", "shop", advertise[2]).replace("$(POD)", "shop-0")
+        self.assertEqual(address, "shop-0.shop.shop.svc:8080")
+        self.check_config("", **given, **{instance: "shop-0", advertise[1]: address})
 
     def test_it_renders(self):
         if not shutil.which("helm"):

@@ -10,6 +10,7 @@ import importlib.util
 import json
 import os
 import re
+import socket
 import sys
 import time
 
@@ -135,6 +136,28 @@ class Run(Documented):
             ask("POST", path, 413, " " * 70_000)
         self.stop(process)
 
+    def ask_for_another_instances_users(self):
+        """Two who tell their addresses; somebody's users are at the other one."""
+        ports = []
+        for _ in range(2):
+            with socket.create_server(("127.0.0.1", 0)) as free:
+                ports.append(free.getsockname()[1])
+        processes = [
+            self.start(state=f"state-{port}", http__listen=f"127.0.0.1:{port}", http__advertise=f"127.0.0.1:{port}")
+            for port in ports
+        ]
+        for process in processes:
+            self.wait_until_ready(process)
+        users = [f"nobody-{n}" for n in range(20)]
+        elsewhere = lambda: [user for user in users if self.ask(processes[0], f"/v1/users/{user}")[0] == 307]
+        self.wait_for(elsewhere, "no user is elsewhere")
+        user = elsewhere()[0]
+        for path in ("/v1/users/", "/v1/recommendations/"):
+            self.ask_as_documented(processes[0], "GET", path + user, 307)
+        self.ask_as_documented(processes[0], "POST", "/v1/rank", 307, {"user_id": user, "items": ["i1"]})
+        for process in processes:
+            self.stop(process)
+
     def ask_without_a_broker(self):
         process = self.start(kafka__bootstrap_servers="127.0.0.1:1", state="alone")
         self.wait_for(lambda: "on port" in self.said(process), "it does not serve")
@@ -147,6 +170,7 @@ class Run(Documented):
 
     def test_each_path_and_status_is_as_documented(self):
         self.ask_what_works()
+        self.ask_for_another_instances_users()
         self.ask_without_a_broker()
         self.assert_all_met()
 

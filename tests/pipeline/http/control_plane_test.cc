@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <map>
 #include <mutex>
 #include <nlohmann/json.hpp>
 #include <stdexcept>
@@ -38,6 +39,11 @@ class ControlPlaneTest : public testing::Test {
       if (body == "later") return done(Error(ErrorCode::kUnavailable, "clicks: timed out"));
       if (body == "throws") throw std::runtime_error("out of events");
       done(EventReceipt{3, 4711});
+    };
+    options.advertise = "here:80";
+    options.find_owner = [this](std::string_view user) -> std::optional<UserOwner> {
+      const auto found = owners_.find(std::string(user));
+      return found == owners_.end() ? std::nullopt : std::optional(found->second);
     };
     auto plane = ControlPlane::Start(options, readiness_, *metrics_, queries_);
     ASSERT_TRUE(plane.ok()) << plane.error().message();
@@ -107,6 +113,7 @@ class ControlPlaneTest : public testing::Test {
   std::mutex mutex_;
   std::vector<std::string> taken_;   // events
   std::vector<std::string> traces_;  // that they came with
+  std::map<std::string, UserOwner> owners_;
 };
 
 TEST_F(ControlPlaneTest, TellsItsHealth) {
@@ -394,6 +401,32 @@ TEST_F(ControlPlaneTest, NamesTheKeyOfAnAddressInUse) {
   const auto second = ControlPlane::Start(options, readiness_, *metrics_, queries_);
   ASSERT_FALSE(second.ok());
   EXPECT_EQ(second.error().message(), "http.listen: " + options.listen + ": address already in use");
+}
+
+TEST_F(ControlPlaneTest, SendsThoseWhoAskForAnothersUserThere) {
+  using std::chrono::milliseconds;
+  metrics_->Worker(0).SetLag("clicks", 7, 0);
+  owners_ = {{"no/one é", {5, "there:8080", milliseconds(1234)}},
+             {"some", {5, "there:8080", milliseconds(1)}},
+             {"nobody", {6, "here:80", milliseconds(1)}},
+             {"nosy", {7, "there:8080", milliseconds(1)}}};
+  StartWorkerForAll();
+  const std::string path = "/v1/users/no%2Fone%20%C3%A9";
+  const HttpAnswer sent = Get(path);
+  EXPECT_EQ(sent.status, 307);
+  EXPECT_EQ(sent.headers.at("location"), "http://there:8080" + path + "?redirected=1");
+  EXPECT_EQ(sent.headers.at("freshet-owner-age"), "1234");
+  EXPECT_EQ(sent.body, "");
+  const std::string target = "/v1/recommendations/no%2Fone%20%C3%A9?k=3&x=%20";
+  EXPECT_EQ(Get(target).headers.at("location"), "http://there:8080" + target + "&redirected=1");
+  const HttpAnswer ranked = Post("/v1/rank", R"({"user_id":"no/one é","items":["i1"]})");
+  EXPECT_EQ(ranked.status, 307);
+  EXPECT_EQ(ranked.headers.at("location"), "http://there:8080/v1/rank?redirected=1");
+  ExpectProblem(path + "?redirected=1", 503, "from one instance to another");
+  EXPECT_EQ(Get("/v1/users/some").status, 200) << "this instance has it, whatever is said";
+  ExpectProblem("/v1/users/nobody", 404, "no user");
+  ExpectProblem("/v1/users/nosy", 404, "no user");  // the partition is here by now
+  ExpectProblem("/v1/users/nowhere", 404, "no user");
 }
 
 }  // namespace
