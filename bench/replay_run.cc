@@ -44,6 +44,7 @@ class StageCosts final : public WorkerMetrics {
   void AddRepeats(int64_t) override {}
   void AddDuplicates(int64_t) override {}
   void AddUnknownItems(int64_t) override {}
+  void AddForgottenUsers(int64_t) override {}
   void AddRecommendations(int64_t) override {}
   void AddAborts(int64_t) override {}
   void AddRestored(int64_t) override {}

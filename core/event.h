@@ -9,13 +9,14 @@
 
 namespace freshet {
 
-// One click, decoded. Views into the record batch that it came with, and dead with it.
+// One click, decoded, or the wish to be forgotten. Views into the record batch that it came with, and dead with it.
 struct Event {
   std::string_view user_id;
   std::string_view item_id;
   std::string_view event_type;
   std::string_view event_id;  // empty where the log carries none
   int64_t timestamp_ms = 0;   // event time, epoch milliseconds, >= 0
+  bool forget = false;        // what is known of the user goes; the other fields say nothing
 };
 
 // What a user's sequence keeps of an event. Independent of any model.

@@ -63,6 +63,7 @@ class DelimitedDecoder : public EventDecoder {
 
   std::variant<Event, DecodeFailure> Decode(const RawRecord& record, Arena& arena) override {
     if (auto failure = builder_.CheckRecord(record)) return *std::move(failure);
+    if (record.IsTombstone()) return builder_.BuildForget(record);
     if (record.header != header_) SetHeader(record.header);
     if (!IsValidUtf8(record.value)) return DecodeFailure{"invalid_utf8", "the record is not UTF-8"};
     if (!Split(record.value, options_.format, arena, columns_)) {

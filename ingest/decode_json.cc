@@ -72,6 +72,7 @@ class JsonDecoder : public EventDecoder {
 
   std::variant<Event, DecodeFailure> Decode(const RawRecord& record, Arena& arena) override {
     if (auto failure = builder_.CheckRecord(record)) return *std::move(failure);
+    if (record.IsTombstone()) return builder_.BuildForget(record);
     simdjson::dom::element root;
     if (const auto error = Parse(record.value, arena, root)) return Describe(error, record.value);
     simdjson::dom::object object;

@@ -189,6 +189,7 @@ class ProtobufDecoder : public EventDecoder {
 
   std::variant<Event, DecodeFailure> Decode(const RawRecord& record, Arena& arena) override {
     if (auto failure = builder_.CheckRecord(record)) return *std::move(failure);
+    if (record.IsTombstone()) return builder_.BuildForget(record);
     const auto* const bytes = reinterpret_cast<const uint8_t*>(record.value.data());
     CodedInputStream in(bytes, static_cast<int>(record.value.size()));
     in.PushLimit(static_cast<int>(record.value.size()));  // so that BytesUntilLimit() is known

@@ -121,6 +121,17 @@ std::variant<Event, DecodeFailure> EventBuilder::Build(FieldTexts& fields) const
                .timestamp_ms = std::get<int64_t>(time)};
 }
 
+std::variant<Event, DecodeFailure> EventBuilder::BuildForget(const RawRecord& record) const {
+  if (auto failure = CheckId(kUserIdField, {FieldText::kText, record.key})) {
+    failure->message = "the key of a record without a value: " + failure->message;
+    return *std::move(failure);
+  }
+  Event event;
+  event.user_id = record.key;
+  event.forget = true;
+  return event;
+}
+
 void EventBuilder::Replace(FieldTexts& fields) const {
   for (int field = 0; field < kFieldCount; ++field) {
     const Rule& rule = rules_[field];

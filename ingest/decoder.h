@@ -68,7 +68,7 @@ class EventDecoder {
   // Arena::kPadding readable bytes behind its value, as everything in a batch's arena has.
   // Ids must be non-empty valid UTF-8 without NUL, at most max_id_bytes; JSON numbers become their digits as written.
   // Times: negative, beyond 2100-01-01, not a number, or (unit ms) within [1e8, 1e11), which is what seconds look like,
-  // are refused.
+  // are refused. A tombstone (RawRecord::IsTombstone()) is the wish to forget the user who is its key, an id likewise.
   virtual std::variant<Event, DecodeFailure> Decode(const RawRecord& record, Arena& arena) = 0;
 
   // Error where a file with this header line (CSV/TSV) lacks a column that the mapping needs; it names the columns that

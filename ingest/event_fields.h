@@ -50,6 +50,9 @@ class EventBuilder {
   // Why the record cannot even be looked at: the input broke off in it, or it is too large.
   std::optional<DecodeFailure> CheckRecord(const RawRecord& record) const;
 
+  // Of a tombstone: its key's user is to be forgotten.
+  std::variant<Event, DecodeFailure> BuildForget(const RawRecord& record) const;
+
   // Applies constants and value maps, then the rules of EventDecoder::Decode(). Views in the texts or in the builder.
   std::variant<Event, DecodeFailure> Build(FieldTexts& fields) const;
 

@@ -218,6 +218,7 @@ class FileSink : public RecordSink {
       const bool answer = record.stream == Stream::kRecommendations;
       Output& output = outputs_[answer ? 0 : 1];
       if (output.file->nowhere()) continue;
+      if (answer && record.value.data() == nullptr) continue;  // a tombstone: a file is not compacted
       if (answer) {
         output.pending.append(record.value);
       } else {

@@ -107,11 +107,11 @@ class EventWriter {
   // What still waits is told that it was given up.
   virtual ~EventWriter() = default;
 
-  // Waits for nobody. `done` is called once: with the record's place, once all in-sync replicas have it; or with an
-  // error: kInvalidArgument where the record is too large, else kUnavailable, and then it may come to be there all the
-  // same. It runs here or on the writer's own thread, which it must not keep.
-  // `trace` becomes the record's headers.
-  virtual void Write(std::string_view key, std::string_view value, const TraceContext& trace,
+  // Without a value: a tombstone. Waits for nobody. `done` is called once: with the record's place, once all in-sync
+  // replicas have it; or with an error: kInvalidArgument where the record is too large, else kUnavailable, and then it
+  // may come to be there all the same. It runs here or on the writer's own thread, which it must not keep. `trace`
+  // becomes the record's headers.
+  virtual void Write(std::string_view key, std::optional<std::string_view> value, const TraceContext& trace,
                      std::function<void(Result<PartitionPosition>)> done) = 0;
 };
 

@@ -55,15 +55,18 @@ class Writer : public EventWriter {
     return {};
   }
 
-  void Write(std::string_view key, std::string_view value, const TraceContext& trace, Done done) override {
+  void Write(std::string_view key, std::optional<std::string_view> value, const TraceContext& trace,
+             Done done) override {
+    const char* const bytes = !value ? nullptr : value->empty() ? "" : value->data();
+    const size_t size = value ? value->size() : 0;
     auto waiting = std::make_unique<Done>(std::move(done));
     Headers headers(rd_kafka_headers_new(2));
     AddTrace(trace, headers.get());
-    const auto code = rd_kafka_producev(
-        client_.get(), RD_KAFKA_V_TOPIC(options_.source_topic.c_str()), RD_KAFKA_V_KEY(key.data(), key.size()),
-        RD_KAFKA_V_VALUE(const_cast<char*>(value.data()), value.size()),  // NOLINT: copied
-        RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_OPAQUE(waiting.get()), RD_KAFKA_V_HEADERS(headers.get()),
-        RD_KAFKA_V_END);
+    const auto code = rd_kafka_producev(client_.get(), RD_KAFKA_V_TOPIC(options_.source_topic.c_str()),
+                                        RD_KAFKA_V_KEY(key.data(), key.size()),
+                                        RD_KAFKA_V_VALUE(const_cast<char*>(bytes), size),  // NOLINT: copied
+                                        RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_OPAQUE(waiting.get()),
+                                        RD_KAFKA_V_HEADERS(headers.get()), RD_KAFKA_V_END);
     if (code == RD_KAFKA_RESP_ERR_NO_ERROR) {
       (void)headers.release();  // the record's now
       (void)waiting.release();  // OnDelivery()'s now

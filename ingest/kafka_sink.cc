@@ -120,7 +120,9 @@ class TransactionalSink final : public RecordSink {
   steady_clock::time_point began_;
   bool holding_ = false;
   struct Held {
-    std::string key, value, traceparent, tracestate;
+    std::string key;
+    std::optional<std::string> value;
+    std::string traceparent, tracestate;
   };
   std::vector<Held> held_;  // recommendations
   int aborts_ = 0;          // since the last commit
@@ -165,8 +167,11 @@ bool TransactionalSink::Hold(std::span<const OutputRecord> records) {
     return false;
   }
   for (const OutputRecord& record : records) {
-    held_.push_back({std::string(record.key), std::string(record.value), std::string(record.trace.traceparent),
-                     std::string(record.trace.tracestate)});
+    Held& held = held_.emplace_back();
+    held.key = record.key;
+    if (record.value.data() != nullptr) held.value = record.value;
+    held.traceparent = record.trace.traceparent;
+    held.tracestate = record.trace.tracestate;
   }
   return true;
 }
@@ -179,7 +184,7 @@ Status TransactionalSink::Release() {
   for (const Held& held : held_) {
     OutputRecord& record = records.emplace_back();
     record.key = held.key;
-    record.value = held.value;
+    if (held.value) record.value = *held.value;
     record.trace = {held.traceparent, held.tracestate};
   }
   RETURN_IF_ERROR(Produce(records));

@@ -39,7 +39,10 @@ Result<PollState> MemorySource::Poll(RecordBatch& batch, size_t max_records, std
     record.topic = topic_.name;
     record.partition = record.shown_partition = partition;
     record.offset = record.shown_offset = offset;
-    record.value = batch.arena.Copy(records[static_cast<size_t>(Raw(offset))]);
+    const std::string& value = records[static_cast<size_t>(Raw(offset))];
+    if (!topic_.tombstones.contains({Raw(partition), Raw(offset)})) {
+      record.value = value.empty() ? std::string_view(batch.arena.Allocate(0), 0) : batch.arena.Copy(value);
+    }
     if (!topic_.keys.empty()) record.key = batch.arena.Copy(topic_.keys[turn_][static_cast<size_t>(Raw(offset))]);
   }
   bool end = true;
@@ -70,8 +73,8 @@ Status MemorySource::Revoke(bool lost) {
 
 Status MemorySink::Publish(std::span<const OutputRecord> records) {
   for (const OutputRecord& record : records) {
-    pending_.push_back(
-        {record.stream, std::string(record.key), std::string(record.value), record.headers, record.partition});
+    pending_.push_back({record.stream, std::string(record.key), std::string(record.value), record.headers,
+                        record.partition, record.value.data() == nullptr});
     auto& headers = pending_.back().headers;
     if (!record.trace.traceparent.empty()) headers.emplace_back(kTraceParent, record.trace.traceparent);
     if (!record.trace.tracestate.empty()) headers.emplace_back(kTraceState, record.trace.tracestate);

@@ -2,7 +2,9 @@
 #pragma once
 
 #include <map>
+#include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "ingest/event_source.h"
@@ -15,7 +17,8 @@ struct MemoryTopic {
   std::string name = "memory";
   std::vector<std::vector<std::string>> partitions;
   std::map<PartitionId, Offset> committed;
-  std::vector<std::vector<std::string>> keys;  // of the values, in the same places; empty: they have none
+  std::vector<std::vector<std::string>> keys;        // of the values, in the same places; empty: they have none
+  std::set<std::pair<int32_t, int64_t>> tombstones;  // partition and offset: records that have no value
 };
 
 // Delivers all partitions of `topic`, round robin, and then ends. `topic` outlives the source.
@@ -48,6 +51,7 @@ class MemorySink : public RecordSink {
     std::string value;
     std::vector<std::pair<std::string, std::string>> headers;
     PartitionId partition;
+    bool tombstone = false;
   };
 
   Status Publish(std::span<const OutputRecord> records) override;

@@ -32,6 +32,9 @@ struct RawRecord {
   // Not empty: the input broke off here (a truncated or damaged compressed file); says where. `value` is what is left.
   std::string_view damage;
   TraceContext trace = {};  // of its headers, as far as it is valid; Kafka only
+
+  // A key and no value, which is not an empty one: its user is to be forgotten. Log files have no such records.
+  bool IsTombstone() const { return value.data() == nullptr && !key.empty(); }
 };
 
 // Where consumption of a partition goes on.
@@ -61,7 +64,7 @@ enum class Stream { kRecommendations, kDeadLetters, kSnapshots };
 struct OutputRecord {
   Stream stream = Stream::kRecommendations;
   std::string_view key;
-  std::string_view value;
+  std::string_view value;                                    // without data: a tombstone
   std::vector<std::pair<std::string, std::string>> headers;  // dead letters only
   PartitionId partition{-1};                                 // snapshots only; the others go by their key
   TraceContext trace = {};                                   // recommendations only: of the event that caused it

@@ -90,7 +90,8 @@ Status Pipeline::PublishSnapshots() {
     RETURN_IF_ERROR(partition->snapshot->Next(*partition->store, stage_began_, records));
     if (records.empty()) continue;
     for (const SnapshotRecord& record : records) {
-      outputs.push_back({.stream = Stream::kSnapshots, .key = record.key, .value = record.value, .partition = id});
+      const std::string_view value = record.value.empty() ? std::string_view() : record.value;
+      outputs.push_back({.stream = Stream::kSnapshots, .key = record.key, .value = value, .partition = id});
     }
     partition->snapshot_due = true;
     buffers_->uncommitted_events += std::ssize(outputs);

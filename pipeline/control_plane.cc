@@ -93,19 +93,16 @@ class ControlPlaneImpl : public ControlPlane {
     std::string_view path;  // one that ends with '/' wants one more segment
     Answer answer;
   };
-  static constexpr size_t kRoutes = 10;
+  static constexpr size_t kRoutes = 11;
   static std::span<const Route, kRoutes> Routes() {
     using This = ControlPlaneImpl;
-    static constexpr Route routes[kRoutes] = {{"GET", "/healthz", &This::Health},
-                                              {"GET", "/readyz", &This::Ready},
-                                              {"GET", "/metrics", &This::ShowMetrics},
-                                              {"GET", "/v1/status", &This::ShowStatus},
-                                              {"GET", kRecommendations, &This::Recommend},
-                                              {"GET", kUsers, &This::ShowUser},
-                                              {"POST", "/v1/rank", &This::Rank},
-                                              {"POST", "/v1/events", &This::AddEvent},
-                                              {"GET", "/v1/dead-letters", &This::ShowDeadLetters},
-                                              {"GET", "/v1/items", &This::ShowItems}};
+    static constexpr Route routes[kRoutes] = {
+        {"GET", "/healthz", &This::Health},          {"GET", "/readyz", &This::Ready},
+        {"GET", "/metrics", &This::ShowMetrics},     {"GET", "/v1/status", &This::ShowStatus},
+        {"GET", kRecommendations, &This::Recommend}, {"GET", kUsers, &This::ShowUser},
+        {"DELETE", kUsers, &This::ForgetUser},       {"POST", "/v1/rank", &This::Rank},
+        {"POST", "/v1/events", &This::AddEvent},     {"GET", "/v1/dead-letters", &This::ShowDeadLetters},
+        {"GET", "/v1/items", &This::ShowItems}};
     return routes;
   }
 
@@ -257,19 +254,28 @@ class ControlPlaneImpl : public ControlPlane {
 
   void AddEvent(const Request& request, Respond respond) {
     if (!options_.take_event) return respond(Problem(404, "this instance takes no events"));
-    const TraceContext trace{request.traceparent, request.tracestate};
-    options_.take_event(
-        request.body, trace,
-        [respond = std::move(respond), topic = options_.source_topic](const Result<EventReceipt>& receipt) {
-          if (receipt.ok()) {
-            Response response =
-                Json({{"topic", topic}, {"partition", receipt->partition}, {"offset", receipt->offset}});
-            response.status = 202;
-            return respond(std::move(response));
-          }
-          const Error& error = receipt.error();
-          respond(error.retriable() ? TryAgain(error.message()) : Problem(400, error.message()));
-        });
+    options_.take_event(request.body, {request.traceparent, request.tracestate}, Acknowledge(std::move(respond)));
+  }
+
+  // Nobody is asked whether the user is known: what is written is met by whoever holds the user, now or later.
+  void ForgetUser(const Request& request, Respond respond) {
+    if (!options_.forget_user) return respond(Problem(404, "this instance takes no deletions"));
+    const auto user = http::PercentDecode(std::string_view(request.path).substr(kUsers.size()));
+    if (!user) return respond(Problem(400, "the user has a % without two hexadecimal digits"));
+    options_.forget_user(*user, {request.traceparent, request.tracestate}, Acknowledge(std::move(respond)));
+  }
+
+  // 202 with the record's place, or why there is none.
+  std::function<void(Result<EventReceipt>)> Acknowledge(Respond respond) const {
+    return [respond = std::move(respond), topic = options_.source_topic](const Result<EventReceipt>& receipt) {
+      if (receipt.ok()) {
+        Response response = Json({{"topic", topic}, {"partition", receipt->partition}, {"offset", receipt->offset}});
+        response.status = 202;
+        return respond(std::move(response));
+      }
+      const Error& error = receipt.error();
+      respond(error.retriable() ? TryAgain(error.message()) : Problem(400, error.message()));
+    };
   }
 
   // Asks about the user whose id follows `prefix`.

@@ -52,6 +52,7 @@ struct ControlPlaneOptions : http::Endpoint {
   std::string source_topic;      // where take_event takes events
   TakeEvent take_event;          // empty: there is no POST /v1/events
   FindOwner find_owner;          // empty: nobody is sent to another instance
+  TakeEvent forget_user;         // the same of a user's id; empty: there is no DELETE /v1/users/{user}
   // Both outlive the control plane. Null: /v1/dead-letters and /v1/items are empty.
   const DeadLetterSamples* dead_letters = nullptr;
   const ItemTitles* items = nullptr;

@@ -170,6 +170,8 @@ class MetricsImpl : public Metrics {
     out.Counter("freshet_transaction_aborts_total", "Transactions that came to nothing; their events were read again.",
                 Sum(&W::aborts));
     out.Counter("freshet_unknown_items_total", "Events whose item the model does not know.", Sum(&W::unknown_items));
+    out.Counter("freshet_forgotten_users_total", "Users forgotten at a tombstone of the input.",
+                Sum(&W::forgotten_users));
     out.Counter("freshet_recommendations_total", "Recommendations published.", Sum(&W::recommendations));
     out.Counter("freshet_lists_total", "Events of users whose newest list is in memory.", Sum(&W::lists));
     out.Counter("freshet_list_hits_total", "Those of them whose item is in that list.", Sum(&W::list_hits));

@@ -38,6 +38,7 @@ class WorkerMetrics {
   virtual void AddRepeats(int64_t count) = 0;              // freshet_repeated_events_total: dropped by applied_offset
   virtual void AddDuplicates(int64_t count) = 0;           // freshet_duplicates_total: dropped by event_id
   virtual void AddUnknownItems(int64_t count) = 0;         // freshet_unknown_items_total
+  virtual void AddForgottenUsers(int64_t count) = 0;       // freshet_forgotten_users_total
   virtual void AddLists(int64_t count, int64_t hits) = 0;  // freshet_lists_total, freshet_list_hits_total
   virtual void AddRecommendations(int64_t count) = 0;      // freshet_recommendations_total
   virtual void AddAborts(int64_t count) = 0;               // freshet_transaction_aborts_total

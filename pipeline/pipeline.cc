@@ -61,7 +61,7 @@ Result<PollState> Pipeline::Step(std::chrono::milliseconds wait) {
   ASSIGN_OR_RETURN(const PollState state, Poll(wait));  // I/O: records, and partitions that come and go
   Decode();                                             // bytes → events; bad ones become dead letters
   RETURN_IF_ERROR(Load());                              // I/O: states of the batch's users
-  Append();                    // events → tokens → sequences; repeats and duplicates drop out
+  Append();                    // events → tokens → sequences; repeats and duplicates drop out; users are forgotten
   Attend();                    // one attention step for each token → user vectors
   Rank();                      // catalogue scores, seen items out → top-k
   JudgeLists();                // events against the lists that they follow → hit rate
@@ -109,7 +109,7 @@ void Pipeline::Decode() {
     work.record = &record;
     work.partition = partition;
     work.event = *event;
-    partition->last_event_ms = event->timestamp_ms;
+    if (!event->forget) partition->last_event_ms = event->timestamp_ms;
   }
   ReportStage(Stage::kDecode);
 }
@@ -141,15 +141,27 @@ void Pipeline::Append() {
   b.excluded.clear();
   if (answers) b.user_vectors.resize(b.works.size() * static_cast<size_t>(serving_->model->config.dim));
   Work* newest = nullptr;  // of the user's that were taken
+  bool current = false;    // the user's rows and keys/values
+  size_t begin = 0;        // of the user's works
   for (size_t i = 0; i < b.by_user.size(); ++i) {
     Work& work = b.works[b.by_user[i].second];
     UserState& user = *work.user;
     const bool first = i == 0 || b.by_user[i - 1].first != &user;
     const bool last = i + 1 == b.by_user.size() || b.by_user[i + 1].first != &user;
-    if (answers && first) ScheduleMissing(user);
-
-    if (first) newest = nullptr;
-    const bool taken = Take(work, answers);
+    if (first) {
+      newest = nullptr;
+      current = false;
+      begin = i;
+    }
+    if (work.event.forget) {
+      if (Forget(work, std::span(b.by_user).subspan(begin, i - begin))) {
+        newest = nullptr;
+        current = false;
+      }
+    } else if (answers && !std::exchange(current, true)) {
+      ScheduleMissing(user);
+    }
+    const bool taken = !work.event.forget && Take(work, answers);
     if (taken) newest = &work;
     if (latest ? last && newest != nullptr : answers && taken) WantAnswer(*newest);
   }
@@ -180,6 +192,26 @@ bool Pipeline::Take(Work& work, bool attend) {
   return true;
 }
 
+// `before`: the user's works in front of it. False: it was dropped.
+bool Pipeline::Forget(Work& work, std::span<const std::pair<const UserState*, uint32_t>> before) {
+  Buffers& b = *buffers_;
+  UserState& user = *std::exchange(work.user, nullptr);
+  const bool known = !user.IsForgotten();
+  // What was scheduled so far, that user's tokens among it, is done while their keys/values are there.
+  if (!b.rows.empty() && work.record->offset > user.applied_offset()) {
+    serving_->engine->Step(b.rows, *engine_scratch_);
+    b.rows.clear();
+  }
+  if (!user.Forget(work.record->offset)) {
+    ++counts_.repeats;
+    return false;
+  }
+  for (const auto& [same, index] : before) b.works[index].user = nullptr;
+  if (known) ++counts_.forgotten;
+  work.forgets = options_.emit != Emit::kNone && work.record->offset >= work.partition->emit_from;
+  return true;
+}
+
 // Asks for an answer to the event whose token is the newest row, unless it was answered before a crash.
 void Pipeline::WantAnswer(Work& work) {
   Buffers& b = *buffers_;
@@ -202,7 +234,7 @@ void Pipeline::Attend() {
     const auto dim = static_cast<size_t>(serving_->model->config.dim);
     for (const auto& [user, index] : b.by_user) {
       const Work& work = b.works[index];
-      if (work.user_vector != nullptr)
+      if (work.user_vector != nullptr && work.user != nullptr)
         work.user->key_values().user_vector.assign(work.user_vector, work.user_vector + dim);
     }
   }
@@ -286,6 +318,13 @@ void Pipeline::Encode() {
   }
   answer = 0;
   for (const Work& work : b.works) {
+    if (work.forgets) {
+      b.outputs.push_back({.stream = Stream::kRecommendations,
+                           .key = work.event.user_id,
+                           .value = {},
+                           .headers = {},
+                           .trace = work.record->trace});
+    }
     if (work.user_vector == nullptr) continue;
     const size_t begin = answer == 0 ? 0 : b.encoded_ends[answer - 1];
     const std::string_view value = std::string_view(b.encoded).substr(begin, b.encoded_ends[answer++] - begin);

@@ -15,6 +15,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "core/event.h"
@@ -75,6 +76,7 @@ struct PipelineCounts {
   int64_t unknown_items = 0;  // of the events: their item is not in the model's vocabulary
   int64_t repeats = 0;        // dropped: their offset was applied before
   int64_t duplicates = 0;     // dropped: the user's last RecentIds::kKept events hold their event_id
+  int64_t forgotten = 0;      // users of whom something was known, forgotten by a tombstone of the input
   int64_t recommendations = 0;
   int64_t dead_letters = 0;
   // Events of users whose newest list is still in memory, and those of them whose item is in it.
@@ -138,6 +140,7 @@ class Pipeline : public AssignmentListener {
   Status Load();
   void Append();
   bool Take(Work& work, bool attend);
+  bool Forget(Work& work, std::span<const std::pair<const UserState*, uint32_t>> before);
   void WantAnswer(Work& work);
   void Attend();
   void Rank();

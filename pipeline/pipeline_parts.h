@@ -48,6 +48,7 @@ struct Pipeline::Work {
   Event event;
   UserState* user = nullptr;   // null: nothing to do any more
   ItemRow row = kUnknownItem;  // the event's item
+  bool forgets = false;        // to be told to the consumers
   int64_t sequence_number = 0;
   float* user_vector = nullptr;  // null: no answer wanted
   size_t excluded_begin = 0;     // of Buffers::excluded

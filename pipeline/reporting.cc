@@ -1,4 +1,6 @@
 // What a pipeline tells its instruments.
+#include <spdlog/spdlog.h>
+
 #include <algorithm>
 #include <utility>
 
@@ -38,6 +40,8 @@ void Pipeline::ReportLatencies() {
 
 // What the commit that has just succeeded made count; committed_ is the one before.
 void Pipeline::ReportCommitted() {
+  // Who they were is not for a log.
+  if (const int64_t users = counts_.forgotten - committed_.forgotten; users > 0) spdlog::info("forgot {} users", users);
   if (metrics_ == nullptr) return;
   ReportStage(Stage::kCommit, buffers_->uncommitted_records);
   for (const std::string_view code : buffers_->uncommitted_dead_letters) metrics_->AddDeadLetter(code);
@@ -47,6 +51,7 @@ void Pipeline::ReportCommitted() {
   metrics_->AddDuplicates(counts_.duplicates - committed_.duplicates);
   metrics_->AddUnknownItems(counts_.unknown_items - committed_.unknown_items);
   metrics_->AddLists(counts_.lists - committed_.lists, counts_.list_hits - committed_.list_hits);
+  metrics_->AddForgottenUsers(counts_.forgotten - committed_.forgotten);
   metrics_->AddRecommendations(counts_.recommendations - committed_.recommendations);
 }
 

@@ -127,7 +127,7 @@ Result<std::unique_ptr<StateDirectory>> OpenStateDirectory(const Config& config,
   options.block_cache_bytes = config.state.block_cache_bytes;
   options.write_buffer_bytes = config.state.write_buffer_bytes;
   options.history = history;
-  options.snapshots = config.snapshots.topic;
+  if (config.snapshots.topic != "none") options.snapshots = config.snapshots.topic;
   options.shorten_history = config.state.history.has_value();
   options.rocksdb_options = config.state.rocksdb_options;
   return StateDirectory::Open(options);

@@ -240,7 +240,7 @@ Result<int64_t> NewSnapshot::Write(const fs::path& path, PartitionId partition, 
     Status written;
     const auto write = [&](const StoredUser& user) {
       written = WriteRecord(*file, SnapshotUserKey(user.id), user.bytes);
-      ++users;
+      users += user.forgotten ? 0 : 1;
       return written.ok();
     };
     ASSIGN_OR_RETURN(more, store.Scan(after, kUsersAtOnce, write));

@@ -126,10 +126,15 @@ Result<bool> SnapshotRestore::Step(milliseconds budget) {
 Status SnapshotRestore::TakeIn(const RecordBatch& batch) {
   users_.clear();
   for (const RawRecord& record : batch.records) {
+    const std::string_view user = UserOfSnapshotKey(record.key);
+    if (record.IsTombstone() && !user.empty()) {
+      users_.push_back({.id = user, .bytes = {}});
+      continue;
+    }
     ASSIGN_OR_RETURN(const std::string_view payload, PayloadOf(record));
     if (IsWatermarkKey(record.key)) {
       ASSIGN_OR_RETURN(watermark_, WatermarkOf(record, payload, whose_));
-    } else if (const std::string_view user = UserOfSnapshotKey(record.key); !user.empty()) {
+    } else if (!user.empty()) {
       users_.push_back({.id = user, .bytes = payload});
     }
   }

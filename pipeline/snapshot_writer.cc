@@ -39,16 +39,20 @@ Status SnapshotWriter::Next(UserStateStore& store, TimePoint now, std::vector<Sn
   const double due = cursor_.users * share - cursor_.visited;
   const auto most = static_cast<size_t>(std::clamp<double>(due, kLeastVisited, kMostVisited));
   const Offset since = store.SnapshotPosition().value_or(Offset{0});
+  const Offset everywhere = store.SnapshottedUpTo();
+  std::vector<std::string> settled;
   size_t bytes = 0;
   ASSIGN_OR_RETURN(const bool more, store.Scan(cursor_.after, most, [&](const StoredUser& user) {
     ++cursor_.visited;
+    if (user.forgotten && user.applied_offset < everywhere) settled.emplace_back(user.id);
     if (user.applied_offset < since) return true;
     std::string key = SnapshotUserKey(user.id);
-    std::string value = EncodeSnapshot(key, user.bytes);
+    std::string value = user.forgotten ? std::string() : EncodeSnapshot(key, user.bytes);
     bytes += key.size() + value.size();
     records.push_back({std::move(key), std::move(value)});
     return bytes < kMostBytes;
   }));
+  if (!settled.empty()) RETURN_IF_ERROR(store.DropForgotten(settled));
   if (more && records.empty()) committed_ = cursor_;  // it told nobody anything that could come to nothing
   if (more) return {};
   const Offset position = *std::exchange(cursor_.up_to, std::nullopt);

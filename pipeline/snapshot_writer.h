@@ -1,7 +1,8 @@
 // Writes the snapshot of one partition, a little with each commit.
 //
 // A cycle visits every user of the store by id, and writes those that changed since the last whole cycle began. When it
-// is through, a watermark says from which position on the input is still needed. A cycle takes half of
+// is through, a watermark says from which position on the input is still needed. Of a forgotten user it writes a
+// tombstone, and a whole cycle later it has the store drop what was left of them. A cycle takes half of
 // snapshots.interval, so that no change is older than the interval when it and its watermark are written.
 // Cost: the users that changed, plus reading all of them from RocksDB once a cycle; memory: one user.
 // Threads: the pipeline's. What Next() gave belongs to the commit that follows. When that comes to nothing, or the
@@ -22,7 +23,7 @@ namespace freshet {
 
 struct SnapshotRecord {
   std::string key;
-  std::string value;
+  std::string value;  // empty: none, a tombstone: the user was forgotten
 };
 
 class SnapshotWriter {

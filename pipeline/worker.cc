@@ -22,6 +22,7 @@ constexpr char kNotAssigned[] = "waits for its partitions";
 void Add(PipelineCounts& sum, const PipelineCounts& counts) {
   sum.events += counts.events;
   sum.unknown_items += counts.unknown_items;
+  sum.forgotten += counts.forgotten;
   sum.repeats += counts.repeats;
   sum.duplicates += counts.duplicates;
   sum.recommendations += counts.recommendations;

@@ -82,6 +82,7 @@ class alignas(64) WorkerInstruments : public WorkerMetrics {
   void AddRepeats(int64_t count) override { repeats.Add(count); }
   void AddDuplicates(int64_t count) override { duplicates.Add(count); }
   void AddUnknownItems(int64_t count) override { unknown_items.Add(count); }
+  void AddForgottenUsers(int64_t count) override { forgotten_users.Add(count); }
   void AddLists(int64_t count, int64_t hits) override {
     lists.Add(count);
     list_hits.Add(hits);
@@ -137,8 +138,8 @@ class alignas(64) WorkerInstruments : public WorkerMetrics {
     block_cache_bytes.Set(disk.block_cache_bytes);
   }
 
-  Cell<int64_t> events, repeats, duplicates, unknown_items, recommendations, aborts, restored, snapshots, restoring,
-      assigned, rebalances, lists, list_hits;
+  Cell<int64_t> events, repeats, duplicates, unknown_items, forgotten_users, recommendations, aborts, restored,
+      snapshots, restoring, assigned, rebalances, lists, list_hits;
   Cell<int64_t> cache_users, cache_bytes, cache_hits, cache_misses, cache_evictions;
   Cell<int64_t> table_bytes, memtable_bytes, pending_compaction_bytes, stalled, stall_us, block_cache_bytes;
   Cell<double> snapshot_age, lag_seconds, restore_remaining;

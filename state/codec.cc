@@ -8,6 +8,8 @@
 //   token     := item:u64 type:u32 time_ms:i64               // 20 bytes, oldest first; StableHash() of the ids
 //   event_id  := u64                                         // oldest first; StableHash() of the id
 //   position  := format next:i64
+//   forgotten := u8 applied_offset                           // kForgotten; in place of a delta, of who was forgotten
+//   there
 //
 // Keys of a partition's RocksDB: 'u' <user id> -> delta; 'm' "position" -> position; 'm' "snapshot" <topic> ->
 // position.
@@ -28,11 +30,13 @@ namespace {
 static_assert(std::endian::native == std::endian::little, "stored integers are copied as they are");
 
 constexpr char kFormat = 2;
+constexpr char kForgotten = 3;
 constexpr size_t kHeaderBytes = 1 + 8 + 6 * 8 + 1;
 constexpr size_t kTokenBytes = 20;
 constexpr size_t kEventIdBytes = 8;
 static_assert(RecentIds::kKept <= 255);
 constexpr size_t kPositionBytes = 1 + 8;
+constexpr size_t kForgottenBytes = 1 + 8;
 // Counters stay far from overflow whatever is appended to a decoded user.
 constexpr int64_t kMaxCount = int64_t{1} << 62;
 
@@ -83,11 +87,28 @@ Status CheckCounters(const Delta& delta) {
   return {};
 }
 
+Result<Delta> DecodeForgotten(std::string_view bytes) {
+  Delta delta;
+  const char* in = bytes.data() + 1;
+  if (bytes.size() == kForgottenBytes) delta.applied_offset = Offset{Read<int64_t>(in)};
+  if (Within(Raw(delta.applied_offset), 0, kMaxCount)) return delta;
+  return Corrupt("a forgotten user of " + std::to_string(bytes.size()) + " bytes, at offset " +
+                 std::to_string(Raw(delta.applied_offset)));
+}
+
 void EncodeNewest(const UserState& user, size_t token_count, size_t event_id_count, std::string& bytes) {
+  char* out = nullptr;
+  if (user.IsForgotten()) {
+    bytes.resize(kForgottenBytes);
+    out = bytes.data();
+    Write(out, kForgotten);
+    Write(out, Raw(user.applied_offset()));
+    return;
+  }
   const std::span<const Token> tokens = user.tokens().last(token_count);
   const std::span<const EventIdHash> event_ids = user.recent_ids().newest().last(event_id_count);
   bytes.resize(kHeaderBytes + tokens.size() * kTokenBytes + event_ids.size() * kEventIdBytes);
-  char* out = bytes.data();
+  out = bytes.data();
   const Profile& profile = user.profile();
   Write(out, kFormat);
   Write(out, Raw(user.applied_offset()));
@@ -130,6 +151,7 @@ size_t Delta::token_count() const { return tokens.size() / kTokenBytes; }
 size_t Delta::event_id_count() const { return event_ids.size() / kEventIdBytes; }
 
 Result<Delta> DecodeDelta(std::string_view bytes) {
+  if (bytes.starts_with(kForgotten)) return DecodeForgotten(bytes);
   RETURN_IF_ERROR(CheckFormat(bytes, kHeaderBytes));
   Delta delta;
   const char* in = bytes.data() + 1;
@@ -160,8 +182,10 @@ std::string MergeDeltas(std::span<const std::string_view> deltas, size_t history
   for (const std::string_view bytes : deltas) {
     const Result<Delta> delta = DecodeDelta(bytes);
     if (!delta.ok()) return std::string(bytes);
+    if (delta->forgotten()) decoded.clear();
     decoded.push_back(*delta);
   }
+  if (decoded.back().forgotten()) return std::string(deltas.back());
   std::string merged(deltas.back().substr(0, kHeaderBytes));
   AppendNewest(decoded, &Delta::tokens, history * kTokenBytes, merged);
   const size_t event_ids =

@@ -27,7 +27,7 @@ class MemoryStore final : public UserStateStore {
     if (!live_.contains(user) && !applied_.contains(user)) return unknown;
     ASSIGN_OR_RETURN(UserState * state, Live(user));
     loaded_.push_back(state);
-    return state->profile().events > 0 ? state : unknown;
+    return state->IsForgotten() ? unknown : state;
   }
 
   Status Apply(Offset position) override {
@@ -57,7 +57,7 @@ class MemoryStore final : public UserStateStore {
     for (auto each = after ? applied_.upper_bound(*after) : applied_.begin(); each != applied_.end(); ++each) {
       UserState user(each->first, history_);
       RETURN_IF_ERROR(StateCodec::Decode(each->second, user));
-      if (!visit(user)) break;
+      if (!user.IsForgotten() && !visit(user)) break;
     }
     return {};
   }
@@ -67,7 +67,7 @@ class MemoryStore final : public UserStateStore {
     for (size_t visited = 0; next != applied_.end() && visited < limit; ++visited) {
       ASSIGN_OR_RETURN(const Delta user, DecodeDelta(next->second));
       after = next->first;
-      const bool go_on = visit({next->first, next->second, user.applied_offset});
+      const bool go_on = visit({next->first, next->second, user.applied_offset, user.forgotten()});
       ++next;
       if (!go_on) break;
     }
@@ -75,12 +75,21 @@ class MemoryStore final : public UserStateStore {
   }
 
   Status Restore(std::span<const StoredUser> users) override {
-    for (const StoredUser& user : users) applied_[std::string(user.id)] = user.bytes;
+    for (const StoredUser& user : users) {
+      applied_[std::string(user.id)] = user.bytes;
+      if (user.bytes.empty()) applied_.erase(std::string(user.id));
+    }
     return {};
   }
 
   std::optional<Offset> SnapshotPosition() const override { return new_snapshot_position_; }
   void SetSnapshotPosition(Offset position) override { new_snapshot_position_ = position; }
+
+  Offset SnapshottedUpTo() const override { return snapshot_position_.value_or(Offset{0}); }
+  Status DropForgotten(std::span<const std::string> users) override {
+    for (const std::string& user : users) applied_.erase(user);
+    return {};
+  }
 
   StoreStats Stats() const override {
     StoreStats stats{.hot_users = std::ssize(live_), .hits = hits_, .misses = misses_};

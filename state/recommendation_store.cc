@@ -1,5 +1,5 @@
 // Keys: 'u' user -> sequence number (int64, little-endian) and the record; 'p' partition -> position;
-// 'm' name -> what the directory is.
+// 'f' hash of a user that was removed -> offset of the newest tombstone; 'm' name -> what the directory is.
 #include "state/recommendation_store.h"
 
 #include <rocksdb/cache.h>
@@ -14,6 +14,7 @@
 #include <random>
 #include <utility>
 
+#include "core/hash.h"
 #include "state/codec.h"
 
 namespace freshet {
@@ -23,6 +24,10 @@ constexpr char kTopicKey[] = "mtopic";
 constexpr char kInstanceKey[] = "minstance";
 
 std::string UserKey(std::string_view user) { return std::string(1, 'u').append(user); }
+std::string RemovedKey(std::string_view user) {
+  const uint64_t hash = StableHash(user);
+  return std::string(1, 'f').append(reinterpret_cast<const char*>(&hash), sizeof hash);
+}
 std::string PositionKey(PartitionId partition) { return "p" + std::to_string(Raw(partition)); }
 
 Error ToError(const rocksdb::Status& status, const std::filesystem::path& directory) {
@@ -80,7 +85,10 @@ class RocksDbRecommendations final : public RecommendationStore {
     return Checked(changes_.Put(UserKey(user), value_));
   }
 
-  Status Remove(std::string_view user) override { return Checked(changes_.Delete(UserKey(user))); }
+  Status Remove(std::string_view user, Offset tombstone) override {
+    RETURN_IF_ERROR(Checked(changes_.Delete(UserKey(user))));
+    return Checked(changes_.Put(RemovedKey(user), EncodePosition(tombstone)));
+  }
 
   Status Advance(PartitionId partition, Offset next) override {
     reached_[partition] = next;
@@ -101,6 +109,8 @@ class RocksDbRecommendations final : public RecommendationStore {
   }
 
   Result<std::optional<StoredRecommendation>> Find(std::string_view user) const override {
+    // First: a record with another's id would be taken for that one, one with an id of its own only is sent again.
+    ASSIGN_OR_RETURN(const auto removed, Read(RemovedKey(user)));
     ASSIGN_OR_RETURN(auto bytes, Read(UserKey(user)));
     if (!bytes) return std::optional<StoredRecommendation>();
     StoredRecommendation found;
@@ -109,6 +119,12 @@ class RocksDbRecommendations final : public RecommendationStore {
     }
     std::memcpy(&found.sequence_number, bytes->data(), sizeof found.sequence_number);
     found.record = bytes->substr(sizeof found.sequence_number);
+    found.id = std::to_string(found.sequence_number);
+    if (removed) {
+      const auto tombstone = DecodePosition(*removed);
+      if (!tombstone.ok()) return tombstone.error().At("serve.directory " + directory_.string());
+      found.id += "-" + std::to_string(Raw(*tombstone));
+    }
     return std::optional(std::move(found));
   }
 

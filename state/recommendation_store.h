@@ -26,6 +26,9 @@ struct RecommendationStoreOptions {
 struct StoredRecommendation {
   int64_t sequence_number = 0;  // of the user's event that it answers
   std::string record;           // as published
+  // Tells it from the user's other records: the sequence number; of a user who was removed before, whose numbers begin
+  // again, also where that was.
+  std::string id;
 };
 
 class RecommendationStore {
@@ -34,10 +37,10 @@ class RecommendationStore {
   static Result<std::unique_ptr<RecommendationStore>> Open(const RecommendationStoreOptions& options);
   virtual ~RecommendationStore() = default;
 
-  // What the next Commit() does: a record takes the place of its user's, a user goes, a partition was read up to
-  // `next`.
+  // What the next Commit() does: a record takes the place of its user's, a user goes (but for a hash of the id), a
+  // partition was read up to `next`.
   virtual Status Put(std::string_view user, int64_t sequence_number, std::string_view record) = 0;
-  virtual Status Remove(std::string_view user) = 0;
+  virtual Status Remove(std::string_view user, Offset tombstone) = 0;
   virtual Status Advance(PartitionId partition, Offset next) = 0;
   // All of it, or nothing after a crash.
   virtual Status Commit() = 0;

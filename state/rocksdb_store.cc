@@ -17,6 +17,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <ctime>
+#include <limits>
 #include <map>
 #include <mutex>
 
@@ -202,7 +203,7 @@ class RocksDbStore final : public UserStateStore {
     ASSIGN_OR_RETURN(position_, ReadPosition(kPositionKey, ": position"));
     ASSIGN_OR_RETURN(snapshot_position_, ReadPosition(resources_->snapshot_key, ": snapshot position"));
     new_snapshot_position_ = snapshot_position_;
-    return {};
+    return ReadOtherSnapshots();
   }
 
   Result<std::span<UserState* const>> Load(std::span<const std::string_view> users) override {
@@ -249,7 +250,7 @@ class RocksDbStore final : public UserStateStore {
       }
     }
     loaded_.push_back(user);
-    return user->state.profile().events > 0 ? &user->state : unknown;
+    return user->state.IsForgotten() ? unknown : &user->state;
   }
 
   Status Apply(Offset position) override {
@@ -261,8 +262,9 @@ class RocksDbStore final : public UserStateStore {
       StateCodec::EncodeUnsaved(user->state, value_);
       const rocksdb::Slice key = SliceOf(UserKey(user->state.user_id()));
       // A whole user needs nothing of what was there before: the next read then finds one value.
-      const rocksdb::Status added =
-          StateCodec::UnsavedIsAll(user->state) ? batch_.Put(key, value_) : batch_.Merge(key, value_);
+      const rocksdb::Status added = user->state.IsForgotten() && !has_snapshots_ ? batch_.Delete(key)
+                                    : StateCodec::UnsavedIsAll(user->state)      ? batch_.Put(key, value_)
+                                                                                 : batch_.Merge(key, value_);
       if (!added.ok()) return ToError(added, name_);
     }
     rocksdb::Status positioned = batch_.Put(SliceOf(kPositionKey), EncodePosition(position));
@@ -316,7 +318,7 @@ class RocksDbStore final : public UserStateStore {
       UserState user(std::string(View(each->key()).substr(1)), resources_->history);
       const Status decoded = StateCodec::Decode(View(each->value()), user);
       if (!decoded.ok()) return decoded.error().At(Where(user.user_id()));
-      if (!visit(user)) return {};
+      if (!user.IsForgotten() && !visit(user)) return {};
     }
     return each->status().ok() ? Status() : ToError(each->status(), name_);
   }
@@ -334,7 +336,7 @@ class RocksDbStore final : public UserStateStore {
       after = View(each->key()).substr(1);
       const Result<Delta> user = DecodeDelta(View(each->value()));
       if (!user.ok()) return user.error().At(Where(after));
-      const bool go_on = visit({after, View(each->value()), user->applied_offset});
+      const bool go_on = visit({after, View(each->value()), user->applied_offset, user->forgotten()});
       each->Next();
       if (!go_on) break;
     }
@@ -345,7 +347,8 @@ class RocksDbStore final : public UserStateStore {
   Status Restore(std::span<const StoredUser> users) override {
     batch_.Clear();
     for (const StoredUser& user : users) {
-      const rocksdb::Status added = batch_.Put(SliceOf(UserKey(user.id)), SliceOf(user.bytes));
+      const rocksdb::Slice key = SliceOf(UserKey(user.id));
+      const rocksdb::Status added = user.bytes.empty() ? batch_.Delete(key) : batch_.Put(key, SliceOf(user.bytes));
       if (!added.ok()) return ToError(added, name_);
     }
     // Without a log: half a restore is begun again anyway.
@@ -358,6 +361,18 @@ class RocksDbStore final : public UserStateStore {
 
   std::optional<Offset> SnapshotPosition() const override { return new_snapshot_position_; }
   void SetSnapshotPosition(Offset position) override { new_snapshot_position_ = position; }
+
+  Offset SnapshottedUpTo() const override { return std::min(other_snapshots_, snapshot_position_.value_or(Offset{0})); }
+
+  Status DropForgotten(std::span<const std::string> users) override {
+    batch_.Clear();
+    for (const std::string& user : users) {
+      const rocksdb::Status added = batch_.Delete(SliceOf(UserKey(user)));
+      if (!added.ok()) return ToError(added, name_);
+    }
+    const rocksdb::Status written = db_->Write({}, &batch_);
+    return written.ok() ? Status() : ToError(written, name_);
+  }
 
   StoreStats Stats() const override {
     StoreStats stats;
@@ -396,6 +411,21 @@ class RocksDbStore final : public UserStateStore {
     const Result<Offset> position = DecodePosition(bytes);
     if (!position.ok()) return position.error().At(name_ + what);
     return std::optional<Offset>(*position);
+  }
+
+  // Of the places that snapshots of this store went to before: a deployment may go back to them.
+  Status ReadOtherSnapshots() {
+    const std::unique_ptr<rocksdb::Iterator> each(db_->NewIterator({}));
+    for (each->Seek(SliceOf(kSnapshotKey)); each->Valid() && View(each->key()).starts_with(kSnapshotKey);
+         each->Next()) {
+      if (View(each->key()) == resources_->snapshot_key) continue;
+      const Result<Offset> position = DecodePosition(View(each->value()));
+      if (!position.ok()) return position.error().At(name_ + ": snapshot position");
+      other_snapshots_ = std::min(other_snapshots_, *position);
+      has_snapshots_ = true;
+    }
+    has_snapshots_ |= resources_->snapshot_key != kSnapshotKey;
+    return each->status().ok() ? Status() : ToError(each->status(), name_);
   }
 
   // Takes note of what the caller changed through the pointers that end now, and evicts what went over the budget.
@@ -470,8 +500,10 @@ class RocksDbStore final : public UserStateStore {
   size_t unsaved_bytes_ = 0;
   std::optional<Offset> position_;
   std::optional<Offset> snapshot_position_;
-  std::optional<Offset> new_snapshot_position_;  // not applied yet
-  bool flush_due_ = false;                       // Restore() wrote what is in no log
+  std::optional<Offset> new_snapshot_position_;                  // not applied yet
+  bool flush_due_ = false;                                       // Restore() wrote what is in no log
+  bool has_snapshots_ = false;                                   // they go somewhere, or went
+  Offset other_snapshots_{std::numeric_limits<int64_t>::max()};  // the oldest position of those that went elsewhere
   int64_t hits_ = 0;
   int64_t misses_ = 0;
   int64_t evictions_ = 0;

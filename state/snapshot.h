@@ -6,6 +6,9 @@
 //   payload  := of a user: its stored bytes (state/codec.h): tokens, profile, applied offset, never keys/values
 //             | of a watermark: position:i64 <whose>
 //
+// A record of a user without a value says that the user was forgotten (in a topic, where an older record may stand
+// before it); in a file such a user has the payload that the store has.
+//
 // Every change before the watermark's position of the input is in the snapshot.
 //
 // A snapshot is fuzzy: a user may be newer than the watermark. Its applied offset makes that safe: the events that come

@@ -54,6 +54,7 @@ struct StoredUser {
   std::string_view id;
   std::string_view bytes;     // as state/codec.h has them
   Offset applied_offset{-1};  // as they say
+  bool forgotten = false;     // there, and nothing else is known of the user
 };
 
 class UserStateStore {
@@ -81,23 +82,31 @@ class UserStateStore {
   // evicted. A memory store keeps everybody.
   virtual void SetHotBytes(size_t bytes) = 0;
 
-  // Calls `visit` for every durable user, by user id ascending, until it returns false; begins behind the id `after`.
-  // Changes not yet applied are not seen.
+  // Calls `visit` for every durable user who is not forgotten, by user id ascending, until it returns false; begins
+  // behind the id `after`. Changes not yet applied are not seen.
   virtual Status ForEach(const std::function<bool(const UserState&)>& visit,
                          std::optional<std::string_view> after = std::nullopt) = 0;
 
   // Visits up to `limit` durable users, by id ascending, after the user `after` (empty: from the first on), until
-  // `visit` returns false; `after` becomes the last one visited. False: there is none behind it.
+  // `visit` returns false; `after` becomes the last one visited. False: there is none behind it. Forgotten users are
+  // among them, until DropForgotten().
   virtual Result<bool> Scan(std::string& after, size_t limit, const std::function<bool(const StoredUser&)>& visit) = 0;
 
   // Takes users of a snapshot in, in place of what is there; durable once the next Apply() is. Only `id` and `bytes` of
-  // them count. REQUIRES: no user was loaded yet.
+  // them count; without bytes, nothing of the user stays. REQUIRES: no user was loaded yet.
   virtual Status Restore(std::span<const StoredUser> users) = 0;
 
   // The position up to which a snapshot elsewhere holds every change. A new one is durable with the next Apply(), and
   // Discard() forgets it.
   virtual std::optional<Offset> SnapshotPosition() const = 0;
   virtual void SetSnapshotPosition(Offset position) = 0;
+
+  // A user who was forgotten stays as such, with no more than id and offset, for as long as a snapshot somewhere may
+  // hold what was known before: until every place that snapshots of this store went to is past the offset. Where none
+  // ever went, nothing stays. The position up to which all those places hold every change:
+  virtual Offset SnapshottedUpTo() const = 0;
+  // Takes away what is left of these forgotten users, at once. REQUIRES: they are, and before SnapshottedUpTo().
+  virtual Status DropForgotten(std::span<const std::string> users) = 0;
 
   // Some microseconds: fit for once a micro-batch.
   virtual StoreStats Stats() const = 0;

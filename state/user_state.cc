@@ -71,6 +71,14 @@ Appended UserState::Append(const Token& token, Offset offset, ItemRow row, Event
   return Appended::kTaken;
 }
 
+bool UserState::Forget(Offset offset) {
+  if (offset <= applied_offset_ && !Mutated("ignore_applied_offset")) return false;
+  *this = UserState(std::move(user_id_), history_);
+  applied_offset_ = offset;
+  unsaved_forget_ = true;
+  return true;
+}
+
 void UserState::Trim() {
   if (tokens_.size() <= history_) return;
   const auto excess = static_cast<std::ptrdiff_t>(tokens_.size() - history_);

@@ -83,6 +83,12 @@ class UserState {
   // what lies at or before applied_offset() is a repeat.
   Appended Append(const Token& token, Offset offset, ItemRow row, EventIdHash id = kNoEventId);
 
+  // Becomes a user of whom nothing is known but that what lies at or before `offset` changes nothing. False, and
+  // nothing changes: `offset` was applied before.
+  bool Forget(Offset offset);
+  // Whether there is such a user, or none at all.
+  bool IsForgotten() const { return profile_.events == 0; }
+
   // What the current model makes of the sequence; a cache, never written to disk. Rows of tokens(), same order, once
   // ResetRows() was called for the model.
   std::span<const ItemRow> item_rows() const {
@@ -121,7 +127,8 @@ class UserState {
   std::vector<Token> tokens_;  // may hold some more than `history_`
   size_t unsaved_ = 0;         // newest tokens_ that no Apply() has made durable
   RecentIds recent_ids_;
-  size_t unsaved_ids_ = 0;  // newest of recent_ids_ that no Apply() has made durable; may exceed what is kept
+  bool unsaved_forget_ = false;  // Forget() took away what is durable
+  size_t unsaved_ids_ = 0;       // newest of recent_ids_ that no Apply() has made durable; may exceed what is kept
   ModelTag rows_model_{};
   std::vector<ItemRow> item_rows_;
   std::vector<ItemRow> last_list_;

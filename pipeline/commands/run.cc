@@ -96,12 +96,19 @@ ControlPlaneOptions ControlPlaneOptionsFor(const Config& config, EventIntake& in
   options.application = config.application;
   options.freshet_version = kVersion;
   options.source_topic = config.source.topic;
-  options.take_event = [&intake](std::string_view body, const TraceContext& trace,
-                                 std::function<void(Result<EventReceipt>)> done) {
-    intake.Take(body, trace, [done = std::move(done)](const Result<PartitionPosition>& place) {
+  const auto receipt = [](std::function<void(Result<EventReceipt>)> done) {
+    return [done = std::move(done)](const Result<PartitionPosition>& place) {
       if (!place.ok()) return done(place.error());
       done(EventReceipt{Raw(place->partition), Raw(place->next)});
-    });
+    };
+  };
+  options.take_event = [&intake, receipt](std::string_view body, const TraceContext& trace,
+                                          std::function<void(Result<EventReceipt>)> done) {
+    intake.Take(body, trace, receipt(std::move(done)));
+  };
+  options.forget_user = [&intake, receipt](std::string_view user, const TraceContext& trace,
+                                           std::function<void(Result<EventReceipt>)> done) {
+    intake.Forget(user, trace, receipt(std::move(done)));
   };
   return options;
 }

@@ -1,9 +1,11 @@
-// freshet state get | stats | verify | snapshot, on a directory at rest.
+// freshet state get | stats | verify | snapshot, on a directory at rest; freshet state forget, by way of the input.
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdio>
 #include <functional>
+#include <future>
 #include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -12,6 +14,7 @@
 
 #include "pipeline/commands/commands.h"
 #include "pipeline/commands/replay_range.h"
+#include "pipeline/event_intake.h"
 #include "pipeline/progress.h"
 #include "pipeline/serving_model.h"
 #include "pipeline/snapshot_file.h"
@@ -204,10 +207,29 @@ Status Snapshot(const StateFlags& flags) {
   return {};
 }
 
+// A directory cannot be told: what it forgot, the input and the snapshots would bring back.
+Status Forget(const StateFlags& flags) {
+  constexpr auto kPatience = std::chrono::seconds(10);
+  ASSIGN_OR_RETURN(const Config config, LoadEffectiveConfig(flags.config));
+  ASSIGN_OR_RETURN(const auto writer, MakeEventWriter(KafkaOptionsFor(config), kPatience));
+  ASSIGN_OR_RETURN(std::unique_ptr<EventDecoder> decoder, MakeDecoder(config.source.decoder));
+  EventIntake intake(std::move(decoder), *writer);
+  std::promise<Result<PartitionPosition>> answer;
+  intake.Forget(flags.user, {}, [&](Result<PartitionPosition> place) { answer.set_value(std::move(place)); });
+  ASSIGN_OR_RETURN(const PartitionPosition place, answer.get_future().get());
+  std::cout << nlohmann::ordered_json{{"topic", config.source.topic},
+                                      {"partition", Raw(place.partition)},
+                                      {"offset", Raw(place.next)}}
+                   .dump()
+            << "\n";
+  return {};
+}
+
 }  // namespace
 
 void AddState(CLI::App& app, Action& action) {
-  CLI::App* const command = app.add_subcommand("state", "Look at and check the per-user state of a directory at rest");
+  CLI::App* const command =
+      app.add_subcommand("state", "Look at and check the per-user state of a directory at rest; forget a user");
   command->require_subcommand(1);
   command->footer("Example:\n  freshet state stats --set state.directory=var/freshet");
   const auto add = [&](const char* name, const char* what, const char* example, Status (*work)(const StateFlags&)) {
@@ -221,6 +243,10 @@ void AddState(CLI::App& app, Action& action) {
   const auto [get, get_flags] =
       add("get", "A user's tokens and profile, as JSON", "get u1 --set state.directory=var/freshet", Get);
   get->add_option("user", get_flags->user, "User id")->required();
+  const auto [forget, forget_flags] =
+      add("forget", "Forgets a user, wherever the state is: a record of source.topic says so",
+          "forget u1 -c freshet.yaml", Forget);
+  forget->add_option("user", forget_flags->user, "User id")->required();
   add("stats", "Users, bytes and positions by partition, as JSON", "stats --set state.directory=var/freshet", Stats);
   const auto [verify, verify_flags] =
       add("verify", "Reads every user and checks what must hold", "verify --digest", Verify);

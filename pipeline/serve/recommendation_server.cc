@@ -121,7 +121,7 @@ class RecommendationServerImpl final : public RecommendationServer {
       return missing.empty() ? Problem(404, "nothing was recommended to user \"" + user + "\"") : TryAgain(missing);
     }
     const StoredRecommendation& stored = **found;
-    const std::string tag = '"' + std::to_string(stored.sequence_number) + '"';
+    const std::string tag = '"' + stored.id + '"';
     Response response;
     if (known == tag) {
       response.status = 304;

@@ -40,9 +40,8 @@ class RecommendationStreams::UserStream final : public http::EventStream {
       return std::nullopt;
     }
     if (!*found) return "";
-    std::string id = std::to_string((*found)->sequence_number);
-    if (id == sent_) return "";
-    sent_ = std::move(id);
+    if ((*found)->id == sent_) return "";
+    sent_ = (*found)->id;
     std::string data = WithBest((*found)->record, k_);
     // JSON has these between its tokens only, and an event's data ends with the line.
     std::replace_if(

@@ -82,7 +82,7 @@ Status TopicFollower::TakeIn(const RawRecord& record) {
     return {};
   }
   ++records_;
-  return sequence_number ? store_.Put(record.key, *sequence_number, value) : store_.Remove(record.key);
+  return sequence_number ? store_.Put(record.key, *sequence_number, value) : store_.Remove(record.key, record.offset);
 }
 
 void TopicFollower::LeaveOut(const RawRecord& record) {

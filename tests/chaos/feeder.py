@@ -1,4 +1,4 @@
-"""A seeded clickstream, slowly: a hundred users of whom a few are hot, repeats, and records that are no events."""
+"""A seeded clickstream, slowly: a hundred users of whom a few are hot, repeats, wishes to be forgotten, and records that are no events."""
 
 import collections
 import json
@@ -28,7 +28,10 @@ def clickstream(seed):
         if chance < 0.01:
             yield b"bad%d" % numbers.randrange(20), numbers.choice(BAD)
             continue
-        if chance < 0.03 and recent:
+        if chance < 0.02:
+            yield b"u%d" % numbers.randrange(HOT_USERS if numbers.random() < 0.3 else USERS), None
+            continue
+        if chance < 0.04 and recent:
             yield numbers.choice(recent)  # somebody's producer tried again, sooner or later
             continue
         user = f"u{numbers.randrange(HOT_USERS if numbers.random() < 0.3 else USERS)}"

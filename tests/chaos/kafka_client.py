@@ -129,8 +129,9 @@ class Producer(Client):
             self.refused.append(library.rd_kafka_err2str(message.err).decode())
 
     def produce(self, key, value):
+        """`value` None: a tombstone."""
         refused = library.rd_kafka_produce(
-            self.topic, ANY_PARTITION, COPY, value, len(value), key, len(key), None
+            self.topic, ANY_PARTITION, COPY, value, len(value or b""), key, len(key), None
         )  # fmt: skip
         if refused != 0:
             raise KafkaError("the feeder's queue is full")
@@ -150,7 +151,8 @@ class Record:
         self.topic = library.rd_kafka_topic_name(message.contents.topic).decode()
         self.partition, self.offset = message.contents.partition, message.contents.offset
         self.key = ctypes.string_at(message.contents.key, message.contents.key_size)
-        self.value = ctypes.string_at(message.contents.payload, message.contents.size)
+        payload = message.contents.payload
+        self.value = None if payload is None else ctypes.string_at(payload, message.contents.size)
         self.headers = {}
         headers, name, value, size = c_void_p(), c_char_p(), c_void_p(), c_size_t()
         if library.rd_kafka_message_headers(message, byref(headers)) != 0:

@@ -30,6 +30,10 @@ class Verdict:
         return not self.differences
 
 
+def answers_of(records):
+    return [record for record in records if record.value is not None]
+
+
 def place(record):
     """(partition, offset) of the event that a recommendation answers."""
     source = json.loads(record.value)["source"]
@@ -62,8 +66,8 @@ def check_same_items(verdict, what, items, others, where):
 
 
 def check_answers(verdict, records, oracle):
-    found = by_place(records, verdict, "answers", place)
-    expected = by_place(oracle, verdict, "the oracle's answers", place)
+    found = by_place(answers_of(records), verdict, "answers", place)
+    expected = by_place(answers_of(oracle), verdict, "the oracle's answers", place)
     compare_keys(verdict, "answers", found, expected)
     for at in found.keys() & expected.keys():
         ours, theirs = json.loads(found[at].value), json.loads(expected[at].value)
@@ -73,9 +77,12 @@ def check_answers(verdict, records, oracle):
 
 
 def check_order(verdict, records):
-    """A reader that read all along saw each user's answers as 1, 2, 3 and so on."""
+    """A reader that read all along saw each user's answers as 1, 2, 3 and so on, and from 1 again behind a tombstone."""
     last = collections.Counter()
     for record in records:
+        if record.value is None:
+            last[record.key.decode()] = 0
+            continue
         answer = json.loads(record.value)
         user = answer["user_id"]
         if answer["sequence_number"] != last[user] + 1:
@@ -102,17 +109,29 @@ def check_letters(verdict, letters, events):
         letters, verdict, "dead letters",
         lambda letter: (int(letter.headers["freshet.partition"]), int(letter.headers["freshet.offset"])),
     )  # fmt: skip
-    bad = {(r.partition, r.offset): r for r in events if not is_event(r.value)}
+    bad = {(r.partition, r.offset): r for r in answers_of(events) if not is_event(r.value)}
     compare_keys(verdict, "dead letters", found, bad)
     for at in found.keys() & bad.keys():
         verdict.expect_equal("topic of dead letters", found[at].headers["freshet.topic"], EVENTS)
         verdict.expect_equal("dead letters", (at, found[at].key, found[at].value), (at, bad[at].key, bad[at].value))
 
 
-def accepted(events):
-    """user -> how many of their events count: all but those that repeat one of their last 64 ids."""
-    counts, ids = collections.Counter(), collections.defaultdict(lambda: collections.deque(maxlen=DUPLICATES_AMONG))
+def told(records):
+    """user -> what the consumers are told, in order: the places that are answered, and None where the user is forgotten."""
+    by_user = collections.defaultdict(list)
+    for record in records:
+        by_user[record.key.decode()].append(None if record.value is None else place(record))
+    return dict(by_user)
+
+
+def expected_to_be_told(events):
+    """Likewise, of the input alone: all events but those that repeat one of the last 64 ids since the user was forgotten."""
+    by_user, ids = collections.defaultdict(list), collections.defaultdict(lambda: collections.deque(maxlen=DUPLICATES_AMONG))
     for record in events:
+        if record.value is None:
+            by_user[record.key.decode()].append(None)
+            ids.pop(record.key.decode(), None)
+            continue
         if not is_event(record.value):
             continue
         event = json.loads(record.value)
@@ -121,20 +140,30 @@ def accepted(events):
             if event_id in ids[user]:
                 continue
             ids[user].append(event_id)
-        counts[user] += 1
-    return counts
+        by_user[user].append((record.partition, record.offset))
+    return dict(by_user)
+
+
+def since_forgotten(places):
+    return places[::-1].index(None) if None in places else len(places)
 
 
 def check_accepted(verdict, events, answers, last):
-    """Without the oracle: an answer for each event that is no duplicate, and each user's numbers end with their events."""
-    expected = accepted(events)
-    good = sum(is_event(record.value) for record in events)
-    verdict.expect_equal("answers by user", dict(last), dict(expected))
+    """Without the oracle: an answer for each event that is no duplicate, a tombstone for each of the input, each user's in the
+    order of the input, and each user's numbers end with their events since they were forgotten."""
+    expected, found = expected_to_be_told(events), told(answers)
+    for user in sorted(expected.keys() | found.keys()):
+        verdict.expect_equal("what is told of a user", (user, found.get(user)), (user, expected.get(user)))
+    verdict.expect_equal(
+        "answers by user", dict(last), {user: since_forgotten(places) for user, places in expected.items()}
+    )
+    good = sum(is_event(record.value) for record in answers_of(events))
     verdict.figures["events"] = good
-    verdict.figures["duplicates among them"] = good - sum(expected.values())
+    verdict.figures["duplicates among them"] = good - sum(len(places) - places.count(None) for places in expected.values())
     verdict.figures["users"] = len(expected)
-    verdict.figures["dead letters"] = len(events) - good
-    verdict.figures["answers"] = len(answers)
+    verdict.figures["deletions of users"] = len(events) - len(answers_of(events))
+    verdict.figures["dead letters"] = len(answers_of(events)) - good
+    verdict.figures["answers"] = len(answers_of(answers))
 
 
 def read_to_the_end(cluster, reader, *topics):
@@ -164,8 +193,11 @@ def run_oracle(cluster):
     with contextlib.closing(cluster.read(ORACLE_ANSWERS, ORACLE_LETTERS)) as reader:
         read_to_the_end(cluster, reader, ORACLE_ANSWERS, ORACLE_LETTERS)
         answers = reader.of(ORACLE_ANSWERS)
-    users = sorted({json.loads(record.value)["user_id"] for record in answers})
-    live = cluster.recommendations(oracle, users)
+    places = told(answers)
+    live = cluster.recommendations(oracle, sorted(places))
+    for user, items in live.items():
+        if (places[user][-1] is None) != (items == []):
+            raise Failure(f"the oracle's answer for {user}: {items}, the last of {places[user]}")
     oracle.stop()
     cluster.mutation = mutation
     return answers, live, oracle.digest()

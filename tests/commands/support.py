@@ -22,7 +22,7 @@ START_MS = 1_506_826_800_000  # of the tests' logs
 TIMEOUT_S = 300
 TYPES = ("view", "cart", "purchase")
 COMMANDS = ("run", "replay", "evaluate", "export", "generate", "model inspect", "model verify", "model quantize", "model convert", "state get",
-            "state stats", "state verify", "state snapshot", "config check", "config print")  # fmt: skip
+            "state forget", "state stats", "state verify", "state snapshot", "config check", "config print")  # fmt: skip
 
 
 def write_safetensors(path, tensors):

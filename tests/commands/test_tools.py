@@ -583,6 +583,9 @@ class HelpTest(CommandTest):
             for example in self.example(command):
                 if command == "replay" and "--from" in example:  # of a topic
                     self.assert_waits_for_its_broker(example, b"no broker answers", 1)
+                elif command == "state forget":  # writes to one
+                    done = self.run_program(*shlex.split(example)[1:], expect=1)
+                    self.assertIn("timed out", done.stderr)
                 else:
                     self.run_program(*shlex.split(example)[1:])
         self.assertEqual(len(read_output(self.path("recommendations.jsonl"))), 300)

@@ -134,6 +134,10 @@ class Run(Documented):
             ask("POST", path, 400, "{}")
             ask("POST", path, 403, "{}", headers={"Origin": "http://elsewhere.example"})
             ask("POST", path, 413, " " * 70_000)
+        ask("DELETE", "/v1/users/%zz", 400)
+        ask("DELETE", "/v1/users/nobody", 403, headers={"Origin": "http://elsewhere.example"})
+        ask("DELETE", f"/v1/users/{user}", 202)
+        self.wait_for(lambda: self.ask(process, f"/v1/users/{user}")[0] == 404, "the user is not forgotten")
         self.stop(process)
 
     def ask_for_another_instances_users(self):
@@ -165,6 +169,7 @@ class Run(Documented):
             self.ask_as_documented(process, "GET", target, 503)
         self.ask_as_documented(process, "POST", "/v1/rank", 503, {"user_id": "u1", "items": ["i1"]})
         self.ask_as_documented(process, "POST", "/v1/events", 503, self.log[0])
+        self.ask_as_documented(process, "DELETE", "/v1/users/u1", 503)
         self.assertIn("kafka", self.ask_as_documented(process, "GET", "/v1/status", 200)["missing"])
         process.kill()
 

@@ -77,6 +77,7 @@ struct Processor {
     StateOptions state;
     state.directory = directory;
     state.history = std::max(history, serving.model->config.exact_history());
+    if (options.snapshots.read) state.snapshots = "snapshots";
     states = StateDirectory::Open(state).value();
     options.origin = [](PartitionId partition, Offset offset) { return Origin{"clicks", partition, offset}; };
     pipeline = std::make_unique<Pipeline>(options, Borrowed(serving), *decoder, *source, sink, *states, metrics);
@@ -155,15 +156,16 @@ class Snapshots {
   }
 
   MemoryTopic& Compacted(PartitionId partition) {
-    std::map<std::string, std::string> newest;
+    std::map<std::string, MemorySink::Kept> newest;
     for (const MemorySink::Kept& kept : sink_.committed()) {
-      if (kept.stream == Stream::kSnapshots && kept.partition == partition) newest[kept.key] = kept.value;
+      if (kept.stream == Stream::kSnapshots && kept.partition == partition) newest[kept.key] = kept;
     }
     MemoryTopic& topic = topics_[partition];
-    topic = {.name = "snapshots", .partitions = {{}}, .committed = {}, .keys = {{}}};
-    for (const auto& [key, value] : newest) {
+    topic = {.name = "snapshots", .partitions = {{}}, .committed = {}, .keys = {{}}, .tombstones = {}};
+    for (const auto& [key, kept] : newest) {
+      if (kept.tombstone) topic.tombstones.emplace(0, std::ssize(topic.keys[0]));
       topic.keys[0].push_back(key);
-      topic.partitions[0].push_back(value);
+      topic.partitions[0].push_back(kept.value);
     }
     return topic;
   }

@@ -81,6 +81,26 @@ TEST_F(SnapshotRestoreTest, UsersAndPositionAreThoseOfTheSnapshot) {
   EXPECT_EQ(restore_->restored(), 100);
 }
 
+TEST_F(SnapshotRestoreTest, ATombstoneTakesItsUserAway) {
+  const LoggedStore logged = SomeUsers(3);
+  PutUsers(logged);
+  for (const std::string user : {"u1", "u2", "u7"}) {
+    topic_.tombstones.emplace(0, std::ssize(topic_.keys[0]));
+    Put(SnapshotUserKey(user), "");
+  }
+  const auto u2 = [&](const StoredUser& user) {
+    if (user.id == "u2") Put(SnapshotUserKey(user.id), EncodeSnapshot(SnapshotUserKey(user.id), user.bytes));
+    return true;
+  };
+  std::string after;
+  ASSERT_TRUE(logged.store->Scan(after, 100, u2).ok());  // came back
+  PutWatermark(9);
+  ASSERT_TRUE(Step().value());
+  auto expected = Contents(*logged.store);
+  expected.erase("u1");
+  EXPECT_EQ(Contents(*store_), expected);
+}
+
 // Whatever was committed of the snapshot topic by somebody.
 TEST_F(SnapshotRestoreTest, ItIsReadFromItsBeginning) {
   const LoggedStore logged = SomeUsers(10);

@@ -20,6 +20,7 @@ constexpr milliseconds kCommitInterval{100};
 // What one call of Next() gave, taken apart.
 struct Given {
   std::vector<std::string> users;
+  std::vector<std::string> forgotten;
   std::optional<Watermark> watermark;
   size_t bytes = 0;
 };
@@ -32,6 +33,10 @@ class SnapshotWriterTest : public testing::Test {
     EXPECT_TRUE(status.ok()) << status.error().message();
     Given given;
     for (const SnapshotRecord& record : records) {
+      if (record.value.empty()) {
+        given.forgotten.emplace_back(UserOfSnapshotKey(record.key));
+        continue;
+      }
       const std::string_view payload = DecodeSnapshot(record.key, record.value).value();
       given.bytes += record.key.size() + record.value.size();
       EXPECT_FALSE(given.watermark) << "nothing of a cycle comes behind its watermark";
@@ -53,12 +58,21 @@ class SnapshotWriterTest : public testing::Test {
       Given given = Next();
       logged_.Apply();
       all.users.insert(all.users.end(), given.users.begin(), given.users.end());
+      all.forgotten.insert(all.forgotten.end(), given.forgotten.begin(), given.forgotten.end());
       all.watermark = given.watermark;
       now_ += kCommitInterval;
     }
     EXPECT_TRUE(all.watermark) << "no watermark within the interval";
     EXPECT_LE(now_ - began, kInterval / 2 + kCommitInterval);
     return all;
+  }
+
+  // Users that the store has, and what is left of forgotten ones.
+  int64_t Stored() {
+    std::string after;
+    int64_t stored = 0;
+    EXPECT_TRUE(logged_.store->Scan(after, 100, [&](const StoredUser&) { return ++stored, true; }).ok());
+    return stored;
   }
 
   using TimePoint = SnapshotWriter::TimePoint;
@@ -258,6 +272,44 @@ TEST_F(SnapshotWriterTest, WithTheLogFromTheWatermarkOnItIsTheStore) {
     ASSERT_EQ(Contents(*other.store), Contents(*logged_.store)) << "step " << step;
   }
   EXPECT_GT(watermarks, 20);
+}
+
+TEST_F(SnapshotWriterTest, AForgottenUserIsATombstoneAndThenNothing) {
+  for (const std::string& user : Users(3)) logged_.Add(user);
+  logged_.Apply();
+  Cycle();
+  const std::vector<std::string_view> id = {"u10001"};
+  logged_.log.push_back("u10001");
+  ASSERT_TRUE(logged_.store->Load(id).value()[0]->Forget(Offset{3}));
+  logged_.Apply();
+  const Given second = Cycle();
+  EXPECT_THAT(second.users, IsEmpty());
+  EXPECT_THAT(second.forgotten, ElementsAre("u10001"));
+  logged_.Add("u10000");
+  logged_.Apply();
+  EXPECT_EQ(Stored(), 3);
+  const Given third = Cycle();
+  EXPECT_THAT(third.users, ElementsAre("u10000"));
+  EXPECT_THAT(third.forgotten, IsEmpty());
+  EXPECT_EQ(Stored(), 2);
+}
+
+// What came to nothing told nobody: it is told again, and stays until it was.
+TEST_F(SnapshotWriterTest, AForgottenUserStaysUntilTheSnapshotIsCommitted) {
+  logged_.Add("u1");
+  logged_.Apply();
+  Cycle();
+  const std::vector<std::string_view> id = {"u1"};
+  logged_.log.push_back("u1");
+  ASSERT_TRUE(logged_.store->Load(id).value()[0]->Forget(Offset{1}));
+  logged_.Apply();
+  for (int attempt = 0; attempt < 3; ++attempt) {
+    now_ += kInterval;
+    EXPECT_THAT(Next().forgotten, ElementsAre("u1"));
+    logged_.store->Discard();
+    writer_.Discard();
+    EXPECT_EQ(Stored(), 1);
+  }
 }
 
 }  // namespace

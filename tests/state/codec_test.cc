@@ -65,6 +65,39 @@ TEST(StateCodec, DecodesWhatItEncoded) {
   }
 }
 
+TEST(StateCodec, AForgottenUserIsNothingButAnOffset) {
+  UserState user("u", 3);
+  for (int64_t n = 0; n < 9; ++n) user.Append(TestToken(1), Offset{n}, kUnknownItem, TestId(static_cast<uint64_t>(n)));
+  std::string before, bytes;
+  StateCodec::EncodeUnsaved(user, before);
+  StateCodec::MarkSaved(user);
+  EXPECT_FALSE(user.Forget(Offset{8}));
+  EXPECT_FALSE(StateCodec::HasUnsaved(user));
+  EXPECT_TRUE(user.Forget(Offset{12}));
+  EXPECT_TRUE(StateCodec::HasUnsaved(user));
+  EXPECT_TRUE(StateCodec::UnsavedIsAll(user));
+  StateCodec::EncodeUnsaved(user, bytes);
+  EXPECT_EQ(bytes.size(), 9U);
+  EXPECT_EQ(Decoded(bytes, 3), Plain(user));
+  EXPECT_EQ(Plain(user), (PlainUser{.tokens = {}, .ids = {}, .profile = {}, .applied_offset = Offset{12}}));
+  EXPECT_TRUE(DecodeDelta(bytes)->forgotten());
+  EXPECT_EQ(Merge(before, bytes, 3), bytes);
+
+  StateCodec::MarkSaved(user);
+  EXPECT_EQ(user.Append(TestToken(2), Offset{12}, kUnknownItem), Appended::kRepeat);
+  EXPECT_EQ(user.Append(TestToken(2), Offset{13}, kUnknownItem, TestId(3)), Appended::kTaken);
+  EXPECT_TRUE(StateCodec::UnsavedIsAll(user)) << "what comes next takes the place of what was there";
+  std::string next;
+  StateCodec::EncodeUnsaved(user, next);
+  EXPECT_EQ(Decoded(Merge(bytes, next, 3), 3), Plain(user));
+  EXPECT_EQ(Decoded(MergeDeltas(Views({before, bytes, next}), 3), 3), Plain(user));
+
+  for (size_t cut = 1; cut < bytes.size(); ++cut) EXPECT_FALSE(DecodeDelta(bytes.substr(0, cut)).ok());
+  EXPECT_FALSE(DecodeDelta(bytes + "x").ok());
+  bytes.back() = '\xff';  // a negative offset
+  EXPECT_FALSE(DecodeDelta(bytes).ok());
+}
+
 TEST(StateCodec, KnowsWhatIsUnsaved) {
   UserState user("u", 3);
   EXPECT_FALSE(StateCodec::HasUnsaved(user));

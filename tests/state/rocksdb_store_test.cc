@@ -400,5 +400,47 @@ TEST(RocksDbOptions, AreRefusedWithTheirName) {
   }
 }
 
+// Places that snapshots went to may be gone back to: as long as one of them holds a user, the deletion is known.
+TEST(RocksDbStore, ForgottenUsersStayForEverySnapshot) {
+  const TemporaryDirectory directory;
+  const auto left_of_forgotten = [](UserStateStore& store) {
+    std::string after;
+    int64_t left = 0;
+    EXPECT_TRUE(
+        store.Scan(after, 100, [&](const StoredUser& user) { return left += user.forgotten ? 1 : 0, true; }).ok());
+    return left;
+  };
+  int64_t offset = 0;
+  const auto forget = [&](UserStateStore& store, const std::string& id) {
+    const std::vector<std::string_view> ids = {id};
+    store.Load(ids).value()[0]->Append(TestToken(1), Offset{offset++}, kUnknownItem);
+    store.Load(ids).value()[0]->Forget(Offset{offset++});
+    EXPECT_TRUE(store.Apply(Offset{offset}).ok());
+  };
+  StateOptions options = SmallOptions(directory.path());
+  options.snapshots = "";
+  {
+    OnePartition without(options);
+    forget(without.store(), "u1");
+    EXPECT_EQ(left_of_forgotten(without.store()), 0) << "nobody could bring the user back";
+  }
+  options.snapshots = "first";
+  {
+    OnePartition first(options);
+    first.store().SetSnapshotPosition(Offset{offset});
+    forget(first.store(), "u2");
+    EXPECT_EQ(left_of_forgotten(first.store()), 1);
+  }
+  for (const std::string place : {"", "second"}) {
+    options.snapshots = place;
+    OnePartition later(options);
+    later.store().SetSnapshotPosition(Offset{offset});
+    forget(later.store(), "u" + place);
+    EXPECT_EQ(later.store().SnapshottedUpTo(), Offset{2}) << "that of the first";
+  }
+  OnePartition last(options);
+  EXPECT_EQ(left_of_forgotten(last.store()), 3);
+}
+
 }  // namespace
 }  // namespace freshet

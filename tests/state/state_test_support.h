@@ -49,6 +49,7 @@ inline StateOptions SmallOptions(const std::filesystem::path& directory, size_t 
   options.directory = directory;
   options.application = "test";
   options.history = history;
+  options.snapshots = "test-snapshots";
   options.hot_cache_bytes = size_t{1} << 20;
   options.block_cache_bytes = size_t{4} << 20;
   options.write_buffer_bytes = size_t{1} << 20;
@@ -75,6 +76,11 @@ struct PlainUser {
     profile.Add(token.time_ms);
     applied_offset = offset;
     return Appended::kTaken;
+  }
+  bool Forget(Offset offset) {
+    if (offset <= applied_offset) return false;
+    *this = PlainUser{.tokens = {}, .ids = {}, .profile = {}, .applied_offset = offset};
+    return true;
   }
   PlainUser Newest(size_t history) const {
     PlainUser cut = *this;

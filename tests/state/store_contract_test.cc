@@ -450,6 +450,67 @@ TEST_P(StoreContract, StatsCountHitsAndMisses) {
   EXPECT_GT(store().Stats().hot_bytes, 0);
 }
 
+TEST_P(StoreContract, AForgottenUserIsGoneButForAnOffset) {
+  for (int64_t n = 0; n < 5; ++n) Append("u1", n);
+  Append("u2", 5);
+  Apply(6);
+  EXPECT_TRUE(Load({"u1"})[0]->Forget(Offset{6}));
+  EXPECT_EQ(Find("u1"), nullptr);
+  store().Discard();
+  EXPECT_EQ(Find("u1")->profile().events, 5);
+  EXPECT_TRUE(Load({"u1"})[0]->Forget(Offset{6}));
+  Apply(7);
+  for (int life = 0; life < 2; ++life) {
+    EXPECT_EQ(Find("u1"), nullptr);
+    EXPECT_EQ(DurableIds(), std::vector<std::string>{"u2"});
+    EXPECT_EQ(StoredUsers().size(), 2U);
+    EXPECT_FALSE(Append("u1", 6)) << "what lies before is a repeat";
+    Restart();
+  }
+  EXPECT_TRUE(Append("u1", 7));
+  Apply(8);
+  EXPECT_TRUE(Append("u1", 8));
+  Apply(9);
+  Restart();
+  EXPECT_EQ(Find("u1")->profile().events, 2);
+  EXPECT_EQ(Find("u1")->tokens().size(), 2U);
+}
+
+TEST_P(StoreContract, DropsWhatIsLeftOfTheForgotten) {
+  Append("u1", 0);
+  Append("u2", 1);
+  Apply(2);
+  for (const std::string_view user : {"u1", "u2"}) Load({user})[0]->Forget(Offset{2});
+  Apply(3);
+  EXPECT_EQ(store().SnapshottedUpTo(), Offset{0});
+  store().SetSnapshotPosition(Offset{3});
+  EXPECT_EQ(store().SnapshottedUpTo(), Offset{0}) << "not durable";
+  Apply(3);
+  EXPECT_EQ(store().SnapshottedUpTo(), Offset{3});
+  const std::vector<std::string> ids = {"u1"};
+  ASSERT_TRUE(store().DropForgotten(ids).ok());
+  Restart();
+  EXPECT_EQ(StoredUsers().size(), 1U);
+  EXPECT_TRUE(Append("u1", 3));
+  EXPECT_TRUE(Append("u2", 4));
+  Apply(5);
+  Restart();
+  EXPECT_EQ(DurableIds(), (std::vector<std::string>{"u1", "u2"}));
+}
+
+TEST_P(StoreContract, ASnapshotMayTakeUsersAway) {
+  Append("u1", 0);
+  Append("u2", 1);
+  Apply(2);
+  const std::map<std::string, std::string> users = StoredUsers();
+  StartAnew();
+  ASSERT_TRUE(store().Restore(AsSnapshot(users)).ok());
+  ASSERT_TRUE(store().Restore(AsSnapshot({{"u1", ""}, {"u3", ""}})).ok());
+  Apply(2);
+  Restart();
+  EXPECT_EQ(DurableIds(), std::vector<std::string>{"u2"});
+}
+
 INSTANTIATE_TEST_SUITE_P(
     , StoreContract,
     testing::Values(std::pair<std::string, Make>("Memory", [] { return std::make_unique<MemoryUnderTest>(); }),

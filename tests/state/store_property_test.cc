@@ -30,6 +30,10 @@ class Driver {
       for (uint64_t n = random_() % 4; n > 0; --n) {
         const bool repeat = random_() % 8 == 0 && next_ > 0;
         const Offset offset{repeat ? static_cast<int64_t>(random_() % static_cast<uint64_t>(next_)) : next_++};
+        if (random_() % 16 == 0) {
+          ASSERT_EQ((*loaded)[i]->Forget(offset), now_[ids[i]].Forget(offset));
+          continue;
+        }
         const Token token = RandomToken(random_);
         const EventIdHash id = RandomId(random_);
         ASSERT_EQ((*loaded)[i]->Append(token, offset, kUnknownItem, id), now_[ids[i]].Append(token, offset, id));

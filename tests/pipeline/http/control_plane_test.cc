@@ -45,6 +45,14 @@ class ControlPlaneTest : public testing::Test {
       const auto found = owners_.find(std::string(user));
       return found == owners_.end() ? std::nullopt : std::optional(found->second);
     };
+    options.forget_user = [this](std::string_view user, const TraceContext&,
+                                 const std::function<void(Result<EventReceipt>)>& done) {
+      const std::lock_guard lock(mutex_);
+      forgotten_.emplace_back(user);
+      if (user == "later") return done(Error(ErrorCode::kUnavailable, "clicks: timed out"));
+      if (user == std::string_view("\0", 1)) return done(Error(ErrorCode::kInvalidArgument, "invalid_user_id: NUL"));
+      done(EventReceipt{2, 17});
+    };
     auto plane = ControlPlane::Start(options, readiness_, *metrics_, queries_);
     ASSERT_TRUE(plane.ok()) << plane.error().message();
     plane_ = std::move(plane).value();
@@ -82,6 +90,12 @@ class ControlPlaneTest : public testing::Test {
     EXPECT_TRUE(answer) << target;
     return answer.value_or(HttpAnswer());
   }
+  HttpAnswer Delete(const std::string& target, const std::string& headers = {}) {
+    const auto answer =
+        HttpExchange(plane_->port(), "DELETE " + target + " HTTP/1.1\r\nHost: x\r\n" + headers + "\r\n");
+    EXPECT_TRUE(answer) << target;
+    return answer.value_or(HttpAnswer());
+  }
   HttpAnswer Post(const std::string& target, const std::string& body, const std::string& headers = {}) {
     const std::string length = "Content-Length: " + std::to_string(body.size()) + "\r\n\r\n";
     const auto answer =
@@ -114,6 +128,7 @@ class ControlPlaneTest : public testing::Test {
   std::vector<std::string> taken_;   // events
   std::vector<std::string> traces_;  // that they came with
   std::map<std::string, UserOwner> owners_;
+  std::vector<std::string> forgotten_;  // users
 };
 
 TEST_F(ControlPlaneTest, TellsItsHealth) {
@@ -269,6 +284,20 @@ TEST_F(ControlPlaneTest, EventsComeWithTheirTraces) {
     EXPECT_EQ(Post("/v1/events", "{}", headers).status, 202) << headers;
   }
   EXPECT_EQ(traces_, (std::vector<std::string>{"|", "p|", "p|a=1,b=2", "|a=1"}));
+}
+
+TEST_F(ControlPlaneTest, TakesDeletions) {
+  const HttpAnswer answer = Delete("/v1/users/a%2Fb%20%C3%A9");
+  EXPECT_EQ(answer.status, 202);
+  EXPECT_EQ(json::parse(answer.body), json({{"topic", "clicks"}, {"partition", 2}, {"offset", 17}}));
+  EXPECT_EQ(forgotten_, std::vector<std::string>{"a/b é"});
+  ExpectProblem(Delete("/v1/users/later"), "later", 503, "clicks: timed out");
+  ExpectProblem(Delete("/v1/users/%00"), "NUL", 400, "invalid_user_id");
+  ExpectProblem(Delete("/v1/users/%zz"), "%zz", 400, "hexadecimal");
+  EXPECT_EQ(Delete("/v1/users/").status, 404);
+  ExpectProblem(Delete("/v1/users/u1", "Origin: http://evil.example\r\n"), "origin", 403, "another site");
+  EXPECT_EQ(forgotten_.size(), 3U);
+  EXPECT_EQ(Post("/v1/users/u1", "{}").headers.at("allow"), "GET, HEAD, DELETE");
 }
 
 TEST_F(ControlPlaneTest, DoesNothingForPagesOfOtherSites) {

@@ -55,7 +55,7 @@ class ServeStreams : public testing::Test {
     std::vector<RawRecord> batch;
     for (const auto& [user, value] : records) {
       if (value.empty()) {
-        ASSERT_TRUE(store_->Remove(user).ok());
+        ASSERT_TRUE(store_->Remove(user, Offset{99}).ok());
       } else {
         ASSERT_TRUE(store_->Put(user, json::parse(value)["sequence_number"], value).ok());
       }
@@ -137,12 +137,22 @@ TEST_F(ServeStreams, AKnownEventIsNotSentAgain) {
 }
 
 TEST_F(ServeStreams, ARemovedUserMayComeBack) {
+  const auto look_up = [&](const std::string& known) {
+    return HttpExchange(server_->port(),
+                        "GET /v1/recommendations/u1 HTTP/1.1\r\nHost: x\r\nIf-None-Match: \"" + known + "\"\r\n\r\n");
+  };
   Publish({{"u1", Record("u1", 7)}});
   const auto client = Open("u1");
   EXPECT_EQ(Next(*client)->id, "7");
+  EXPECT_EQ(look_up("7")->status, 304);
   Publish({{"u1", ""}});
-  Publish({{"u1", Record("u1", 1)}});
-  EXPECT_EQ(Next(*client)->id, "1");
+  EXPECT_EQ(look_up("7")->status, 404);
+  Publish({{"u1", Record("u1", 7, 2)}});
+  EXPECT_EQ(Next(*client)->id, "7-99") << "another record than the one of that number before";
+  const auto again = look_up("7");
+  EXPECT_EQ(again->status, 200);
+  EXPECT_EQ(again->headers.at("etag"), "\"7-99\"");
+  EXPECT_EQ(look_up("7-99")->status, 304);
 }
 
 TEST_F(ServeStreams, TheBestOfARecordOnOneLine) {
