@@ -258,7 +258,8 @@ void Pipeline::Rank() {
 }
 
 // Whether each event's item is in the list that its user got before, and remembers the list that answers it. By user
-// and in order, so that it does not matter which events share a batch.
+// and in order, so that it does not matter which events share a batch (but for a user who is forgotten in it: what came
+// before that no longer counts).
 void Pipeline::JudgeLists() {
   Buffers& b = *buffers_;
   if (options_.emit != Emit::kEvery && options_.emit != Emit::kLatest) return;
