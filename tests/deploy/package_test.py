@@ -123,7 +123,7 @@ class Package(unittest.TestCase):
             count += 1
         self.assertEqual(len(list((self.tree / "usr/share/man/man1").iterdir())), count + 1)  # and freshet-show's
         self.assertEqual(self.complete(script, "repl"), ["replay"])
-        self.assertEqual(self.complete(script, "state", ""), ["get", "stats", "verify", "snapshot", "-h", "--help", "--help-all"])
+        self.assertEqual(self.complete(script, "state", ""), ["get", "forget", "stats", "verify", "snapshot", "-h", "--help", "--help-all"])
         self.assertEqual(self.complete(script, "replay", "--emit", ""), ["every", "latest", "final", "none"])
         self.assertEqual(self.complete(script, "run", "-c", "fre"), ["fresh.yaml"])
 
