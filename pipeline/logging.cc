@@ -47,10 +47,11 @@ class LimitingSink final : public spdlog::sinks::base_sink<std::mutex> {
   void sink_it_(const log_msg& message) override {
     EndWindows(message.time);
     if (message.level < spdlog::level::warn || message.level >= spdlog::level::critical) return out_->log(message);
-    auto found = kinds_.find(KindOf(message));
+    std::string kind = KindOf(message);
+    auto found = kinds_.find(kind);
     if (found == kinds_.end()) {
       if (kinds_.size() == kKinds) return out_->log(message);
-      found = kinds_.emplace(KindOf(message), Lines{.began = message.time}).first;
+      found = kinds_.emplace(std::move(kind), Lines{.began = message.time}).first;
     }
     Lines& lines = found->second;
     if (lines.passed < kBurst) {

@@ -249,13 +249,16 @@ class Dashboard(KafkaCase):
         self.assertEqual(focused, 2, "the focus stays where it was in the list")
         page.reload()  # where Tab then begins is the browser's to decide
         page.wait_for_selector("#recommendations button")  # of the user in the address
-        fresh = self.open(int(page.url.split(":")[2].split("/")[0]))
+        fresh = self.open(self.port_in(page))
         fresh.keyboard.press("Tab")
         self.assertEqual(fresh.evaluate("document.activeElement.textContent"), "Skip to the numbers")
         fresh.close()
 
+    def port_in(self, page):
+        return page.url.split(":")[2].split("/")[0]
+
     def everybody_can_read_it(self, page):
-        port = page.url.split(":")[2].split("/")[0]
+        port = self.port_in(page)
         looks = {
             "light": {"color_scheme": "light"},
             "dark": {"color_scheme": "dark"},

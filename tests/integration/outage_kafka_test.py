@@ -1,24 +1,15 @@
 """freshet run while its broker dies and comes back: every event answered, and /readyz says how it is."""
 
 import os
-import pathlib
 import shutil
 import signal
-import subprocess
-import tempfile
 import time
 
-OWN = pathlib.Path(tempfile.mkdtemp(prefix="freshet-outage-"))
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+from own_broker import OwnBroker
 
-
-def local_kafka(*arguments):
-    command = [ROOT / "deploy" / "local-kafka.sh", *arguments, "--directory", OWN]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-
-
+BROKER = OwnBroker("outage")
+OWN, local_kafka = BROKER.directory, BROKER.do
 local_kafka("start", "--port", "0")
-os.environ["FRESHET_TEST_KAFKA"] = str(OWN)
 
 from kafka_support import produce  # noqa: E402  # it reads $FRESHET_TEST_KAFKA
 from run_kafka_test import EVENTS, KafkaCase  # noqa: E402

@@ -1,24 +1,18 @@
 """freshet run where a broker refuses: what it may not do, too few replicas, no transactions, another number of partitions."""
 
 import contextlib
-import os
-import pathlib
 import re
 import shutil
 import socket
 import struct
 import subprocess
-import tempfile
 import threading
 import time
 
-OWN = pathlib.Path(tempfile.mkdtemp(prefix="freshet-refusals-"))
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+from own_broker import JARS, OwnBroker, java
 
-
-def local_kafka(*arguments):
-    command = [ROOT / "deploy" / "local-kafka.sh", *arguments, "--directory", OWN]
-    return subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+BROKER = OwnBroker("refusals")
+OWN, local_kafka = BROKER.directory, BROKER.do
 
 
 def start_broker():
@@ -29,7 +23,6 @@ def start_broker():
         properties.write("authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer\n"
                          "allow.everyone.if.no.acl.found=true\n")  # fmt: skip
     local_kafka("start")
-    os.environ["FRESHET_TEST_KAFKA"] = str(OWN)
 
 
 start_broker()
@@ -37,13 +30,6 @@ start_broker()
 from kafka_support import ADDRESS, kcat, new_topics, produce, read  # noqa: E402  # they read $FRESHET_TEST_KAFKA
 from run_kafka_test import KafkaCase  # noqa: E402
 from support import main  # noqa: E402
-
-JARS = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache")) / "freshet" / "kafka-4.3.1" / "*"
-
-
-def java(name, *arguments):
-    command = ["java", "-Xmx256m", "-cp", str(JARS), name, *map(str, arguments)]
-    subprocess.run(command, check=True, capture_output=True)
 
 
 def tool(name, *arguments):

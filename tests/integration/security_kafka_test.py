@@ -5,16 +5,15 @@ they are wrong. docs/operations.md has the settings.
 import contextlib
 import functools
 import json
-import os
-import pathlib
 import re
 import shutil
 import socket
 import subprocess
-import tempfile
 
-OWN = pathlib.Path(tempfile.mkdtemp(prefix="freshet-security-"))
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+from own_broker import OwnBroker, java
+
+BROKER = OwnBroker("security")
+OWN, local_kafka = BROKER.directory, BROKER.do
 PASSWORD = "open-sesame/42"  # in no message and no file that freshet writes
 KEY_PASSWORD = "another open sesame/43"
 # name -> how clients come in; the certificate that the broker shows there
@@ -52,10 +51,6 @@ def free_ports(count):
         return [probes.enter_context(socket.create_server(("127.0.0.1", 0))).getsockname()[1] for _ in range(count)]
 
 
-def local_kafka(*arguments):
-    subprocess.run([ROOT / "deploy" / "local-kafka.sh", *arguments, "--directory", OWN], check=True, stdout=subprocess.DEVNULL)
-
-
 def start_broker():
     """As deploy/local-kafka.sh starts it, for kcat, and with listeners for freshet beside that one."""
     make_certificates()
@@ -81,7 +76,6 @@ listener.name.sasl.scram-sha-512.sasl.jaas.config={modules}.scram.ScramLoginModu
     text += "".join(f"listener.name.{name.lower()}.ssl.keystore.location={OWN}/{shown}.both\n" for name, (_, shown) in LISTENERS.items())
     (OWN / "server.properties").write_text(text)
     local_kafka("start")
-    os.environ["FRESHET_TEST_KAFKA"] = str(OWN)
     return addresses
 
 
@@ -91,15 +85,12 @@ from kafka_support import ADDRESS, WAIT_S, kcat, produce  # noqa: E402  # they r
 from run_kafka_test import KafkaCase  # noqa: E402
 from support import main  # noqa: E402
 
-JARS = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache")) / "freshet" / "kafka-4.3.1" / "*"
-
 
 @functools.cache
 def add_scram_user():
     for mechanism in ("SCRAM-SHA-256", "SCRAM-SHA-512"):
-        command = ["java", "-Xmx256m", "-cp", str(JARS), "kafka.admin.ConfigCommand", "--bootstrap-server", ADDRESS,
-                   "--alter", "--entity-type", "users", "--entity-name", "freshet", "--add-config", f"{mechanism}=[password={PASSWORD}]"]  # fmt: skip
-        subprocess.run(command, check=True, capture_output=True)
+        java("kafka.admin.ConfigCommand", "--bootstrap-server", ADDRESS, "--alter", "--entity-type", "users",
+             "--entity-name", "freshet", "--add-config", f"{mechanism}=[password={PASSWORD}]")  # fmt: skip
 
 
 class Security(KafkaCase):

@@ -52,7 +52,7 @@ def _run(arguments: argparse.Namespace) -> None:
     before = {old: _accuracy(model, old, known) for old in arguments.forgetting}
     items, types = (len(now) - len(then) for now, then in zip(asdict(vocabulary).values(), asdict(known).values()))
     training.say(f"{items} new items, {types} new event types; {len(kept)} users of old exports")
-    users = data.translated(known).histories(arguments.hold_out, at_least=1)
+    users = data.translated(known).histories(arguments.hold_out, at_least=1) if items else []
     larger = grow(model.cpu(), vocabulary, users, arguments.seed)
     tuned = training.run(arguments, data.translated(vocabulary), larger.config, start=larger, others=kept)
     for old, accuracy in before.items():
