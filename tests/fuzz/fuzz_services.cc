@@ -1,4 +1,5 @@
 #include <fcntl.h>
+#include <spdlog/spdlog.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -17,6 +18,8 @@
 #include "pipeline/http/server.h"
 #include "pipeline/http/target.h"
 #include "pipeline/item_titles.h"
+#include "pipeline/snapshot_file.h"
+#include "state/snapshot.h"
 #include "tests/fuzz/fuzz_targets.h"
 #include "tests/pipeline/http/client.h"
 #include "tests/support/temporary_directory.h"
@@ -74,6 +77,26 @@ void ItemsFile(std::string_view bytes) {
   Require(items.ok() ? items->size() <= bytes.size() : !items.error().message().empty(), "items or an error");
 }
 
+// The one partition of a snapshot directory.
+void SnapshotFile(std::string_view bytes) {
+  static const TemporaryDirectory directory;
+  static const bool prepared = [] {
+    spdlog::set_level(spdlog::level::off);
+    WriteFile(directory.path() / "CONTENTS", "whole\n");
+    return true;
+  }();
+  Require(prepared, "a directory");
+  WriteFile(directory.path() / "partition-00000.snapshot.zst", bytes);
+  const auto files = SnapshotFiles::Find(directory.path(), {.whose = "a", .partitions = 1});
+  if (!files.ok()) return Require(!files.error().message().empty(), "an error says why");
+  const auto file = files->Read(PartitionId{0}).value();
+  RecordBatch batch;
+  while (file->Poll(batch, 1, {}).value() != PollState::kEnd) {
+    Require(DecodeSnapshot(batch.records.back().key, batch.records.back().value).ok(), "what was whole stays whole");
+  }
+  Require(IsWatermarkKey(batch.records.back().key), "the last is the watermark");
+}
+
 // What a client sends on one connection, to a control plane without workers.
 class ControlPlaneUnderTest {
  public:
@@ -120,6 +143,12 @@ constexpr std::string_view kTokenSeeds[] = {
 constexpr std::string_view kTargetSeeds[] = {"k=3&ids=a%2Cb,c"sv, "%E2%82%ac%zz"sv};
 constexpr std::string_view kItemSeeds[] = {
     "{\"item_id\":\"i1\",\"title\":\"One\",\"category\":\"numbers\"}\n\n{\"item_id\":2}\n"sv};
+// A user, one who was forgotten, and the watermark, by pipeline/snapshot_file.h.
+constexpr std::string_view kSnapshotFileSeeds[] = {
+    "freshet-snapshot 1: partition 0 of 1, a\n"
+    "\003\000\000\000\007\000\000\000uab\001\257\212\326;cd"
+    "\012\000\000\000\005\000\000\000uforgotten\001\025V\031\245"
+    "\002\000\000\000\016\000\000\000ma\001\23296\220\007\000\000\000\000\000\000\000a"sv};
 constexpr std::string_view kConnectionSeeds[] = {
     "GET /v1/recommendations/u%201?k=3 HTTP/1.1\r\nHost: x\r\n\r\nHEAD /readyz HTTP/1.1\r\nHost: x\r\n\r\n"sv,
     "POST /v1/rank HTTP/1.1\r\nHost: x\r\nContent-Length: 30\r\n\r\n{\"user_id\":\"u\",\"items\":[\"i\",1]}"sv,
@@ -128,11 +157,10 @@ constexpr std::string_view kConnectionSeeds[] = {
     "GET http://x/v1/items?ids=a,b%2C HTTP/1.0\r\nAuthorization: Bearer a\r\nConnection: keep-alive\r\n\r\n"sv,
     "OPTIONS * HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n{}"sv};
 
-constexpr FuzzTarget kTargets[] = {{"configuration", Configuration, kConfigSeeds},
-                                   {"http_tokens", HttpTokens, kTokenSeeds},
-                                   {"http_target", HttpTarget, kTargetSeeds},
-                                   {"items_file", ItemsFile, kItemSeeds},
-                                   {"http_connection", HttpConnection, kConnectionSeeds}};
+constexpr FuzzTarget kTargets[] = {
+    {"configuration", Configuration, kConfigSeeds},      {"http_tokens", HttpTokens, kTokenSeeds},
+    {"http_target", HttpTarget, kTargetSeeds},           {"items_file", ItemsFile, kItemSeeds},
+    {"snapshot_file", SnapshotFile, kSnapshotFileSeeds}, {"http_connection", HttpConnection, kConnectionSeeds}};
 
 }  // namespace
 

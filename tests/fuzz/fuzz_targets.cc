@@ -208,6 +208,34 @@ void Pickle(std::string_view bytes) {
   Require(names <= bytes.size(), "no name is there more often than in the pickle");
 }
 
+// Items in float32, in int8 (other matrices in int8 and bfloat16), and as codes. "0000" is a small float32 above 0.
+constexpr std::string_view kModelSeeds[] = {
+    R"({"item_embedding.weight":{"dtype":"F32","shape":[2,2],"data_offsets":[0,16]},)"
+    R"("type_embedding.weight":{"dtype":"F32","shape":[1,2],"data_offsets":[16,24]},)"
+    R"("layers.0.uvqk.weight":{"dtype":"F32","shape":[2,8],"data_offsets":[24,88]},)"
+    R"("layers.0.out.weight":{"dtype":"F32","shape":[2,2],"data_offsets":[88,104]},)"
+    R"("layers.0.out.bias":{"dtype":"F32","shape":[2],"data_offsets":[104,112]},)"
+    R"("layers.0.bias_pos":{"dtype":"F32","shape":[1,1],"data_offsets":[112,116]}})"
+    "\n00000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000"sv,
+    R"({"item_embedding.weight":{"dtype":"I8","shape":[2,2],"data_offsets":[0,4]},)"
+    R"("item_embedding.weight.scale":{"dtype":"F32","shape":[2],"data_offsets":[4,12]},)"
+    R"("type_embedding.weight":{"dtype":"F32","shape":[1,2],"data_offsets":[12,20]},)"
+    R"("layers.0.uvqk.weight":{"dtype":"BF16","shape":[2,8],"data_offsets":[20,52]},)"
+    R"("layers.0.out.weight":{"dtype":"I8","shape":[2,2],"data_offsets":[52,56]},)"
+    R"("layers.0.out.weight.scale":{"dtype":"F32","shape":[2],"data_offsets":[56,64]},)"
+    R"("layers.0.out.bias":{"dtype":"F32","shape":[2],"data_offsets":[64,72]},)"
+    R"("layers.0.bias_pos":{"dtype":"F32","shape":[1,1],"data_offsets":[72,76]}})"
+    "\n0000000000000000000000000000000000000000000000000000000000000000000000000000"sv,
+    R"({"item_embedding.codes":{"dtype":"U8","shape":[2,1],"data_offsets":[0,2]},)"
+    R"("item_embedding.centroids":{"dtype":"F32","shape":[1,2,2],"data_offsets":[2,18]},)"
+    R"("type_embedding.weight":{"dtype":"F32","shape":[1,2],"data_offsets":[18,26]},)"
+    R"("layers.0.uvqk.weight":{"dtype":"F32","shape":[2,8],"data_offsets":[26,90]},)"
+    R"("layers.0.out.weight":{"dtype":"F32","shape":[2,2],"data_offsets":[90,106]},)"
+    R"("layers.0.out.bias":{"dtype":"F32","shape":[2],"data_offsets":[106,114]},)"
+    R"("layers.0.bias_pos":{"dtype":"F32","shape":[1,1],"data_offsets":[114,118]}})"
+    "\n\1\0"
+    "00000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000"sv};
+
 // A model directory without its weights.
 std::unique_ptr<const TemporaryDirectory> SmallestModel() {
   auto directory = std::make_unique<const TemporaryDirectory>();
@@ -235,6 +263,31 @@ void ModelWeights(std::string_view bytes) {
     Require(std::all_of(values->begin(), values->end(), [](float value) { return std::isfinite(value); }),
             "weights are numbers");
   }
+}
+
+// event_types.tsv of one row, a NUL, and items.tsv of two.
+void ModelTables(std::string_view bytes) {
+  static const auto directory = [] {
+    auto model = SmallestModel();
+    const std::string_view weights = kModelSeeds[0];
+    const uint64_t length = weights.find('\n');
+    WriteFile(model->path() / kWeightsFile, {reinterpret_cast<const char*>(&length), sizeof length},
+              std::string(weights).erase(length, 1));
+    return model;
+  }();
+  const std::string_view types = bytes.substr(0, bytes.find('\0'));
+  const std::string_view items = bytes.substr(std::min(types.size() + 1, bytes.size()));
+  WriteFile(directory->path() / kTypesFile, types);
+  WriteFile(directory->path() / kItemsFile, items);
+  const auto model = LoadModel(directory->path());
+  if (!model.ok()) return Require(!model.error().message().empty(), "an error says why");
+  const auto matches = [](const std::vector<std::string>& ids, std::string_view file) {
+    std::string text;
+    for (size_t row = 0; row < ids.size(); ++row) text += std::to_string(row) + '\t' + ids[row] + '\n';
+    return text == file;
+  };
+  Require(matches((*model)->vocabulary.type_names(), types), "the types are the file's");
+  Require(matches((*model)->vocabulary.item_ids(), items), "the items are the file's");
 }
 
 constexpr std::string_view kJsonSeeds[] = {
@@ -300,33 +353,9 @@ constexpr std::string_view kPickleSeeds[] = {
     "\0000q\006X\003\000\000\000cpuq\007K\001tq\010QK\000K\001\205q\011K\001\205q\012\211h\000)Rq\013"
     "tq\014Rq\015s}q\016X\011\000\000\000_metadataq\017h\000)Rq\020sb."sv};
 
-// Items in float32, in int8 (other matrices in int8 and bfloat16), and as codes. "0000" is a small float32 above 0.
-constexpr std::string_view kModelSeeds[] = {
-    R"({"item_embedding.weight":{"dtype":"F32","shape":[2,2],"data_offsets":[0,16]},)"
-    R"("type_embedding.weight":{"dtype":"F32","shape":[1,2],"data_offsets":[16,24]},)"
-    R"("layers.0.uvqk.weight":{"dtype":"F32","shape":[2,8],"data_offsets":[24,88]},)"
-    R"("layers.0.out.weight":{"dtype":"F32","shape":[2,2],"data_offsets":[88,104]},)"
-    R"("layers.0.out.bias":{"dtype":"F32","shape":[2],"data_offsets":[104,112]},)"
-    R"("layers.0.bias_pos":{"dtype":"F32","shape":[1,1],"data_offsets":[112,116]}})"
-    "\n00000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000"sv,
-    R"({"item_embedding.weight":{"dtype":"I8","shape":[2,2],"data_offsets":[0,4]},)"
-    R"("item_embedding.weight.scale":{"dtype":"F32","shape":[2],"data_offsets":[4,12]},)"
-    R"("type_embedding.weight":{"dtype":"F32","shape":[1,2],"data_offsets":[12,20]},)"
-    R"("layers.0.uvqk.weight":{"dtype":"BF16","shape":[2,8],"data_offsets":[20,52]},)"
-    R"("layers.0.out.weight":{"dtype":"I8","shape":[2,2],"data_offsets":[52,56]},)"
-    R"("layers.0.out.weight.scale":{"dtype":"F32","shape":[2],"data_offsets":[56,64]},)"
-    R"("layers.0.out.bias":{"dtype":"F32","shape":[2],"data_offsets":[64,72]},)"
-    R"("layers.0.bias_pos":{"dtype":"F32","shape":[1,1],"data_offsets":[72,76]}})"
-    "\n0000000000000000000000000000000000000000000000000000000000000000000000000000"sv,
-    R"({"item_embedding.codes":{"dtype":"U8","shape":[2,1],"data_offsets":[0,2]},)"
-    R"("item_embedding.centroids":{"dtype":"F32","shape":[1,2,2],"data_offsets":[2,18]},)"
-    R"("type_embedding.weight":{"dtype":"F32","shape":[1,2],"data_offsets":[18,26]},)"
-    R"("layers.0.uvqk.weight":{"dtype":"F32","shape":[2,8],"data_offsets":[26,90]},)"
-    R"("layers.0.out.weight":{"dtype":"F32","shape":[2,2],"data_offsets":[90,106]},)"
-    R"("layers.0.out.bias":{"dtype":"F32","shape":[2],"data_offsets":[106,114]},)"
-    R"("layers.0.bias_pos":{"dtype":"F32","shape":[1,1],"data_offsets":[114,118]}})"
-    "\n\1\0"
-    "00000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000"sv};
+constexpr std::string_view kTableSeeds[] = {
+    "0\t[unknown]\n\0"
+    "0\t[unknown]\n1\ti\u00e91\n"sv};
 
 constexpr FuzzTarget kTargets[] = {{"json_decoder", JsonDecoder, kJsonSeeds},
                                    {"delimited_decoder", DelimitedDecoder, kDelimitedSeeds},
@@ -339,7 +368,8 @@ constexpr FuzzTarget kTargets[] = {{"json_decoder", JsonDecoder, kJsonSeeds},
                                    {"checkpoint", Checkpoint, kCheckpointSeeds},
                                    {"pickle", Pickle, kPickleSeeds},
                                    {"model_config", ModelConfigFile, kModelConfigSeeds},
-                                   {"model_weights", ModelWeights, kModelSeeds}};
+                                   {"model_weights", ModelWeights, kModelSeeds},
+                                   {"model_tables", ModelTables, kTableSeeds}};
 
 }  // namespace
 
