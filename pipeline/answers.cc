@@ -49,8 +49,10 @@ void Pipeline::AnswerFromState(PartitionId partition, std::span<UserState* const
   }
   serving_->ranker->TopK(b.requests, *ranker_scratch_);
   for (size_t i = 0; i < users.size(); ++i) {
-    EncodeFromState(partition, *users[i], b.requests[i].top.first(b.requests[i].found), encoder,
-                    answers.emplace_back());
+    const Origin origin = options_.origin(partition, users[i]->applied_offset());
+    Recommendation recommendation = FromState(origin, *users[i]);
+    recommendation.items = b.requests[i].top.first(b.requests[i].found);
+    encoder.Encode(recommendation, answers.emplace_back());
   }
 }
 
@@ -78,16 +80,17 @@ std::string Pipeline::RankItems(PartitionId partition, UserState& user, std::spa
   for (size_t i = 0; i < rows.size(); ++i) ranked.push_back({rows[i], scores[i]});
   std::stable_sort(ranked.begin(), ranked.end(),
                    [](const ScoredItem& left, const ScoredItem& right) { return left.score > right.score; });
+  const Origin origin = options_.origin(partition, user.applied_offset());
+  Recommendation recommendation = FromState(origin, user);
+  recommendation.items = ranked;
   std::string answer;
-  EncodeFromState(partition, user, ranked, *serving_->json, answer);
+  serving_->json->Encode(recommendation, answer);
   answer.pop_back();  // the object's end
   return answer + ",\"unknown_items\":[" + unknown + "]}";
 }
 
-// Appends the recommendation of `items` to a user whose vector is up to date.
-void Pipeline::EncodeFromState(PartitionId partition, const UserState& user, std::span<const ScoredItem> items,
-                               const RecommendationEncoder& encoder, std::string& answer) const {
-  const Origin origin = options_.origin(partition, user.applied_offset());
+// All but the items. It views both. REQUIRES: the user is up to date.
+Recommendation Pipeline::FromState(const Origin& origin, const UserState& user) const {
   Recommendation recommendation;
   recommendation.user_id = user.user_id();
   recommendation.generated_at_ms = WallClockMs();
@@ -96,29 +99,78 @@ void Pipeline::EncodeFromState(PartitionId partition, const UserState& user, std
   recommendation.partition = origin.partition;
   recommendation.offset = origin.offset;
   recommendation.event_time_ms = user.profile().last_time_ms;
-  recommendation.items = items;
   if (options_.include_user_vector) recommendation.user_vector = user.key_values().user_vector;
-  encoder.Encode(recommendation, answer);
+  return recommendation;
 }
 
-LiveAnswer Pipeline::Answer(const LiveQuery& query) {
+struct Pipeline::Found {
+  PartitionId partition;
+  UserState* user = nullptr;  // null: not here
+};
+
+Result<Pipeline::Found> Pipeline::Find(const std::string& user_id) {
   for (auto& [id, partition] : partitions_) {
-    ASSIGN_OR_RETURN(UserState* const user, partition->store->Find(query.user_id));
-    if (user == nullptr || user->profile().events == 0) continue;
-    switch (query.kind) {
-      case LiveQuery::Kind::kRank:
-        return std::optional(RankItems(id, *user, query.items));
-      case LiveQuery::Kind::kShow:
-        return std::optional(DescribeUser(*user, id, serving_->model.get())
-                                 .dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
-      case LiveQuery::Kind::kRecommend:
-        break;
-    }
-    std::vector<std::string> answers;
-    AnswerFromState(id, std::span<UserState* const>(&user, 1), query.k, *serving_->json, answers);
-    return std::optional(std::move(answers[0]));
+    ASSIGN_OR_RETURN(UserState* const user, partition->store->Find(user_id));
+    if (user != nullptr && user->profile().events > 0) return Found{id, user};
   }
-  return std::optional<std::string>();
+  return Found();
+}
+
+// A recommendation that a query asks for. It holds what it needs of the user, who may go from memory for the next
+// one's.
+struct Pipeline::Asked {
+  size_t answer = 0;  // its place among the answers
+  Origin origin;
+  Recommendation recommendation;
+  std::vector<float> user_vector;
+  std::vector<ItemRow> excluded;
+  std::vector<ScoredItem> top;
+};
+
+Pipeline::Asked Pipeline::Ask(const LiveQuery& query, PartitionId partition, UserState& user) {
+  UserState* const one = &user;
+  BringUpToDate(std::span(&one, 1));
+  Asked asked;
+  asked.user_vector = user.key_values().user_vector;
+  if (options_.exclude_seen) asked.excluded.assign(user.item_rows().begin(), user.item_rows().end());
+  asked.top.resize(static_cast<size_t>(query.k));
+  asked.origin = options_.origin(partition, user.applied_offset());
+  asked.recommendation = FromState(asked.origin, user);
+  return asked;
+}
+
+std::vector<LiveAnswer> Pipeline::Answer(std::span<const LiveQuery* const> queries) {
+  std::vector<LiveAnswer> answers;
+  std::vector<Asked> asked;  // ranked together: the catalogue is read once
+  for (const LiveQuery* const query : queries) {
+    const Result<Found> found = Find(query->user_id);
+    if (!found.ok()) {
+      answers.emplace_back(found.error());
+    } else if (found->user == nullptr) {
+      answers.emplace_back(std::nullopt);
+    } else if (query->kind == LiveQuery::Kind::kRank) {
+      answers.emplace_back(RankItems(found->partition, *found->user, query->items));
+    } else if (query->kind == LiveQuery::Kind::kShow) {
+      answers.emplace_back(DescribeUser(*found->user, found->partition, serving_->model.get())
+                               .dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
+    } else {
+      asked.push_back(Ask(*query, found->partition, *found->user));
+      asked.back().answer = answers.size();
+      answers.emplace_back(std::string());
+    }
+  }
+  std::vector<RankRequest> requests;
+  for (Asked& one : asked) requests.push_back({one.user_vector.data(), one.excluded, one.top});
+  serving_->ranker->TopK(requests, *ranker_scratch_);
+  for (size_t i = 0; i < asked.size(); ++i) {
+    Recommendation& recommendation = asked[i].recommendation;
+    recommendation.user_id = queries[asked[i].answer]->user_id;
+    recommendation.topic = asked[i].origin.topic;
+    if (options_.include_user_vector) recommendation.user_vector = asked[i].user_vector;
+    recommendation.items = requests[i].top.first(requests[i].found);
+    serving_->json->Encode(recommendation, *answers[asked[i].answer].value());
+  }
+  return answers;
 }
 
 Result<PollState> Pipeline::EmitFinal() {

@@ -1,6 +1,5 @@
 #include "pipeline/live_queries.h"
 
-#include <array>
 #include <utility>
 
 namespace freshet {
@@ -80,21 +79,24 @@ bool LiveQueries::Ask(LiveQuery query, std::function<void(LiveAnswer)> done) {
   return true;
 }
 
-void LiveQueries::Answer(int worker, const std::function<LiveAnswer(const LiveQuery&)>& answer) {
+void LiveQueries::Answer(int worker, const Answerer& answer) {
   Mailbox& mailbox = *mailboxes_[static_cast<size_t>(worker)];
   if (!mailbox.waiting.load(std::memory_order_relaxed)) return;
-  std::array<std::shared_ptr<Pending>, kAnswersPerBatch> batch;
-  size_t taken = 0;
+  std::vector<std::shared_ptr<Pending>> batch;
   {
     const std::lock_guard lock(mailbox.mutex);
-    while (taken < batch.size() && !mailbox.questions.empty()) {
+    while (batch.size() < kAnswersPerBatch && !mailbox.questions.empty()) {
       std::shared_ptr<Pending> pending = std::move(mailbox.questions.front());
       mailbox.questions.pop_front();
-      if (!pending->Settled()) batch[taken++] = std::move(pending);
+      if (!pending->Settled()) batch.push_back(std::move(pending));
     }
     mailbox.waiting.store(!mailbox.questions.empty(), std::memory_order_relaxed);
   }
-  for (size_t i = 0; i < taken; ++i) batch[i]->Resolve(answer(batch[i]->query()));
+  if (batch.empty()) return;
+  std::vector<const LiveQuery*> queries;
+  for (const auto& pending : batch) queries.push_back(&pending->query());
+  std::vector<LiveAnswer> answers = answer(queries);
+  for (size_t i = 0; i < batch.size(); ++i) batch[i]->Resolve(std::move(answers[i]));
 }
 
 void LiveQueries::Open(int worker) {

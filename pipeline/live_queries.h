@@ -3,9 +3,9 @@
 //
 // Every worker has a mailbox; a question goes to all of them, since only the producer of the events knows a user's
 // partition. A worker looks at its mailbox once a micro-batch (one relaxed atomic load while it is empty) and answers
-// at most kAnswersPerBatch, so a flood of questions slows the asker and not the stream. A full mailbox refuses at once.
-// Threads: Ask() any; Answer() and Close() the mailbox's worker. Close() every worker before this is destroyed: what
-// still waits then is never answered.
+// at most kAnswersPerBatch, together, so a flood of questions slows the asker and not the stream. A full mailbox
+// refuses at once. Threads: Ask() any; Answer() and Close() the mailbox's worker. Close() every worker before this is
+// destroyed: what still waits then is never answered.
 #pragma once
 
 #include <atomic>
@@ -14,6 +14,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -48,9 +49,11 @@ class LiveQueries {
   // False, and `done` is never called, where a mailbox is full.
   bool Ask(LiveQuery query, std::function<void(LiveAnswer)> done);
 
+  // An answer to each of some questions, in their order.
+  using Answerer = std::function<std::vector<LiveAnswer>(std::span<const LiveQuery* const>)>;
   // Answers what waits for `worker`, at most kAnswersPerBatch. Questions that another worker has settled are dropped
   // without asking `answer`.
-  void Answer(int worker, const std::function<LiveAnswer(const LiveQuery&)>& answer);
+  void Answer(int worker, const Answerer& answer);
 
   // A worker that stopped: what waits there, and whatever comes, is answered "not here".
   void Close(int worker);

@@ -112,8 +112,8 @@ class Pipeline : public AssignmentListener {
   void Serve(std::shared_ptr<const ServingModel> serving);
   const ServingModel& serving() const { return *serving_; }
 
-  // From live state; this worker's thread.
-  LiveAnswer Answer(const LiveQuery& query);
+  // From live state, an answer to each; this worker's thread.
+  std::vector<LiveAnswer> Answer(std::span<const LiveQuery* const> queries);
 
   const PipelineCounts& counts() const { return counts_; }
 
@@ -190,8 +190,11 @@ class Pipeline : public AssignmentListener {
   void AnswerFromState(PartitionId partition, std::span<UserState* const> users, int top_k,
                        const RecommendationEncoder& encoder, std::vector<std::string>& answers);
   std::string RankItems(PartitionId partition, UserState& user, std::span<const std::string> items);
-  void EncodeFromState(PartitionId partition, const UserState& user, std::span<const ScoredItem> items,
-                       const RecommendationEncoder& encoder, std::string& answer) const;
+  struct Found;  // a user of a query
+  Result<Found> Find(const std::string& user_id);
+  struct Asked;  // a recommendation of a query
+  Asked Ask(const LiveQuery& query, PartitionId partition, UserState& user);
+  Recommendation FromState(const Origin& origin, const UserState& user) const;
 
   const PipelineOptions options_;
   std::set<PartitionId> empty_snapshots_;  // of the options, until their stores have that durably

@@ -102,7 +102,8 @@ class WorkerLoop {
 
   void Tell() {
     if (options_.queries != nullptr) {
-      options_.queries->Answer(index_, [this](const LiveQuery& query) { return worker_.pipeline->Answer(query); });
+      options_.queries->Answer(
+          index_, [this](std::span<const LiveQuery* const> queries) { return worker_.pipeline->Answer(queries); });
     }
     TellReadiness();
     Note();

@@ -168,7 +168,7 @@ TEST_F(ForgetTest, WhateverTheBatchesAndTheCrashes) {
     last.Run();
     for (int user = 0; user < 7; ++user) {
       const std::string id = "u" + std::to_string(user);
-      const LiveAnswer answer = last.pipeline->Answer({.user_id = id, .k = 5});
+      const LiveAnswer answer = last.Ask({.user_id = id, .k = 5});
       ASSERT_TRUE(answer.ok());
       EXPECT_EQ(answer->has_value(), alive_.contains(id)) << id;
     }

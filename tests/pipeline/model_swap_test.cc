@@ -151,9 +151,9 @@ TEST_F(ModelSwapTest, ALiveAnswerIsTheNewModelsAtOnce) {
   auto processor = std::make_unique<Processor>(directory, *old_, topic, sink, options, kHistory);
   processor->Run();
   ASSERT_TRUE(processor->pipeline->BetweenCommits());
-  const std::string before = processor->pipeline->Answer({"u1", 7}).value().value();
+  const std::string before = processor->Ask({"u1", 7}).value().value();
   processor->pipeline->Serve(new_);
-  const std::string after = processor->pipeline->Answer({"u1", 7}).value().value();
+  const std::string after = processor->Ask({"u1", 7}).value().value();
   ASSERT_TRUE(processor->pipeline->Close().ok());
   EXPECT_EQ(VersionIn(before), old_->model->version);
   EXPECT_EQ(VersionIn(after), new_->model->version);
@@ -161,7 +161,7 @@ TEST_F(ModelSwapTest, ALiveAnswerIsTheNewModelsAtOnce) {
   processor.reset();
   processor = std::make_unique<Processor>(directory, *new_, topic, sink, options, kHistory);
   processor->Run();
-  EXPECT_EQ(WithoutTime(after), WithoutTime(processor->pipeline->Answer({"u1", 7}).value().value()));
+  EXPECT_EQ(WithoutTime(after), WithoutTime(processor->Ask({"u1", 7}).value().value()));
   ASSERT_TRUE(processor->pipeline->Close().ok());
 }
 

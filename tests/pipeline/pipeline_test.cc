@@ -355,7 +355,7 @@ TEST_F(PipelineTest, LiveAnswersEqualTheNewestRecommendation) {
     processor.Run();
     for (int user = 0; user < 7; ++user) {
       const std::string id = "u" + std::to_string(user);
-      const auto answer = processor.pipeline->Answer({id, 5});
+      const auto answer = processor.Ask({id, 5});
       ASSERT_TRUE(answer.ok() && answer->has_value());
       const json live = json::parse(**answer);
       const json newest = Answers(sink).at({id, live["sequence_number"].get<int64_t>()});
@@ -364,9 +364,57 @@ TEST_F(PipelineTest, LiveAnswersEqualTheNewestRecommendation) {
       for (size_t i = 0; i < 5; ++i)
         EXPECT_NEAR(live["items"][i]["score"].get<float>(), newest["items"][i]["score"].get<float>(), 1e-3);
     }
-    const auto nobody = processor.pipeline->Answer({"nobody", 5});
+    const auto nobody = processor.Ask({"nobody", 5});
     ASSERT_TRUE(nobody.ok());
     EXPECT_FALSE(nobody->has_value());
+  }
+}
+
+TEST_F(PipelineTest, QueriesTogetherAreAnsweredAsOneByOne) {
+  MemoryTopic topic = RandomTopic(100, TestSeed() + 8);
+  std::vector<LiveQuery> queries;
+  for (const int user : {3, 1, 3, 9, 0, 6, 2}) {  // one twice, one who is nobody
+    const std::string id = "u" + std::to_string(user);
+    queries.push_back({id, 3 + user});
+    queries.push_back({id, 0, LiveQuery::Kind::kRank, {"i1", "i5"}});
+    queries.push_back({id, 0, LiveQuery::Kind::kShow});
+  }
+  std::vector<const LiveQuery*> all;
+  for (const LiveQuery& query : queries) all.push_back(&query);
+  const auto said = [](const LiveAnswer& answer) {
+    if (!answer.ok() || !answer->has_value()) return json();
+    json value = json::parse(**answer);
+    value.erase("generated_at");
+    return value;
+  };
+  for (const size_t hot_cache : {size_t{1} << 30, size_t{0}}) {  // none: each goes from memory for the next
+    PipelineOptions options;
+    options.keep_user_vectors = true;
+    options.include_user_vector = true;
+    options.hot_cache_bytes = hot_cache;
+    MemorySink sink;
+    MemoryTopic same = topic;
+    Processor processor(temporary_.path() / std::to_string(hot_cache), serving_, same, sink, options);
+    processor.Run();
+    const std::vector<LiveAnswer> together = processor.pipeline->Answer(all);
+    ASSERT_EQ(together.size(), queries.size());
+    for (size_t i = 0; i < queries.size(); ++i) {
+      const json one = said(processor.Ask(queries[i]));
+      const json found = said(together[i]);
+      ASSERT_EQ(one.is_null(), queries[i].user_id == "u9");
+      ASSERT_EQ(found.is_null(), one.is_null());
+      if (one.is_null() || queries[i].kind != LiveQuery::Kind::kRecommend) {
+        EXPECT_EQ(found, one);
+        continue;
+      }
+      EXPECT_EQ(found["user_id"], queries[i].user_id);
+      EXPECT_EQ(found["source"], one["source"]);
+      EXPECT_EQ(found["user_vector"], one["user_vector"]);
+      ASSERT_EQ(found["items"].size(), static_cast<size_t>(queries[i].k));
+      for (size_t n = 0; n < found["items"].size(); ++n) {
+        EXPECT_NEAR(found["items"][n]["score"].get<float>(), one["items"][n]["score"].get<float>(), 1e-4);
+      }
+    }
   }
 }
 
@@ -378,7 +426,7 @@ TEST_F(PipelineTest, RanksGivenItemsAsRecommendationsDo) {
   options.keep_user_vectors = true;
   Processor processor(temporary_.path(), serving_, topic, sink, options);
   processor.Run();
-  const json all = json::parse(**processor.pipeline->Answer({"u1", 100}));
+  const json all = json::parse(**processor.Ask({"u1", 100}));
   LiveQuery query{.user_id = "u1", .kind = LiveQuery::Kind::kRank};
   std::map<std::string, float> expected;
   for (size_t i = all["items"].size(); i-- > 0; i -= std::min<size_t>(i, 6)) {  // worst first
@@ -386,7 +434,7 @@ TEST_F(PipelineTest, RanksGivenItemsAsRecommendationsDo) {
     expected[query.items.back()] = all["items"][i]["score"];
   }
   query.items.insert(query.items.end(), {query.items[0], "no \"such\" item", "[unknown]"});
-  const json ranked = json::parse(**processor.pipeline->Answer(query));
+  const json ranked = json::parse(**processor.Ask(query));
   EXPECT_EQ(ranked["sequence_number"], all["sequence_number"]);
   EXPECT_EQ(ranked["source"], all["source"]);
   EXPECT_EQ(ranked["unknown_items"], json({"no \"such\" item", "[unknown]"}));
@@ -399,10 +447,10 @@ TEST_F(PipelineTest, RanksGivenItemsAsRecommendationsDo) {
     before = score;
   }
   query.user_id = "nobody";
-  EXPECT_FALSE(processor.pipeline->Answer(query).value().has_value());
+  EXPECT_FALSE(processor.Ask(query).value().has_value());
   query.user_id = "u2";
   query.items = {"nothing", "of this"};
-  EXPECT_EQ(json::parse(**processor.pipeline->Answer(query))["items"], json::array());
+  EXPECT_EQ(json::parse(**processor.Ask(query))["items"], json::array());
 }
 
 TEST_F(PipelineTest, ShowsAUsersState) {
@@ -411,8 +459,7 @@ TEST_F(PipelineTest, ShowsAUsersState) {
   MemorySink sink;
   Processor processor(temporary_.path(), serving_, topic, sink, {});
   processor.Run();
-  const json user =
-      json::parse(**processor.pipeline->Answer({.user_id = "u1", .k = 0, .kind = LiveQuery::Kind::kShow}));
+  const json user = json::parse(**processor.Ask({.user_id = "u1", .k = 0, .kind = LiveQuery::Kind::kShow}));
   EXPECT_EQ(user["user_id"], "u1");
   EXPECT_EQ(user["sequence_number"], 2);
   EXPECT_EQ(user["partition"], 0);

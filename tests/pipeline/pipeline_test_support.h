@@ -93,6 +93,11 @@ struct Processor {
     }
   }
 
+  LiveAnswer Ask(const LiveQuery& query) {
+    const LiveQuery* const one = &query;
+    return pipeline->Answer(std::span(&one, 1)).at(0);
+  }
+
   std::unique_ptr<EventSource> source;
   std::unique_ptr<EventDecoder> decoder;
   std::unique_ptr<StateDirectory> states;

@@ -12,6 +12,7 @@
 #include <thread>
 
 #include "tests/pipeline/http/client.h"
+#include "tests/pipeline/live_answers.h"
 
 namespace freshet {
 namespace {
@@ -65,7 +66,7 @@ class ControlPlaneTest : public testing::Test {
   void StartWorker(std::function<LiveAnswer(const LiveQuery&)> holds) {
     worker_ = std::thread([this, holds = std::move(holds)] {
       while (!stop_) {
-        queries_.Answer(0, holds);
+        queries_.Answer(0, Each(holds));
         std::this_thread::sleep_for(std::chrono::microseconds(100));
       }
     });
@@ -399,10 +400,10 @@ TEST_F(ControlPlaneTest, StopsWithQuestionsOpenAndTakesNoLateAnswer) {
   plane_.reset();
   EXPECT_TRUE(waiting.WaitForClose());
   int asked = 0;
-  queries_.Answer(0, [&](const LiveQuery&) {
-    ++asked;
-    return LiveAnswer("late");
-  });
+  queries_.Answer(0, Each([&](const LiveQuery&) {
+                    ++asked;
+                    return LiveAnswer("late");
+                  }));
   EXPECT_EQ(asked, 1);
 }
 

@@ -6,6 +6,7 @@
 #include <random>
 #include <thread>
 
+#include "tests/pipeline/live_answers.h"
 #include "tests/support/seed.h"
 
 namespace freshet {
@@ -19,9 +20,10 @@ struct Answers {
   }
 };
 
-LiveAnswer Here(const LiveQuery& query) { return LiveAnswer(query.user_id + "!"); }
-LiveAnswer NotHere(const LiveQuery&) { return LiveAnswer(std::nullopt); }
-LiveAnswer Broken(const LiveQuery&) { return Error(ErrorCode::kUnavailable, "broken"); }
+LiveAnswer Named(const LiveQuery& query) { return LiveAnswer(query.user_id + "!"); }
+const LiveQueries::Answerer Here = Each(Named);
+const LiveQueries::Answerer NotHere = Each([](const LiveQuery&) { return LiveAnswer(std::nullopt); });
+const LiveQueries::Answerer Broken = Each([](const LiveQuery&) { return Error(ErrorCode::kUnavailable, "broken"); });
 
 TEST(LiveQueries, FirstWorkerThatHoldsTheUserAnswers) {
   LiveQueries queries(3);
@@ -29,16 +31,16 @@ TEST(LiveQueries, FirstWorkerThatHoldsTheUserAnswers) {
   ASSERT_TRUE(queries.Ask({"u1", 5}, answers.Taker()));
   queries.Answer(2, NotHere);
   EXPECT_TRUE(answers.all.empty());
-  queries.Answer(0, [](const LiveQuery& query) {
-    EXPECT_EQ(query.k, 5);
-    return Here(query);
-  });
+  queries.Answer(0, Each([](const LiveQuery& query) {
+                   EXPECT_EQ(query.k, 5);
+                   return Named(query);
+                 }));
   ASSERT_EQ(answers.all.size(), 1u);
   EXPECT_EQ(*answers.all[0], "u1!");
-  queries.Answer(1, [](const LiveQuery& query) {
-    ADD_FAILURE() << "asked although settled";
-    return Here(query);
-  });
+  queries.Answer(1, Each([](const LiveQuery& query) {
+                   ADD_FAILURE() << "asked although settled";
+                   return Named(query);
+                 }));
   EXPECT_EQ(answers.all.size(), 1u);
 }
 
@@ -101,10 +103,10 @@ TEST(LiveQueries, SettledQuestionsMakeRoomWithoutBeingAsked) {
   for (size_t i = 0; i < LiveQueries::kMailboxSize; ++i) ASSERT_TRUE(queries.Ask({"u", 1}, answers.Taker()));
   for (int i = 0; i < 16; ++i) queries.Answer(0, Here);
   EXPECT_EQ(answers.all.size(), LiveQueries::kMailboxSize);
-  queries.Answer(1, [](const LiveQuery& query) {
-    ADD_FAILURE() << "asked although settled";
-    return Here(query);
-  });
+  queries.Answer(1, Each([](const LiveQuery& query) {
+                   ADD_FAILURE() << "asked although settled";
+                   return Named(query);
+                 }));
   EXPECT_TRUE(queries.Ask({"u", 1}, answers.Taker()));
 }
 
@@ -142,9 +144,9 @@ TEST(LiveQueries, LosesNothingUnderThreads) {
   for (int worker = 0; worker < kWorkers; ++worker) {
     workers.emplace_back([&, worker] {
       while (!stop) {
-        queries.Answer(worker, [&](const LiveQuery& query) {
-          return query.user_id.front() == '0' + worker ? Here(query) : NotHere(query);
-        });
+        queries.Answer(worker, Each([&](const LiveQuery& query) {
+                         return query.user_id.front() == '0' + worker ? Named(query) : LiveAnswer(std::nullopt);
+                       }));
       }
       queries.Close(worker);
     });
