@@ -7,6 +7,7 @@ const STAGES = ["decode", "load", "attention", "rank", "encode", "publish", "com
 const RATE_S = 5; // windows over which rates and latencies are taken
 const LATENCY_S = 10;
 const CACHE_S = 60;
+const LISTS_S = 120; // as long as scrapes are kept: a rate of few events is noise
 
 const at = (id) => document.getElementById(id);
 
@@ -86,7 +87,26 @@ export class Overview {
       "Read from RocksDB": count(now("freshet_hot_cache_misses_total")),
       "Made room for others": count(now("freshet_hot_cache_evictions_total")),
       "Restored from snapshots": `${count(now("freshet_restored_records_total"))} records`,
+      "Still to be restored": percent(now("freshet_restore_remaining_ratio")),
       "Newest snapshot mark": now("freshet_snapshot_watermark_age_seconds") ? `${seconds(now("freshet_snapshot_watermark_age_seconds"))} ago` : "nothing is lacking",
+    });
+    showFacts(at("disk-facts"), {
+      "State in tables": bytes(now("freshet_rocksdb_table_bytes")),
+      "In memory, in no table yet": bytes(now("freshet_rocksdb_memtable_bytes")),
+      "Block cache": bytes(now("freshet_rocksdb_block_cache_bytes")),
+      "Due to be compacted": bytes(now("freshet_rocksdb_pending_compaction_bytes")),
+      "Partitions slowed down": count(now("freshet_rocksdb_stalled_partitions")),
+      "Commits waited for it": seconds(now("freshet_rocksdb_stall_seconds_total")),
+    });
+    const [median, slow] = s.quantiles("freshet_commit_seconds", LATENCY_S, [0.5, 0.99]) ?? [];
+    const part = (name) => percent(s.rate("freshet_commit_part_seconds_total", LATENCY_S, { part: name }));
+    showFacts(at("commit-facts"), {
+      "A commit takes": `${seconds(median)}, p99 ${seconds(slow)}`,
+      "Spent on outputs": part("outputs"),
+      "Spent on state": part("state"),
+      "Spent on positions": part("positions"),
+      "Came to nothing": count(now("freshet_transaction_aborts_total")),
+      Rebalances: count(now("freshet_rebalances_total")),
     });
     const swapped = now("freshet_model_last_swap_timestamp_seconds");
     const since = swapped || now("process_start_time_seconds");
@@ -96,6 +116,7 @@ export class Overview {
       "Serving for": seconds(Math.max(0, Date.now() / 1000 - since)),
       "Models taken up": count(now("freshet_model_swaps_total")),
       "Models refused": count(now("freshet_model_refusals_total")),
+      "Items clicked in the list before": hitsOfLists(s),
       "Events of unknown items": percent(share(now("freshet_unknown_items_total"), now("freshet_events_total"))),
     });
     const cpu = s.rate("process_cpu_seconds_total", LATENCY_S);
@@ -163,4 +184,10 @@ function share(part, whole) {
 function hitRate(s) {
   const hits = s.growth("freshet_hot_cache_hits_total", CACHE_S);
   return share(hits, hits + s.growth("freshet_hot_cache_misses_total", CACHE_S));
+}
+
+// Of the events that came to a user with a list: those whose item was in it.
+function hitsOfLists(s) {
+  const lists = s.growth("freshet_lists_total", LISTS_S);
+  return `${percent(share(s.growth("freshet_list_hits_total", LISTS_S), lists))} of ${count(lists)}`;
 }

@@ -159,6 +159,16 @@ class Dashboard(KafkaCase):
             self.assertRegex(self.tile(page, name), r"\d", name)
         self.assertEqual(page.locator("#partitions tr").count(), 4)
         self.assertIn("µs", page.locator("#stages").inner_text())
+        for part, texts in {
+            "#cache-facts": (r"Still to be restored\s+0\.0 %",),
+            "#disk-facts": (r"In memory, in no table yet\s+[1-9][\d.]* [KM]iB", r"Commits waited for it\s+\d+ \S*s"),
+            "#commit-facts": (r"A commit takes\s+[\d.]+ m?s, p99 [\d.]+ m?s", r"Spent on outputs\s+[\d.]+ %", r"Rebalances\s+[1-9]"),
+            "#model-facts": (r"Items clicked in the list before\s+[\d.]+ % of [1-9]",),
+        }.items():
+            for text in texts:
+                page.wait_for_function(
+                    "([part, text]) => new RegExp(text).test(document.querySelector(part).innerText)", arg=[part, text]
+                )
         drawn = "id => Chart.getChart(id).data.datasets[0].data.filter(point => point.y > 0).length > 1"
         page.wait_for_function(drawn, arg="throughput")
         quantiles = page.evaluate("""async () => {
