@@ -51,8 +51,8 @@ class PlaygroundCase(CommandTest):
             time.sleep(0.005)
         return found
 
-    def ask(self, method, path, body=None):
-        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)) as connection:
+    def ask(self, method, path, body=None, port=None):
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port or self.port, timeout=10)) as connection:
             connection.request(method, path, json.dumps(body) if body else None)
             answer = connection.getresponse()
             return answer.status, json.loads(answer.read() or "{}")
