@@ -27,6 +27,7 @@ step() {  # title, command...
 step "Debian packages" deploy/install-dependencies.sh build test
 step "Configure" cmake --preset release -DFRESHET_TESTS=ON -DFRESHET_BENCHMARKS=ON -DFRESHET_FAIL_POINTS=ON
 step "Build" cmake --build --preset release
+step "Kafka clients of Go and Node.js" tests/integration/fetch_clients.sh || echo "tests/run.sh: those examples are skipped" >&2
 step "Tests" ctest --preset release --parallel "$jobs" --label-exclude mutations
 step "Configure with sanitizers" cmake --preset asan
 step "Build the unit tests with sanitizers" cmake --build --preset asan --target unit_tests
