@@ -109,6 +109,11 @@ struct Pipeline::Found {
 };
 
 Result<Pipeline::Found> Pipeline::Find(const std::string& user_id) {
+  for (auto& [id, partition] :
+       partitions_) {  // mostly it ends here: looking for the user on disk costs more than the rest
+    UserState* const user = partition->store->FindHot(user_id);
+    if (user != nullptr && user->profile().events > 0) return Found{id, user};
+  }
   for (auto& [id, partition] : partitions_) {
     ASSIGN_OR_RETURN(UserState* const user, partition->store->Find(user_id));
     if (user != nullptr && user->profile().events > 0) return Found{id, user};

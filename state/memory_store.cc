@@ -30,6 +30,11 @@ class MemoryStore final : public UserStateStore {
     return state->IsForgotten() ? unknown : state;
   }
 
+  UserState* FindHot(std::string_view user) override {
+    const Result<UserState*> found = Find(user);
+    return found.ok() ? *found : nullptr;
+  }
+
   Status Apply(Offset position) override {
     Settle();
     RETURN_IF_ERROR(CheckAdvance(position_, position));

@@ -232,15 +232,20 @@ class RocksDbStore final : public UserStateStore {
     return std::span<UserState* const>(states_);
   }
 
+  UserState* FindHot(std::string_view id) override {
+    Settle();
+    HotUser* const user = hot_.Find(id, StableHash(id));
+    return user == nullptr ? nullptr : Known(user);
+  }
+
   Result<UserState*> Find(std::string_view id) override {
     Settle();
-    UserState* const unknown = nullptr;
     const uint64_t hash = StableHash(id);
     HotUser* user = hot_.Find(id, hash);
     if (user == nullptr) {
       rocksdb::PinnableSlice value;
       const rocksdb::Status status = db_->Get({}, db_->DefaultColumnFamily(), SliceOf(UserKey(id)), &value);
-      if (status.IsNotFound()) return unknown;
+      if (status.IsNotFound()) return static_cast<UserState*>(nullptr);
       user = hot_.Insert(id, hash);
       hot_.TouchOldest(user);  // a flood of queries does not push out the users whose events arrive
       const Status read = TakeIn(status, value, user->state);
@@ -249,8 +254,7 @@ class RocksDbStore final : public UserStateStore {
         return read.error();
       }
     }
-    loaded_.push_back(user);
-    return user->state.IsForgotten() ? unknown : &user->state;
+    return Known(user);
   }
 
   Status Apply(Offset position) override {
@@ -426,6 +430,12 @@ class RocksDbStore final : public UserStateStore {
     }
     has_snapshots_ |= resources_->snapshot_key != kSnapshotKey;
     return each->status().ok() ? Status() : ToError(each->status(), name_);
+  }
+
+  // A user who was found; null: forgotten.
+  UserState* Known(HotUser* user) {
+    loaded_.push_back(user);
+    return user->state.IsForgotten() ? nullptr : &user->state;
   }
 
   // Takes note of what the caller changed through the pointers that end now, and evicts what went over the budget.

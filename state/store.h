@@ -62,11 +62,14 @@ class UserStateStore {
   virtual ~UserStateStore() = default;
 
   // The states of `users`, in their order (the same user twice gives the same pointer twice); an unknown user's state
-  // is empty. Pointers live until the next Load(), Find(), Apply(), Discard() or SetHotBytes().
+  // is empty. Pointers live until the next Load(), Find(), FindHot(), Apply(), Discard() or
+  // SetHotBytes().
   virtual Result<std::span<UserState* const>> Load(std::span<const std::string_view> users) = 0;
 
   // A known user's state, or null; for queries: it neither creates users nor counts as a hit. Pointer as above.
   virtual Result<UserState*> Find(std::string_view user) = 0;
+  // The same of a user in memory, without a look at the disk: null does not say that the store does not know the user.
+  virtual UserState* FindHot(std::string_view user) = 0;
 
   // Makes the changes to loaded states durable together with `position`, the offset of the next event to consume.
   // REQUIRES: no position before Position().

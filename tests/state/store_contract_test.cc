@@ -252,7 +252,12 @@ TEST_P(StoreContract, FindNeitherCreatesNorCounts) {
   Restart();
   const StoreStats before = store().Stats();
   EXPECT_EQ(Find("b"), nullptr);
+  EXPECT_EQ(store().FindHot("b"), nullptr);
+  const bool hot = store().FindHot("a") != nullptr;  // in memory it is where the store has no disk
+  EXPECT_EQ(hot, store().Stats().hot_users == 1);
   ASSERT_NE(Find("a"), nullptr);
+  ASSERT_NE(store().FindHot("a"), nullptr);
+  EXPECT_EQ(store().FindHot("a"), Find("a"));
   EXPECT_EQ(Find("a")->profile().events, 1);
   EXPECT_EQ(store().Stats().hits, before.hits);
   EXPECT_EQ(store().Stats().misses, before.misses);
@@ -456,6 +461,7 @@ TEST_P(StoreContract, AForgottenUserIsGoneButForAnOffset) {
   Apply(6);
   EXPECT_TRUE(Load({"u1"})[0]->Forget(Offset{6}));
   EXPECT_EQ(Find("u1"), nullptr);
+  EXPECT_EQ(store().FindHot("u1"), nullptr);
   store().Discard();
   EXPECT_EQ(Find("u1")->profile().events, 5);
   EXPECT_TRUE(Load({"u1"})[0]->Forget(Offset{6}));
