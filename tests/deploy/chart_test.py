@@ -2,7 +2,7 @@
 Kubernetes knows.
 
 $FRESHET names the program. kubernetes-validate (PyPI) holds Kubernetes' own schemas against what is rendered, where it
-is installed. deploy/helm/check.sh brings both.
+is installed, and $FRESHET_TEST_SCALED_OBJECT is KEDA's definition of its object. deploy/helm/check.sh brings all of them.
 """
 
 import os
@@ -23,6 +23,16 @@ VALUES = (  # beside the defaults
      "networkPolicy.from[0].namespaceSelector.matchLabels.name=monitoring"],
     ["networkPolicy.enabled=false", "tokensSecret=tokens", "tlsSecret=certificate"],
 )  # fmt: skip
+
+
+def closed(schema):
+    """The schema, that takes no property which it does not name."""
+    if isinstance(schema, list):
+        return [closed(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    schema = {name: closed(part) for name, part in schema.items()}
+    return {"additionalProperties": False, **schema} if isinstance(schema.get("properties"), dict) else schema
 
 
 class Chart(unittest.TestCase):
@@ -52,11 +62,26 @@ class Chart(unittest.TestCase):
         self.assertEqual(address, "shop-0.shop.shop.svc:8080")
         self.check_config("", **given, **{instance: "shop-0", advertise[1]: address})
 
+    def check_scaled_object(self, text):
+        """KEDA's, against what KEDA's own definition says of it."""
+        import jsonschema
+        import yaml
+
+        definition = yaml.safe_load(pathlib.Path(os.environ["FRESHET_TEST_SCALED_OBJECT"]).read_text())
+        version = definition["spec"]["versions"][0]
+        rendered = [found for found in yaml.safe_load_all(text) if found["kind"] == definition["spec"]["names"]["kind"]]
+        for found in rendered:
+            self.assertEqual(found["apiVersion"], f"{definition['spec']['group']}/{version['name']}")
+            schema = closed(version["schema"]["openAPIV3Schema"])
+            schema["properties"].pop("metadata")  # Kubernetes' own
+            jsonschema.validate({name: part for name, part in found.items() if name != "metadata"}, schema)
+        return len(rendered)
+
     def test_it_renders(self):
         if not shutil.which("helm"):
             self.skipTest("helm is not installed")
         self.run_command("helm", "lint", "--strict", "--kube-version", KUBERNETES, CHART)
-        kinds = set()
+        kinds, scaled = set(), 0
         for values in VALUES:
             words = ["helm", "template", "shop", CHART, "--kube-version", KUBERNETES]
             text = self.run_command(*words, *(word for value in values for word in ("--set", value)))
@@ -67,7 +92,11 @@ class Chart(unittest.TestCase):
                 rendered.write_text(text)
                 version = KUBERNETES.rpartition(".")[0]
                 self.run_command("kubernetes-validate", "--strict", "--kubernetes-version", version, rendered)
+            if "FRESHET_TEST_SCALED_OBJECT" in os.environ:
+                scaled += self.check_scaled_object(text)
         self.assertEqual(kinds, {"ConfigMap", "NetworkPolicy", "PodDisruptionBudget", "ScaledObject", "Service", "StatefulSet"})
+        if "FRESHET_TEST_SCALED_OBJECT" in os.environ:
+            self.assertEqual(scaled, 1)
 
 
 if __name__ == "__main__":
