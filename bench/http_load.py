@@ -1,13 +1,16 @@
 """HTTP clients for bench/kafka.py, in a process of their own: `http_load.py lookups|siege PORT USERS`, until its input ends;
-then figures as JSON. Standard library only.
+then figures as JSON. Look-ups are h2load's (nghttp2-client), which takes a hundredth of a core for them, not a quarter.
 """
 
 import asyncio
 import collections
 import contextlib
 import json
+import pathlib
 import random
+import subprocess
 import sys
+import tempfile
 import time
 
 LOOKUPS, CLIENTS = 500, 16  # a second, over so many connections
@@ -42,6 +45,28 @@ class Load:
         self.port, self.users = port, users
         self.statuses, self.taken = collections.Counter(), []
 
+    @contextlib.contextmanager
+    def look_ups(self):
+        """A process for each connection, since h2load's connections all ask in one order."""
+        with tempfile.TemporaryDirectory() as directory:
+            paths, running = [pathlib.Path(directory) / str(n) for n in range(CLIENTS)], []
+            for path in paths:
+                users = random.sample(range(self.users), self.users)
+                path.write_text("".join(f"http://127.0.0.1:{self.port}/v1/recommendations/u{user}\n" for user in users))
+                command = ["h2load", "--h1", "-c1", f"--rps={LOOKUPS / CLIENTS}", "-D86400", f"-i{path}", f"--log-file={path}.log"]
+                running.append(subprocess.Popen(command, stdout=subprocess.DEVNULL))
+            try:
+                yield
+            finally:
+                for process in running:
+                    process.terminate()
+                    process.wait()
+            for path in paths:
+                for line in path.with_suffix(".log").read_text().splitlines()[:-1]:  # the last may be cut off
+                    _, status, us = line.split("\t")[:3]
+                    self.statuses[int(status)] += 1
+                    self.taken.append(int(us) / 1000)
+
     async def ask(self, rate, path, counted=True):
         """Asks at a steady rate, whatever an answer takes (but one at a time)."""
         client, due = Client(self.port), time.monotonic() + random.random() / rate
@@ -69,15 +94,15 @@ class Load:
 
     def tasks(self, kind):
         if kind == "lookups":
-            user = lambda: f"/v1/recommendations/u{random.randrange(self.users)}"  # noqa: E731
-            return [self.ask(LOOKUPS / CLIENTS, user) for _ in range(CLIENTS)] + [self.ask(1, lambda: "/metrics", counted=False)]
+            return [self.ask(1, lambda: "/metrics", counted=False)]
         return [self.hold(slow=i < SLOW) for i in range(SLOW + IDLE)] + [self.ask(CHECKS, lambda: "/healthz")]
 
 
 async def main(kind, port, users):
     load = Load(int(port), int(users))
     tasks = [asyncio.ensure_future(task) for task in load.tasks(kind)]
-    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+    with load.look_ups() if kind == "lookups" else contextlib.nullcontext():
+        await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)

@@ -292,6 +292,8 @@ def http_load(application, kind, users):
 def clients(bench):
     """What look-ups and scrapes, and connections that are of no use, cost a worker at full speed."""
     flags = bench.flags
+    if shutil.which("h2load") is None:
+        raise Failure("the case clients needs h2load: apt-get install nghttp2-client")
     log = bench.log("clicks", flags.clickers, flags.backlog)
     kinds = {"lookups": "500 look-ups/s and a scrape a second", "siege": "1,000 idle connections and 100 that never end a header"}
     flows, loads = {name: [] for name in ("alone", *kinds)}, {name: [] for name in kinds}
