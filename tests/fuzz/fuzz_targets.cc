@@ -161,6 +161,7 @@ void SnapshotRecord(std::string_view bytes) {
 // Bytes of a user as they are stored, and two deltas of one merged.
 void StoredUser(std::string_view bytes) {
   constexpr size_t kHistory = 7;
+  constexpr int64_t kMost = int64_t{1} << 62;  // of what is counted; no event follows there
   const std::string_view first = bytes.substr(0, bytes.empty() ? 0 : static_cast<uint8_t>(bytes[0]) % bytes.size());
   const std::array<std::string_view, 2> deltas = {first, bytes.substr(first.size())};
   for (const std::string& stored : {std::string(bytes), MergeDeltas(deltas, kHistory)}) {
@@ -169,6 +170,7 @@ void StoredUser(std::string_view bytes) {
       Require(!status.error().message().empty(), "an error says why");
       continue;
     }
+    if (Raw(user.applied_offset()) >= kMost || user.profile().events >= kMost) continue;
     user.Append(Token{}, Next(user.applied_offset()), kUnknownItem);
     std::string encoded;
     StateCodec::EncodeAll(user, encoded);
