@@ -120,10 +120,8 @@ class Pipeline : public AssignmentListener {
   // Everything was read and committed: the last Step(), or EmitFinal() after it, gave kEnd.
   bool Finished() const { return finished_; }
 
-  // No open partition is still taking in what was answered before a crash.
-  bool CaughtUp() const;
-  // The last few transactions in a row came to nothing.
-  bool Failing() const { return aborts_in_a_row_ >= 3; }
+  // Why not every assigned partition is answered for; null where all are.
+  const char* Missing() const;
 
   Result<std::optional<Offset>> OnAssigned(const Assignment& assignment) override;
   Status OnRevoked(PartitionId partition, bool lost) override;

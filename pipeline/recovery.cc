@@ -170,10 +170,12 @@ void Pipeline::Park(PartitionId partition) {
   partitions_.erase(found);
 }
 
-bool Pipeline::CaughtUp() const {
-  return restoring_.empty() && std::all_of(partitions_.begin(), partitions_.end(), [](const auto& entry) {
-           return entry.second->next >= entry.second->emit_from;
-         });
+const char* Pipeline::Missing() const {
+  if (!restoring_.empty()) return "restores its state";
+  const bool caught_up = std::all_of(partitions_.begin(), partitions_.end(),
+                                     [](const auto& entry) { return entry.second->next >= entry.second->emit_from; });
+  if (!caught_up) return "takes in events that were answered before";
+  return aborts_in_a_row_ >= 3 ? "its transactions come to nothing" : nullptr;
 }
 
 Status Pipeline::OnRebuild(const Assignment& assignment, bool same_log) {

@@ -120,10 +120,8 @@ class WorkerLoop {
   void TellReadiness() {
     if (options_.readiness == nullptr) return;
     sign_->GoesOn();
-    const char* const missing = !worker_.source->Joined()       ? kNotAssigned
-                                : !worker_.pipeline->CaughtUp() ? "takes in events that were answered before"
-                                : worker_.pipeline->Failing()   ? "its transactions come to nothing"
-                                                                : nullptr;
+    const char* missing = worker_.pipeline->Missing();  // a partition that is being restored is not joined either
+    if (missing == nullptr && !worker_.source->Joined()) missing = kNotAssigned;
     if (missing == missing_) return;
     missing_ = missing;
     if (missing == nullptr) {
