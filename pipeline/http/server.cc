@@ -91,13 +91,15 @@ class ServerImpl : public Server {
   std::thread thread_;
 };
 
+Error NotAnAddress(const std::string& listen) {
+  return Error(ErrorCode::kInvalidArgument,
+               "\"" + listen + "\": expected host:port such as 127.0.0.1:8080 or [::1]:8080");
+}
+
 Status Listen(Loop& loop) {
   const std::string& listen = loop.options.listen;
   const auto address = ParseAddress(listen);
-  if (!address) {
-    return Error(ErrorCode::kInvalidArgument,
-                 "\"" + listen + "\": expected host:port such as 127.0.0.1:8080 or [::1]:8080");
-  }
+  if (!address) return NotAnAddress(listen);
   error_code error;
   tcp::resolver resolver(loop.io);
   const auto endpoints = resolver.resolve(address->first, std::to_string(address->second), error);
@@ -114,6 +116,16 @@ Status Listen(Loop& loop) {
 }
 
 }  // namespace
+
+Status CheckAddress(const Endpoint& endpoint) {
+  const auto address = ParseAddress(endpoint.listen);
+  if (!address) return NotAnAddress(endpoint.listen).At("http.listen");
+  error_code is_name;
+  const asio::ip::address literal = asio::ip::make_address(address->first, is_name);
+  if (is_name || literal.is_loopback()) return {};
+  const Status reach = CheckReach(endpoint);
+  return reach.ok() ? reach : reach.error().At("http.listen");
+}
 
 Result<std::unique_ptr<Server>> Server::Start(ServerOptions options, Handler handler) {
   ASSIGN_OR_RETURN(Credentials credentials, Credentials::Load(options));

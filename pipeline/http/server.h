@@ -63,6 +63,9 @@ struct ServerOptions : Endpoint {
   std::function<void(int status)> on_response;            // told of every answer, on the server's thread; may be empty
 };
 
+// What Start() says of the address without a look at the machine: nothing of a host's name, which has to be resolved.
+Status CheckAddress(const Endpoint& endpoint);
+
 class Server {
  public:
   // Binds and begins to serve. Errors name the address, e.g. "127.0.0.1:80: address already in use", or "http.…", the

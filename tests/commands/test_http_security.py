@@ -162,6 +162,11 @@ class Addresses(Secured):
                 f"http.listen: {listen}: ", "http.tokens_file", "http.allow_anonymous", "http.tls.certificate",
                 "http.allow_plaintext", "127.0.0.1", http__listen=f'"{listen}"',
             )  # fmt: skip
+            checked = self.run_program("config", "check", settings={"http.listen": f'"{listen}"'}, expect=2).stderr
+            for word in (f"http.listen: {listen}: ", "http.tokens_file", "http.tls.certificate"):
+                self.assertIn(word, checked)
+        for listen in ("127.0.0.1:0", "[::1]:0", "somewhere.example:80"):
+            self.run_program("config", "check", settings={"http.listen": f'"{listen}"'})
         said = self.refused("http.tls.certificate", http__listen="0.0.0.0:0", http__tokens_file=tokens)
         self.assertNotIn("allow_anonymous", said)
         said = self.refused("http.tokens_file", http__listen="0.0.0.0:0", http__allow_plaintext="true")
