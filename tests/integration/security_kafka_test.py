@@ -3,6 +3,7 @@ they are wrong. docs/operations.md has the settings.
 """
 
 import contextlib
+import datetime
 import functools
 import json
 import re
@@ -21,21 +22,28 @@ LISTENERS = {"SASL": ("SASL_SSL", "broker"), "MUTUAL": ("SSL", "broker"), "EXPIR
 
 
 def openssl(*arguments):
-    subprocess.run(["openssl", *map(str, arguments)], check=True, capture_output=True, cwd=OWN)
+    done = subprocess.run(["openssl", *map(str, arguments)], capture_output=True, text=True, cwd=OWN, check=False)
+    if done.returncode != 0:
+        raise RuntimeError(f"openssl {arguments}: {done.stderr}")
 
 
 def certify(name, *, subject="127.0.0.1", days=2, authority="authority", password=None):
-    """NAME.key and NAME.pem, signed; NAME.both, as a broker's keystore wants it."""
+    """NAME.key and NAME.pem, signed, valid until in `days` days; NAME.both, as a broker's keystore wants it."""
     encrypted = ["-passout", f"pass:{password}"] if password else ["-nodes"]
     openssl("req", "-new", "-newkey", "rsa:2048", *encrypted, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
     (OWN / f"{name}.ext").write_text(f"subjectAltName={'IP' if subject[0].isdigit() else 'DNS'}:{subject}\n")
-    # A year ago, for days days: what has passed has expired.
-    openssl("x509", "-req", "-in", f"{name}.csr", "-CA", f"{authority}.pem", "-CAkey", f"{authority}.key", "-CAcreateserial",
-            "-days", days, "-extfile", f"{name}.ext", "-out", f"{name}.pem")  # fmt: skip
+    today = datetime.datetime.now(datetime.timezone.utc)
+    begin, end = (f"{today + datetime.timedelta(days):%Y%m%d%H%M%SZ}" for days in (-2, days))
+    openssl("ca", "-batch", "-notext", "-config", "ca.conf", "-cert", f"{authority}.pem", "-keyfile", f"{authority}.key",
+            "-in", f"{name}.csr", "-startdate", begin, "-enddate", end, "-extfile", f"{name}.ext", "-out", f"{name}.pem")  # fmt: skip
     (OWN / f"{name}.both").write_text((OWN / f"{name}.key").read_text() + (OWN / f"{name}.pem").read_text())
 
 
 def make_certificates():
+    (OWN / "index").write_text("")
+    (OWN / "serial").write_text("01\n")
+    (OWN / "ca.conf").write_text("[ca]\ndefault_ca=c\n[c]\nnew_certs_dir=.\ndatabase=index\nserial=serial\ndefault_md=sha256\npolicy=p\n"
+                                 "[p]\ncommonName=supplied\n")  # fmt: skip
     for authority in ("authority", "stranger"):
         openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", 2, "-keyout", f"{authority}.key", "-out", f"{authority}.pem",
                 "-subj", f"/CN={authority}")  # fmt: skip
