@@ -109,8 +109,8 @@ struct Pipeline::Found {
 };
 
 Result<Pipeline::Found> Pipeline::Find(const std::string& user_id) {
-  for (auto& [id, partition] :
-       partitions_) {  // mostly it ends here: looking for the user on disk costs more than the rest
+  // Mostly it ends here: to look for a user on disk costs more than the rest.
+  for (auto& [id, partition] : partitions_) {
     UserState* const user = partition->store->FindHot(user_id);
     if (user != nullptr && user->profile().events > 0) return Found{id, user};
   }
@@ -169,6 +169,7 @@ std::vector<LiveAnswer> Pipeline::Answer(std::span<const LiveQuery* const> queri
   serving_->ranker->TopK(requests, *ranker_scratch_);
   for (size_t i = 0; i < asked.size(); ++i) {
     Recommendation& recommendation = asked[i].recommendation;
+    // What it viewed may be gone.
     recommendation.user_id = queries[asked[i].answer]->user_id;
     recommendation.topic = asked[i].origin.topic;
     if (options_.include_user_vector) recommendation.user_vector = asked[i].user_vector;
