@@ -252,12 +252,16 @@ std::unique_ptr<const TemporaryDirectory> SmallestModel() {
 }
 
 // The header of model.safetensors in a line, and behind it the tensors' bytes.
-void ModelWeights(std::string_view bytes) {
-  static const auto directory = SmallestModel();
+void WriteWeights(const std::filesystem::path& directory, std::string_view bytes) {
   const std::string_view header = bytes.substr(0, bytes.find('\n'));
   const uint64_t length = header.size();
   const std::string begin = std::string(reinterpret_cast<const char*>(&length), sizeof length) + std::string(header);
-  WriteFile(directory->path() / kWeightsFile, begin, bytes.substr(std::min(header.size() + 1, bytes.size())));
+  WriteFile(directory / kWeightsFile, begin, bytes.substr(std::min(header.size() + 1, bytes.size())));
+}
+
+void ModelWeights(std::string_view bytes) {
+  static const auto directory = SmallestModel();
+  WriteWeights(directory->path(), bytes);
   const auto model = LoadModel(directory->path());
   if (!model.ok()) return Require(!model.error().message().empty(), "an error says why");
   Require((*model)->parameters == 4 + 2 + 16 + 4 + 2 + 1, "a model is whole");
@@ -271,10 +275,7 @@ void ModelWeights(std::string_view bytes) {
 void ModelTables(std::string_view bytes) {
   static const auto directory = [] {
     auto model = SmallestModel();
-    const std::string_view weights = kModelSeeds[0];
-    const uint64_t length = weights.find('\n');
-    WriteFile(model->path() / kWeightsFile, {reinterpret_cast<const char*>(&length), sizeof length},
-              std::string(weights).erase(length, 1));
+    WriteWeights(model->path(), kModelSeeds[0]);
     return model;
   }();
   const std::string_view types = bytes.substr(0, bytes.find('\0'));
