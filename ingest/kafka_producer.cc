@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <climits>
 #include <cstdlib>
 #include <map>
 #include <utility>
@@ -117,7 +118,10 @@ Status Producer::Connect(const std::string& transactional_id) {
     defaults.emplace_back("transaction.timeout.ms", std::to_string(options_.transaction_timeout.count()));
     // A transaction that comes right after another is told to wait, in a quarter of the cases for this long.
     defaults.emplace_back("retry.backoff.ms", "5");
-    defaults.emplace_back("linger.ms", "20");  // nobody sees them before the commit, which waits for nothing
+    // Nobody sees them before the commit, which waits for nothing; batches that are full do not wait either. A shorter
+    // time costs a core under load: once it is over, librdkafka's thread spins until what the partition has sent before
+    // is acknowledged (an idempotent producer of its has one request under way for each partition).
+    defaults.emplace_back("linger.ms", "500");
   } else {
     defaults.emplace_back("linger.ms", "1");
     defaults.emplace_back("message.timeout.ms", "900000");  // an outage shorter than this fails nothing
@@ -231,6 +235,7 @@ Status Producer::WhileFull(const std::string& topic, Attempt attempt) {
   if (code == RD_KAFKA_RESP_ERR__QUEUE_FULL) {
     Wait wait(*this);
     while (code == RD_KAFKA_RESP_ERR__QUEUE_FULL) {
+      rd_kafka_flush(client_.get(), 1);  // it may be full of batches that are not
       rd_kafka_poll(client_.get(), 10);
       RETURN_IF_ERROR(status());
       RETURN_IF_ERROR(wait.GoOn());
@@ -291,15 +296,21 @@ void Producer::PublishShortened() {
   }
 }
 
+// A flush lets each partition send the next of what waits, and makes librdkafka's thread spin as long as it cannot. So
+// it is a short one, and the next one comes when something has been delivered; or a while later, for what is sent
+// again.
 Status Producer::Flush() {
+  constexpr int kPauseMs = 1, kMostPauseMs = 16;
   Wait wait(*this);
-  // Short waits first: without an error to report, rd_kafka_flush() sees that all are delivered only when its wait is
-  // over (of up to 10 ms, in 2.0.2).
-  int patience_ms = 1;
-  while (Undelivered() > 0) {
+  int pause_ms = kPauseMs;
+  for (int before = INT_MAX, left; (left = Undelivered()) > 0; before = left) {
     RETURN_IF_ERROR(status());
-    rd_kafka_flush(client_.get(), patience_ms);
-    patience_ms = std::min(patience_ms * 2, 512);
+    if (left != before || pause_ms == kMostPauseMs) {
+      rd_kafka_flush(client_.get(), 1);
+      pause_ms = kPauseMs;
+    }
+    rd_kafka_poll(client_.get(), pause_ms);
+    pause_ms = std::min(2 * pause_ms, kMostPauseMs);
     RETURN_IF_ERROR(wait.GoOn());
   }
   return status();

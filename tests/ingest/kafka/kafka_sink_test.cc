@@ -96,6 +96,7 @@ TEST_F(KafkaSinkTest, AUsersRecordsKeepTheirOrderInOnePartition) {
 
 TEST_F(KafkaSinkTest, AFullQueueWaitsAndLosesNothing) {
   options_.properties["queue.buffering.max.messages"] = "100";
+  options_.properties["linger.ms"] = "60000";
   const auto sink = Make();
   const std::string value(200, 'v');
   PublishAndCommit(*sink, std::vector<OutputRecord>(20000, OutputRecord{Stream::kRecommendations, "u", value, {}}));
