@@ -293,7 +293,7 @@ std::vector<Setting> MakeSchema() {
            FIELD(http.tls_certificate), Anything),
       Text("http.tls.key", "a path, or nothing", "PEM file of the certificate's key. Mode 0600 or 0640.",
            FIELD(http.tls_key), Anything),
-      Flag("http.allow_anonymous", "Listen where other machines can ask, without `http.tokens_file`.",
+      Flag("http.allow_anonymous", "Listen where other machines can ask, without `http.tokens_file`, and take any `Host`.",
            FIELD(http.allow_anonymous)),
       Flag("http.allow_plaintext", "Listen where other machines can ask, without `http.tls`.",
            FIELD(http.allow_plaintext)),

@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <boost/asio/ip/address.hpp>
 #include <cctype>
 
 #include "pipeline/http/secret_file.h"
@@ -75,6 +76,18 @@ std::optional<std::string_view> BearerOf(std::string_view authorization) {
   }
   authorization.remove_prefix(std::min(authorization.find_first_not_of(' ', kScheme.size()), authorization.size()));
   return authorization;
+}
+
+// A name that its owner lets point to this machine would make a page of theirs one of this server's, to a browser here
+// (DNS rebinding). An address is no name, and localhost is nobody's (RFC 6761, 6.3). Programs of old send no host.
+bool IsSafeHost(std::string host) {
+  const size_t port = host.find(':', host.find(']') == std::string::npos ? 0 : host.find(']'));
+  host.resize(std::min(port, host.size()));
+  if (host.starts_with('[') && host.ends_with(']')) host = host.substr(1, host.size() - 2);
+  std::transform(host.begin(), host.end(), host.begin(), [](unsigned char c) { return std::tolower(c); });
+  boost::system::error_code is_name;
+  boost::asio::ip::make_address(host, is_name);
+  return !is_name || host.empty() || host == "localhost" || host.ends_with(".localhost");
 }
 
 Response Challenge(int status, const std::string& detail, const std::string& parameters) {
@@ -199,9 +212,14 @@ unsigned Credentials::ScopesOf(std::string_view token) const {
 }
 
 std::optional<Response> Credentials::Refusal(const Request& request) const {
-  if (tokens_.empty()) return std::nullopt;
   const unsigned needed = NeededScope(request);
   if (needed == 0) return std::nullopt;
+  if (tokens_.empty()) {
+    if (endpoint_.allow_anonymous || IsSafeHost(request.host)) return std::nullopt;
+    return Problem(421, "\"" + request.host +
+                            "\": expected an address or localhost as the host where nobody is asked "
+                            "for a token; other names need http.tokens_file, or http.allow_anonymous=true");
+  }
   const auto token = BearerOf(request.authorization);
   if (!token) return Challenge(401, "expected the header Authorization: Bearer and a token", "");
   const unsigned scopes = ScopesOf(*token);

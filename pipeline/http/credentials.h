@@ -44,7 +44,8 @@ class Credentials {
   void Refresh();
 
   // 401 or 403 where the request needs a token and has none that will do. /healthz, /readyz and pages are everybody's;
-  // of /metrics and /v1/, GET and /v1/rank take the scope read, DELETE admin, the rest write.
+  // of /metrics and /v1/, GET and /v1/rank take the scope read, DELETE admin, the rest write. 421 where there are no
+  // tokens, nobody said that anonymous clients are fine, and Host is a name that may be another's.
   std::optional<Response> Refusal(const Request& request) const;
 
   // Nothing: plain HTTP. Connections may keep it.

@@ -68,9 +68,11 @@ class Secured(CommandTest):
         self.assert_error(done.stderr, *fragments)
         return done.stderr
 
-    def ask(self, process, target, token=None, method="GET", body=None, context=None):
+    def ask(self, process, target, token=None, method="GET", body=None, context=None, host=None):
         """(status, headers, body)"""
         headers = {} if token is None else {"Authorization": token if " " in token else f"Bearer {token}"}
+        if host is not None:
+            headers["Host"] = host
         if context is None:
             connection = http.client.HTTPConnection("127.0.0.1", process.port, timeout=20)
         else:
@@ -179,6 +181,26 @@ class Addresses(Secured):
         self.assertEqual(self.status(open_to_all, "/v1/status"), 200)
         named = self.start(state="third", http__listen="localhost:0")
         self.assertEqual(self.status(named, "/v1/status"), 200)
+
+
+    def test_a_name_that_may_be_anothers_opens_nothing(self):
+        # As a browser sends it once evil.example has been made to point to this machine.
+        process = self.start()
+        ours = ("localhost", "LocalHost:80", "shop.localhost:8080", "127.0.0.1", "127.0.0.1:9", "[::1]:8080", "192.0.2.1:80", "")
+        for host in ours:
+            self.assertEqual(self.status(process, "/v1/status", host=host), 200, host)
+        anothers = ("evil.example", "evil.example:8080", "localhost.evil.example", "127.0.0.1.evil.example", "notlocalhost",
+                    "[::1].evil.example", "localhost@evil.example", "1", "[evil.example]")  # fmt: skip
+        for host in anothers:
+            for method, path in (("GET", "/v1/status"), ("GET", "/metrics"), ("POST", "/v1/events"), ("DELETE", "/v1/users/u1")):
+                status, _, body = self.ask(process, path, method=method, host=host)
+                self.assertEqual(status, 421, f"{method} {path} {host}")
+                self.assertIn("http.tokens_file", json.loads(body)["detail"])
+            self.assertEqual(self.status(process, "/healthz", host=host), 200, host)
+        with_tokens = self.start(state="secured", http__tokens_file=self.secret("tokens", TOKENS))
+        self.assertEqual(self.status(with_tokens, "/v1/status", READ, host="shop.example"), 200)
+        behind_proxy = self.start(state="behind", http__allow_anonymous="true")
+        self.assertEqual(self.status(behind_proxy, "/v1/status", host="shop.example"), 200)
 
 
 class Tls(Secured):

@@ -150,12 +150,12 @@ constexpr std::string_view kSnapshotFileSeeds[] = {
     "\012\000\000\000\005\000\000\000uforgotten\001\025V\031\245"
     "\002\000\000\000\016\000\000\000ma\001\23296\220\007\000\000\000\000\000\000\000a"sv};
 constexpr std::string_view kConnectionSeeds[] = {
-    "GET /v1/recommendations/u%201?k=3 HTTP/1.1\r\nHost: x\r\n\r\nHEAD /readyz HTTP/1.1\r\nHost: x\r\n\r\n"sv,
-    "POST /v1/rank HTTP/1.1\r\nHost: x\r\nContent-Length: 30\r\n\r\n{\"user_id\":\"u\",\"items\":[\"i\",1]}"sv,
-    "POST /v1/events HTTP/1.1\r\nHost: x\r\nOrigin: http://x\r\n"
+    "GET /v1/recommendations/u%201?k=3 HTTP/1.1\r\nHost: localhost\r\n\r\nHEAD /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n"sv,
+    "POST /v1/rank HTTP/1.1\r\nHost: localhost\r\nContent-Length: 30\r\n\r\n{\"user_id\":\"u\",\"items\":[\"i\",1]}"sv,
+    "POST /v1/events HTTP/1.1\r\nHost: localhost\r\nOrigin: http://localhost\r\n"
     "traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\ntracestate: a=b\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n{ }\r\n0\r\n\r\n"sv,
     "GET http://x/v1/items?ids=a,b%2C HTTP/1.0\r\nAuthorization: Bearer a\r\nConnection: keep-alive\r\n\r\n"sv,
-    "OPTIONS * HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n{}"sv};
+    "OPTIONS * HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n{}"sv};
 
 constexpr FuzzTarget kTargets[] = {
     {"configuration", Configuration, kConfigSeeds},      {"http_tokens", HttpTokens, kTokenSeeds},

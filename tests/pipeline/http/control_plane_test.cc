@@ -93,14 +93,14 @@ class ControlPlaneTest : public testing::Test {
   }
   HttpAnswer Delete(const std::string& target, const std::string& headers = {}) {
     const auto answer =
-        HttpExchange(plane_->port(), "DELETE " + target + " HTTP/1.1\r\nHost: x\r\n" + headers + "\r\n");
+        HttpExchange(plane_->port(), "DELETE " + target + " HTTP/1.1\r\nHost: localhost\r\n" + headers + "\r\n");
     EXPECT_TRUE(answer) << target;
     return answer.value_or(HttpAnswer());
   }
   HttpAnswer Post(const std::string& target, const std::string& body, const std::string& headers = {}) {
     const std::string length = "Content-Length: " + std::to_string(body.size()) + "\r\n\r\n";
     const auto answer =
-        HttpExchange(plane_->port(), "POST " + target + " HTTP/1.1\r\nHost: x\r\n" + headers + length + body);
+        HttpExchange(plane_->port(), "POST " + target + " HTTP/1.1\r\nHost: localhost\r\n" + headers + length + body);
     EXPECT_TRUE(answer) << target;
     return answer.value_or(HttpAnswer());
   }
@@ -302,11 +302,11 @@ TEST_F(ControlPlaneTest, TakesDeletions) {
 }
 
 TEST_F(ControlPlaneTest, DoesNothingForPagesOfOtherSites) {
-  for (const std::string origin : {"http://evil.example", "https://x.evil.example", "null", "http://x:81"}) {
+  for (const std::string origin : {"http://evil.example", "https://x.evil.example", "null", "http://localhost:81"}) {
     ExpectProblem(Post("/v1/events", "{}", "Origin: " + origin + "\r\n"), origin, 403, "another site");
   }
   EXPECT_TRUE(taken_.empty());
-  EXPECT_EQ(Post("/v1/events", "{}", "Origin: http://x\r\n").status, 202);
+  EXPECT_EQ(Post("/v1/events", "{}", "Origin: http://localhost\r\n").status, 202);
 }
 
 TEST_F(ControlPlaneTest, DecodesTheUser) {
@@ -341,13 +341,13 @@ TEST_F(ControlPlaneTest, KnowsOnlyItsPathsAndMethods) {
   }
   for (const std::string method : {"POST", "DELETE", "OPTIONS", "BREW"}) {
     const auto answer =
-        HttpExchange(plane_->port(), method + " /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n");
+        HttpExchange(plane_->port(), method + " /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n");
     ASSERT_TRUE(answer);
     EXPECT_EQ(answer->status, 405) << method;
     EXPECT_EQ(answer->headers.at("allow"), "GET, HEAD");
   }
   HttpClient client(plane_->port());
-  ASSERT_TRUE(client.Send("HEAD /v1/status HTTP/1.1\r\nHost: x\r\n\r\n"));
+  ASSERT_TRUE(client.Send("HEAD /v1/status HTTP/1.1\r\nHost: localhost\r\n\r\n"));
   EXPECT_EQ(client.Receive(true)->status, 200);
 }
 
@@ -385,7 +385,7 @@ TEST_F(ControlPlaneTest, RefusesWhereTheMailboxIsFull) {
 
 TEST_F(ControlPlaneTest, DoesNotWaitForAStuckWorker) {
   HttpClient waiting(plane_->port());
-  ASSERT_TRUE(waiting.Send("GET /v1/recommendations/u1 HTTP/1.1\r\nHost: x\r\n\r\n"));
+  ASSERT_TRUE(waiting.Send("GET /v1/recommendations/u1 HTTP/1.1\r\nHost: localhost\r\n\r\n"));
   EXPECT_EQ(Get("/healthz").status, 200) << "others are served meanwhile";
   const auto answer = waiting.Receive();
   ASSERT_TRUE(answer);
@@ -395,7 +395,7 @@ TEST_F(ControlPlaneTest, DoesNotWaitForAStuckWorker) {
 
 TEST_F(ControlPlaneTest, StopsWithQuestionsOpenAndTakesNoLateAnswer) {
   HttpClient waiting(plane_->port());
-  ASSERT_TRUE(waiting.Send("GET /v1/recommendations/u1 HTTP/1.1\r\nHost: x\r\n\r\n"));
+  ASSERT_TRUE(waiting.Send("GET /v1/recommendations/u1 HTTP/1.1\r\nHost: localhost\r\n\r\n"));
   std::this_thread::sleep_for(std::chrono::milliseconds(100));
   plane_.reset();
   EXPECT_TRUE(waiting.WaitForClose());

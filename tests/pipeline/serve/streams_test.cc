@@ -75,7 +75,8 @@ class ServeStreams : public testing::Test {
   std::unique_ptr<HttpClient> Open(const std::string& user, const std::string& query = "",
                                    const std::string& headers = "") {
     auto client = std::make_unique<HttpClient>(server_->port());
-    client->Send("GET /v1/recommendations/" + user + "/stream" + query + " HTTP/1.1\r\nHost: x\r\n" + headers + "\r\n");
+    client->Send("GET /v1/recommendations/" + user + "/stream" + query + " HTTP/1.1\r\nHost: localhost\r\n" + headers +
+                 "\r\n");
     const auto header = client->Receive();
     EXPECT_TRUE(header && header->status == 200 && header->headers.at("content-type") == "text/event-stream");
     return client;
@@ -138,8 +139,8 @@ TEST_F(ServeStreams, AKnownEventIsNotSentAgain) {
 
 TEST_F(ServeStreams, ARemovedUserMayComeBack) {
   const auto look_up = [&](const std::string& known) {
-    return HttpExchange(server_->port(),
-                        "GET /v1/recommendations/u1 HTTP/1.1\r\nHost: x\r\nIf-None-Match: \"" + known + "\"\r\n\r\n");
+    return HttpExchange(server_->port(), "GET /v1/recommendations/u1 HTTP/1.1\r\nHost: localhost\r\nIf-None-Match: \"" +
+                                             known + "\"\r\n\r\n");
   };
   Publish({{"u1", Record("u1", 7)}});
   const auto client = Open("u1");
