@@ -33,6 +33,7 @@ struct Event {
 
 struct Answer {
   Clock::time_point seen;
+  Clock::time_point appended;  // by the broker, in whole milliseconds
   Place event;
   std::string user;
   int64_t number;  // in the user's sequence
@@ -59,13 +60,18 @@ std::vector<Event> ReadEvents(const FlowOptions& options, Numbers& before) {
   return events;
 }
 
+Clock::time_point AppendTime(const rd_kafka_message_t* message) {
+  rd_kafka_timestamp_type_t type{};
+  const Clock::time_point time{std::chrono::milliseconds(rd_kafka_message_timestamp(message, &type))};
+  if (type != RD_KAFKA_TIMESTAMP_LOG_APPEND_TIME) Fail("a topic has no LogAppendTime");
+  return time;
+}
+
 void OnDelivery(rd_kafka_t*, const rd_kafka_message_t* message, void*) {
   Check(message->err, "an event was not delivered");
   auto& event = *static_cast<Event*>(message->_private);
   event.place = {message->partition, message->offset};
-  rd_kafka_timestamp_type_t type{};
-  event.appended = Clock::time_point(std::chrono::milliseconds(rd_kafka_message_timestamp(message, &type)));
-  if (type != RD_KAFKA_TIMESTAMP_LOG_APPEND_TIME) Fail("the topic of events has no LogAppendTime");
+  event.appended = AppendTime(message);
 }
 
 void Produce(const FlowOptions& options, std::vector<Event>& events) {
@@ -110,8 +116,9 @@ int64_t NumberBehind(std::string_view text, std::string_view name) {
   return std::atoll(text.data() + at + name.size());
 }
 
-// Reads until `wanted` events are answered and the ends of all partitions are reached.
-std::vector<Answer> Follow(const FlowOptions& options, size_t wanted, const std::atomic<bool>& produced) {
+// Reads until `count` events are answered and the ends of all partitions are reached.
+std::vector<Answer> Follow(const FlowOptions& options, const std::atomic<bool>& produced) {
+  const auto wanted = static_cast<size_t>(options.count);
   const Client client = MakeClient(RD_KAFKA_CONSUMER, options.address,
                                    {{"group.id", "freshet-probe"},
                                     {"isolation.level", "read_committed"},
@@ -145,7 +152,8 @@ std::vector<Answer> Follow(const FlowOptions& options, size_t wanted, const std:
     const std::string_view text(static_cast<const char*>(message->payload), message->len);
     const Place event(static_cast<int32_t>(NumberBehind(text, "\"partition\":")), NumberBehind(text, "\"offset\":"));
     seen[event] += 1;
-    answers.push_back({now, event, std::string(static_cast<const char*>(message->key), message->key_len),
+    answers.push_back({now, AppendTime(message.get()), event,
+                       std::string(static_cast<const char*>(message->key), message->key_len),
                        NumberBehind(text, "\"sequence_number\":")});
   }
 }
@@ -206,9 +214,32 @@ void Flow(const FlowOptions& options) {
     Produce(options, events);
     produced = true;
   });
-  const std::vector<Answer> answers = Follow(options, events.size(), produced);
+  const std::vector<Answer> answers = Follow(options, produced);
   producer.join();
   std::printf("%s\n", Report(options, events, answers, std::move(before)).dump().c_str());
+}
+
+void Review(const FlowOptions& options) {
+  std::vector<Answer> answers = Follow(options, true);
+  std::unordered_map<Place, int, PlaceHash> answered;
+  Numbers numbers;
+  int64_t gaps = 0;
+  for (const Answer& answer : answers) {
+    answered[answer.event] += 1;
+    gaps += answer.number != ++numbers[answer.user];
+  }
+  std::sort(answers.begin(), answers.end(), [](const Answer& a, const Answer& b) { return a.appended < b.appended; });
+  const auto counted = std::partition_point(answers.begin(), answers.end(), [&](const Answer& answer) {
+    return answer.appended < Clock::time_point(std::chrono::milliseconds(options.since_ms));
+  });
+  const double ms = counted == answers.end() ? 0 : Milliseconds(answers.back().appended - counted->appended);
+  const nlohmann::json report = {{"answers", answers.size()},
+                                 {"missing", options.count - static_cast<int64_t>(answered.size())},
+                                 {"repeated", answers.size() - answered.size()},
+                                 {"gaps", gaps},
+                                 {"counted", answers.end() - counted},
+                                 {"seconds", ms / 1000}};
+  std::printf("%s\n", report.dump().c_str());
 }
 
 }  // namespace freshet::bench

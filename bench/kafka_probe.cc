@@ -178,6 +178,16 @@ void Parse(int argc, char** argv) {
     Flow(flow);
   });
 
+  auto* const review =
+      app.add_subcommand("review", "Reads the answers to events that were produced and answered before");
+  review->add_option("--answers", flow.answers)->required();
+  review->add_option("--count", flow.count)->required();
+  review->add_option("--since", flow.since_ms);
+  review->callback([&] {
+    flow.address = address;
+    Review(flow);
+  });
+
   auto* const fill = app.add_subcommand("snapshot", "Fills a snapshot topic from a state directory");
   fill->add_option("--topic", snapshot.topic)->required();
   fill->add_option("--state", snapshot.state)->required();

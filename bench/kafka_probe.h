@@ -40,9 +40,13 @@ struct FlowOptions {
   double rate = 0;              // events a second; 0: as fast as it goes
   double warm_up_s = 1;         // events of this first time do not count as latency
   double wait_s = 300;          // for an answer, without any
+  int64_t since_ms = 0;         // Review(): answers appended before are not counted; of the broker's clock, from 1970
 };
 // Produces the lines, reads the answers until each event has one, and prints what was seen as JSON.
 void Flow(const FlowOptions& options);
+// Reads the answers to `count` events that are all of the topic's, and prints as JSON what they are, and how many
+// seconds the broker saw between the first and the last of those counted: a pace that no reader or producer slows.
+void Review(const FlowOptions& options);
 
 struct SnapshotOptions {
   std::string address;
