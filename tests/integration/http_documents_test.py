@@ -1,7 +1,7 @@
 """The commands of http.md, forgetting.md, serve.md and of the playground in operations.md, as they stand there; what they print has the
 fields that the documents show.
 
-The broker is the program's own. Commands for TLS, for several instances and for containers are tested under their own names.
+The broker is the program's own. The command for several instances is run by owner_kafka_test.py, those for containers by none.
 """
 
 import contextlib
@@ -105,6 +105,26 @@ class HttpDocuments(PlaygroundCase):
         self.wait_for(lambda: not self.known(), self.process)
         self.assertEqual(len(self.ran), 10)
         self.stop(self.process)
+
+    def test_the_command_with_a_token_over_tls(self):
+        (line,) = [line for line, _ in examples("http.md") if "--cacert" in line]
+        host = re.search(r"https://([\w.]+):8080", line)[1]
+        subprocess.run(
+            ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", f"/CN={host}",
+             "-addext", f"subjectAltName=DNS:{host}", "-keyout", "key.pem", "-out", "ca.pem"],
+            check=True, capture_output=True, cwd=self.directory,
+        )  # fmt: skip
+        self.path("key.pem").chmod(0o600)
+        self.write("tokens", f"read {'r' * 32}\n").chmod(0o600)
+        process = self.launch(
+            **{"http.tls.certificate": "ca.pem", "http.tls.key": "key.pem", "http.tokens_file": "tokens", "http.listen": "127.0.0.1:0"}
+        )
+        line = line.replace("curl ", f"curl --connect-to {host}:8080:127.0.0.1:{self.port} ", 1)
+        asked = lambda: subprocess.run(
+            ["bash", "-c", line], capture_output=True, text=True, cwd=self.directory, env={**self.environment, "TOKEN": "r" * 32}, check=True
+        ).stdout
+        self.wait_for(lambda: json.loads(asked())["ready"], process)
+        self.stop(process)
 
     def look_up_and_stream(self):
         lines = [(line, shown) for line, shown in examples("serve.md") if line.startswith("curl")]

@@ -3,13 +3,17 @@
 import contextlib
 import http.client
 import json
+import pathlib
+import re
 import socket
+import subprocess
 import urllib.parse
 
 from kafka_support import produce
 from run_kafka_test import KafkaCase
 from support import main
 
+HTTP_MD = pathlib.Path(__file__).resolve().parents[2] / "docs" / "http.md"
 
 class Owner(KafkaCase):
     guarantee = "exactly_once"
@@ -18,7 +22,9 @@ class Owner(KafkaCase):
         """An instance that tells its address, which is where it listens."""
         with socket.create_server(("127.0.0.1", 0)) as free:
             address = f"127.0.0.1:{free.getsockname()[1]}"
-        process = self.start(state=name, http__listen=address, http__advertise=address, processing__workers=1, **settings)
+        process = self.start(
+            state=name, http__listen=address, http__advertise=address, http__allow_anonymous="true", processing__workers=1, **settings
+        )  # fmt: skip
         process.address = address
         return process
 
@@ -72,6 +78,7 @@ class Owner(KafkaCase):
         owners = self.agreed(processes, users)
         self.assertEqual(set(owners.values()), {process.address for process in processes})
         self.check_all_paths(processes, owners)
+        self.check_the_documents_command(processes, owners)
         self.check_unknown_users(processes)
         dead = processes.pop()
         dead.kill()
@@ -92,6 +99,19 @@ class Owner(KafkaCase):
             # Sent there by one that knew no better: not sent on.
             status, headers, _ = self.exchange(other.address, f"/v1/users/{user}?redirected=1")
             self.assertEqual((status, headers["Retry-After"]), (503, "1"))
+
+    def check_the_documents_command(self, processes, owners):
+        """docs/http.md: what is shown of the answer, line by line but for names and numbers."""
+        (command, shown) = re.search(r"(?m)^\$ (curl -si freshet-0:8080/\S+)\n((?:.+\n)+?)```", HTTP_MD.read_text()).groups()
+        user, owner = next(iter(owners.items()))
+        other = next(process for process in processes if process.address != owner)
+        command = command.replace("/u1", f"/{user}").split()
+        command[1:1] = ["--connect-to", f"freshet-0:8080:{other.address}"]
+        printed = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
+        shown = shown.replace("/u1", f"/{user}").replace("freshet-1:8080", owner)
+        for line in shown.splitlines():
+            wanted = re.escape(line) if "Age" not in line else r"Freshet-Owner-Age: \d+"
+            self.assertRegex(printed, f"(?m)^{wanted}\r?$")
 
     def check_unknown_users(self, processes):
         """Somebody is sure that there is no such user, and the others know who."""

@@ -27,7 +27,8 @@ class PlaygroundCase(CommandTest):
         self.ids = itertools.count()
         self.environment["TMPDIR"] = str(self.path("tmp"))
 
-    def start(self, *flags, **settings):
+    def launch(self, *flags, **settings):
+        """Until it listens."""
         settings = {"model.directory": DEMO, "http.listen": "127.0.0.1:0", "recommend.top_k": 10, **settings}
         command = self.command(["run", "--embedded-broker", *flags], settings)
         self.log = self.path("log").open("wb")
@@ -37,6 +38,10 @@ class PlaygroundCase(CommandTest):
         self.addCleanup(process.kill)
         self.port = int(self.wait_for(lambda: re.search(r" on port (\d+)", self.said()), process)[1])
         self.broker = re.search(r"--embedded-broker: .* at (127\.0\.0\.1:\d+)", self.said())[1]
+        return process
+
+    def start(self, *flags, **settings):
+        process = self.launch(*flags, **settings)
         self.wait_for(lambda: self.ask("GET", "/readyz")[0] == 200, process)
         return process
 
