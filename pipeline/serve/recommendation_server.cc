@@ -54,8 +54,11 @@ class RecommendationServerImpl final : public RecommendationServer {
     };
     ready_ = &gauge("freshet_ready", "1 once everything that the topic held at the start is served.");
     lag_ = &gauge("freshet_serve_lag_records", "Records of the topic that are not taken in yet.");
-    records_ = &gauge("freshet_serve_records_total", "Records taken in since the start.");
-    bad_records_ = &gauge("freshet_serve_bad_records_total", "Records that are no recommendation, left out.");
+    const auto counter = [this](const char* name, const char* help) -> prometheus::Counter& {
+      return prometheus::BuildCounter().Name(name).Help(help).Register(registry_).Add({});
+    };
+    records_ = &counter("freshet_serve_records_total", "Records taken in since the start.");
+    bad_records_ = &counter("freshet_serve_bad_records_total", "Records that are no recommendation, left out.");
     open_streams_ = &gauge("freshet_serve_streams", "Clients that are sent each new recommendation of a user.");
   }
 
@@ -135,8 +138,8 @@ class RecommendationServerImpl final : public RecommendationServer {
   Response ShowMetrics() {
     ready_->Set(readiness_.Missing().empty() ? 1 : 0);
     lag_->Set(static_cast<double>(follower_.lag()));
-    records_->Set(static_cast<double>(follower_.records()));
-    bad_records_->Set(static_cast<double>(follower_.bad_records()));
+    records_->Increment(static_cast<double>(follower_.records()) - records_->Value());
+    bad_records_->Increment(static_cast<double>(follower_.bad_records()) - bad_records_->Value());
     open_streams_->Set(static_cast<double>(streams_.open()));
     return {200, prometheus::TextSerializer().Serialize(registry_.Collect()),
             "text/plain; version=0.0.4; charset=utf-8"};
@@ -165,8 +168,8 @@ class RecommendationServerImpl final : public RecommendationServer {
                                                             .Register(registry_);
   prometheus::Gauge* ready_;
   prometheus::Gauge* lag_;
-  prometheus::Gauge* records_;
-  prometheus::Gauge* bad_records_;
+  prometheus::Counter* records_;
+  prometheus::Counter* bad_records_;
   prometheus::Gauge* open_streams_;
   std::unique_ptr<http::Server> server_;  // the last: its thread uses the others
 };

@@ -186,6 +186,9 @@ class Serve(KafkaCase):
                       "they are not counted")  # fmt: skip
         self.assertEqual(self.look_up(process, "u1"), (200, '"7"', good))
         self.assertEqual(self.said(process).count("no recommendation of its key's user"), 1)
+        text = self.ask(process, "/metrics")[1]
+        done = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, text=True, timeout=60)
+        self.assertEqual((done.returncode, done.stdout, done.stderr), (0, "", ""))
         self.stop(process)
 
     def test_a_directory_is_of_one_topic_and_one_process(self):
