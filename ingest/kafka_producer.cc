@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <climits>
 #include <cstdlib>
 #include <map>
 #include <utility>
@@ -14,6 +13,7 @@
 namespace freshet::kafka {
 namespace {
 
+using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
 constexpr char kTruncatedValue[] = "freshet.truncated_bytes";
@@ -297,20 +297,23 @@ void Producer::PublishShortened() {
 }
 
 // A flush lets each partition send the next of what waits, and makes librdkafka's thread spin as long as it cannot. So
-// it is a short one, and the next one comes when something has been delivered; or a while later, for what is sent
-// again.
+// it is a short one, and the next one comes a while after something was delivered; or later, for what is sent again.
 Status Producer::Flush() {
-  constexpr int kPauseMs = 1, kMostPauseMs = 16;
+  constexpr milliseconds kSoonest{4}, kLatest{16};
   Wait wait(*this);
-  int pause_ms = kPauseMs;
-  for (int before = INT_MAX, left; (left = Undelivered()) > 0; before = left) {
+  steady_clock::time_point flushed{};  // never
+  auto moved = steady_clock::now();
+  for (int before = 0, left; (left = Undelivered()) > 0; before = left) {
     RETURN_IF_ERROR(status());
-    if (left != before || pause_ms == kMostPauseMs) {
+    const auto now = steady_clock::now();
+    if (left != before) moved = now;
+    if (now - flushed >= (moved > flushed ? kSoonest : kLatest)) {
+      flushed = now;
       rd_kafka_flush(client_.get(), 1);
-      pause_ms = kPauseMs;
+    } else {
+      const auto still = std::chrono::duration_cast<milliseconds>(now - moved);
+      rd_kafka_poll(client_.get(), static_cast<int>(std::clamp(still / 8, milliseconds(1), kLatest).count()));
     }
-    rd_kafka_poll(client_.get(), pause_ms);
-    pause_ms = std::min(2 * pause_ms, kMostPauseMs);
     RETURN_IF_ERROR(wait.GoOn());
   }
   return status();
