@@ -49,7 +49,7 @@ class DashboardTest : public testing::Test {
 
   HttpAnswer Ask(const std::string& method, const std::string& target, const std::string& headers = {}) {
     HttpClient client(plane_->port());
-    EXPECT_TRUE(client.Send(method + " " + target + " HTTP/1.1\r\nHost: x\r\n" + headers + "\r\n"));
+    EXPECT_TRUE(client.Send(method + " " + target + " HTTP/1.1\r\nHost: localhost\r\n" + headers + "\r\n"));
     const auto answer = client.Receive(method == "HEAD");
     EXPECT_TRUE(answer) << target;
     return answer.value_or(HttpAnswer());
@@ -127,7 +127,7 @@ TEST_F(DashboardTest, SendsAFileOnlyOnce) {
 TEST_F(DashboardTest, ConnectionsLiveOnAfter304) {
   HttpClient client(plane_->port());
   const std::string tag = Ask("GET", "/").headers.at("etag");
-  ASSERT_TRUE(client.Send("GET / HTTP/1.1\r\nHost: x\r\nIf-None-Match: " + tag + "\r\n\r\n"));
+  ASSERT_TRUE(client.Send("GET / HTTP/1.1\r\nHost: localhost\r\nIf-None-Match: " + tag + "\r\n\r\n"));
   EXPECT_EQ(client.Receive(true)->status, 304);
   EXPECT_EQ(client.Get("/healthz")->status, 200);
 }
