@@ -9,7 +9,6 @@
 #include <variant>
 
 #include "core/clock.h"
-#include "core/fail_point.h"
 #include "core/hash.h"
 #include "features/tokenize.h"
 #include "ingest/encoder.h"
