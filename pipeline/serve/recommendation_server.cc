@@ -112,7 +112,8 @@ class RecommendationServerImpl final : public RecommendationServer {
     Response response;
     response.content_type = "text/event-stream";
     response.headers.emplace_back("X-Accel-Buffering", "no");  // nginx would keep events back
-    response.stream = streams_.Open(user, k, last_event_id);
+    // Until the store has caught up, a user who is not there need not have been removed.
+    response.stream = streams_.Open(user, k, readiness_.Missing().empty() ? last_event_id : "");
     return response;
   }
 

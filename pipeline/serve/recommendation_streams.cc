@@ -39,7 +39,11 @@ class RecommendationStreams::UserStream final : public http::EventStream {
       spdlog::error("serve: {}; a stream ends", found.error().message());
       return std::nullopt;
     }
-    if (!*found) return "";
+    if (!*found) {
+      if (sent_.empty()) return "";
+      sent_.clear();
+      return "id: \nevent: removed\ndata: {}\n\n";
+    }
     if ((*found)->id == sent_) return "";
     sent_ = (*found)->id;
     std::string data = WithBest((*found)->record, k_);
@@ -52,7 +56,7 @@ class RecommendationStreams::UserStream final : public http::EventStream {
   RecommendationStreams& streams_;
   const std::string user_;
   const size_t k_;
-  std::string sent_;  // id of the client's newest event
+  std::string sent_;  // id of the record that the client has; empty: it has none
 };
 
 std::shared_ptr<http::EventStream> RecommendationStreams::Open(std::string user, size_t k, std::string last_event_id) {

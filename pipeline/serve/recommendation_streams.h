@@ -1,7 +1,8 @@
 // Who waits for a user's next recommendation: the streams of `freshet serve`.
 //
 // A stream sends the user's newest record, and each newer one that the store has when its client can take one: what
-// comes faster is passed over, as a page would. Threads: any.
+// comes faster is passed over, as a page would. A client that has a record is told when the user is removed. Threads:
+// any.
 #pragma once
 
 #include <cstdint>
@@ -26,8 +27,8 @@ class RecommendationStreams {
   // Outlived by the store; outlives its streams.
   explicit RecommendationStreams(const RecommendationStore& store) : store_(store) {}
 
-  // `last_event_id`: of the record that the client has, which is not sent again; empty: none. A user who is not known
-  // is waited for. The stream ends where the store cannot be read.
+  // `last_event_id`: of the record that the client has, which is not sent again; empty: none, or the store may be too
+  // far behind to tell. A user who is not known is waited for. The stream ends where the store cannot be read.
   std::shared_ptr<http::EventStream> Open(std::string user, size_t k, std::string last_event_id);
 
   // These are committed. Waits for no client; where there is none, it costs a lock.

@@ -130,6 +130,8 @@ class Dashboard(KafkaCase):
             kcat("-P", "-t", self.answers, "-K", "\t", input=f"u1\t{json.dumps(record)}\n".encode())
             shown = "items => [...document.querySelectorAll('#items li')].map((item) => item.textContent).join() === items"
             page.wait_for_function(shown, arg=",".join(items))
+        kcat("-P", "-t", self.answers, "-K", "\t", "-Z", input=b"u1\t\n")  # a tombstone
+        page.wait_for_function(shown, arg="")
         self.assertEqual(self.errors, [])
         self.stop(serve)
 

@@ -148,12 +148,27 @@ TEST_F(ServeStreams, ARemovedUserMayComeBack) {
   EXPECT_EQ(look_up("7")->status, 304);
   Publish({{"u1", ""}});
   EXPECT_EQ(look_up("7")->status, 404);
+  const auto removed = Next(*client);
+  ASSERT_TRUE(removed);
+  EXPECT_EQ(removed->id, "") << "a browser forgets which record it had";
+  EXPECT_EQ(removed->name, "removed");
+  EXPECT_EQ(removed->data, json::object());
+  Publish({{"u1", ""}});  // of that the client hears nothing
   Publish({{"u1", Record("u1", 7, 2)}});
   EXPECT_EQ(Next(*client)->id, "7-99") << "another record than the one of that number before";
   const auto again = look_up("7");
   EXPECT_EQ(again->status, 200);
   EXPECT_EQ(again->headers.at("etag"), "\"7-99\"");
   EXPECT_EQ(look_up("7-99")->status, 304);
+}
+
+TEST_F(ServeStreams, WhoWasRemovedMeanwhileIsSaid) {
+  const auto client = Open("u1", "", "Last-Event-ID: 7\r\n");
+  EXPECT_EQ(Next(*client)->name, "removed");
+  readiness_.NotReady("topic", "its records up to now are being read");
+  const auto early = Open("u1", "", "Last-Event-ID: 7\r\n");
+  Publish({{"u1", Record("u1", 7)}});
+  EXPECT_EQ(Next(*early)->name, "recommendations") << "the store had not caught up";
 }
 
 TEST_F(ServeStreams, TheBestOfARecordOnOneLine) {
