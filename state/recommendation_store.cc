@@ -128,6 +128,12 @@ class RocksDbRecommendations final : public RecommendationStore {
     return std::optional(std::move(found));
   }
 
+  uint64_t table_bytes() const override {
+    uint64_t bytes = 0;
+    db_->GetIntProperty(rocksdb::DB::Properties::kLiveSstFilesSize, &bytes);
+    return bytes;
+  }
+
   const std::string& instance() const override { return instance_; }
 
  private:

@@ -1,7 +1,7 @@
 // The newest recommendation of each user, as `freshet serve` keeps them: the records of the recommendation topic in one
 // RocksDB, by user, with the positions up to which they were read.
 //
-// Threads: Find() any; the rest one.
+// Threads: Find() and table_bytes() any; the rest one.
 #pragma once
 
 #include <cstdint>
@@ -50,6 +50,9 @@ class RecommendationStore {
 
   // Absent: nothing was recommended to the user, or it was removed.
   virtual Result<std::optional<StoredRecommendation>> Find(std::string_view user) const = 0;
+
+  // On disk, in live tables; the log of writes comes on top.
+  virtual uint64_t table_bytes() const = 0;
 
   // Tells this directory from others, and is the same after a restart.
   virtual const std::string& instance() const = 0;

@@ -54,6 +54,7 @@ class RecommendationServerImpl final : public RecommendationServer {
     };
     ready_ = &gauge("freshet_ready", "1 once everything that the topic held at the start is served.");
     lag_ = &gauge("freshet_serve_lag_records", "Records of the topic that are not taken in yet.");
+    table_bytes_ = &gauge("freshet_rocksdb_table_bytes", "Records on disk, in tables.");
     const auto counter = [this](const char* name, const char* help) -> prometheus::Counter& {
       return prometheus::BuildCounter().Name(name).Help(help).Register(registry_).Add({});
     };
@@ -141,6 +142,7 @@ class RecommendationServerImpl final : public RecommendationServer {
     lag_->Set(static_cast<double>(follower_.lag()));
     records_->Increment(static_cast<double>(follower_.records()) - records_->Value());
     bad_records_->Increment(static_cast<double>(follower_.bad_records()) - bad_records_->Value());
+    table_bytes_->Set(static_cast<double>(store_.table_bytes()));
     open_streams_->Set(static_cast<double>(streams_.open()));
     return {200, prometheus::TextSerializer().Serialize(registry_.Collect()),
             "text/plain; version=0.0.4; charset=utf-8"};
@@ -172,6 +174,7 @@ class RecommendationServerImpl final : public RecommendationServer {
   prometheus::Counter* records_;
   prometheus::Counter* bad_records_;
   prometheus::Gauge* open_streams_;
+  prometheus::Gauge* table_bytes_;
   std::unique_ptr<http::Server> server_;  // the last: its thread uses the others
 };
 

@@ -190,6 +190,7 @@ TEST_F(ServeStreams, AreCountedAndBounded) {
   std::vector<std::unique_ptr<HttpClient>> clients;
   for (int i = 0; i < 8; ++i) clients.push_back(Open("u1"));
   EXPECT_THAT(streams(), HasSubstr("freshet_serve_streams 8\n"));
+  EXPECT_THAT(streams(), HasSubstr("freshet_rocksdb_table_bytes "));
   EXPECT_EQ(HttpGet(server_->port(), "/v1/recommendations/u1/stream")->status, 503);
   Publish({{"u1", Record("u1", 1)}});
   for (const auto& client : clients) EXPECT_EQ(Next(*client)->id, "1");
